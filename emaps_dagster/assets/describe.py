@@ -1,0 +1,67 @@
+"""How a table and its rows are shown in Dagster: columns, kinds, tags, numbers of an hour.
+
+Nothing here computes data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from emaps_dagster.lakehouse import HourChange
+from emaps_dagster.tables import Table
+
+OWNERS = ["team:data-platform"]
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """The contract as Dagster shows it: type, meaning, unit and nullability of every column."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=column.comment,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                tags={"unit": _tag(column.unit)} if column.unit else {},
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def _tag(unit: str) -> str:
+    # Dagster's tag values allow letters, digits, - _ and dots.
+    return {"%": "percent"}.get(unit, unit.replace("/", "_per_"))
+
+
+def asset_arguments(table: Table, partitions: dg.PartitionsDefinition[str], kind: str) -> dict[str, Any]:
+    """What every asset of the graph declares alike."""
+    return {
+        "key": dg.AssetKey(table.asset_key),
+        "description": f"{table.meaning}.\n\nKey: {', '.join(table.key)}. Times are UTC, one partition is one hour.",
+        "group_name": table.layer,
+        "partitions_def": partitions,
+        # One run for a range: a year is 37 calls a feed, not 8,760.
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "owners": OWNERS,
+        "kinds": {"pyspark", "deltalake", kind},
+        "tags": {"layer": table.layer},
+        "metadata": {
+            "dagster/column_schema": column_schema(table),
+            "dagster/table_name": table.qualified_name,
+        },
+        "code_version": "1",
+        # Writers of one table queue up where the instance gives its pool a limit of 1.
+        "pool": f"{table.layer}_{table.name}",
+    }
+
+
+def change_metadata(change: HourChange) -> dict[str, int]:
+    return {
+        "rows": change.inserted + change.updated + change.unchanged,
+        "inserted": change.inserted,
+        "updated": change.updated,
+        "unchanged": change.unchanged,
+    }

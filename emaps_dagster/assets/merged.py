@@ -1,0 +1,47 @@
+"""What a merged layer tells Dagster about a run: numbers of the run and of each of its hours."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from emaps_dagster.assets.describe import change_metadata
+from emaps_dagster.lakehouse import HourChange, Lakehouse, MergeReport
+from emaps_dagster.partitions import hours_of
+from emaps_dagster.tables import Table
+from emaps_dagster.transforms.quality import hourly_summary
+from emaps_dagster.windows import Window
+
+
+def report_merge(
+    context: dg.AssetExecutionContext, house: Lakehouse, table: Table, window: Window, report: MergeReport
+) -> dg.MaterializeResult[None]:
+    """Attach each hour's numbers to its partition and return the run's.
+
+    Args:
+        context: of the asset that merged.
+        house: where the table lies.
+        table: silver or gold.
+        window: the run's own hours.
+        report: of the merge, which reaches beyond them.
+    """
+    summary = hourly_summary(house.read_hours(table, window))
+    for hour, key in hours_of(window).items():
+        change = report.hours.get(hour, HourChange())
+        context.add_asset_metadata({**change_metadata(change), **summary.get(hour, {})}, partition_key=key)
+    total = report.total
+    context.log.info(
+        f"{table.qualified_name} {window}: {total.inserted} rows inserted, {total.updated} updated, "
+        f"{total.unchanged} unchanged, {report.retries} races lost"
+    )
+    touched = [hour for hour, change in report.hours.items() if change.inserted or change.updated]
+    return dg.MaterializeResult(
+        metadata={
+            "window": str(window),
+            "rows_inserted_in_run": total.inserted,
+            "rows_updated_in_run": total.updated,
+            "rows_unchanged_in_run": total.unchanged,
+            "races_lost": report.retries,
+            **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
+            **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
+        }
+    )

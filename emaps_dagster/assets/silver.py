@@ -1,0 +1,41 @@
+"""silver.energy_data: the hours that a run's responses can have changed, merged by the latest ingestion."""
+
+from __future__ import annotations
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from emaps_dagster.assets.describe import asset_arguments
+from emaps_dagster.assets.merged import report_merge
+from emaps_dagster.fetch import LONGEST_BODY
+from emaps_dagster.lakehouse import Lakehouse, MergeReport
+from emaps_dagster.partitions import run_window
+from emaps_dagster.resources.spark import LakehouseResource
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.transforms.silver import energy_data
+from emaps_dagster.windows import Window, silver_window
+
+
+def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    @dg.asset(
+        **asset_arguments(ENERGY_DATA, partitions, "silver"),
+        deps=[dg.AssetKey(POWER_DATA.asset_key), dg.AssetKey(CARBON_DATA.asset_key)],
+    )
+    def silver(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+        window = run_window(context)
+        house = lakehouse.open()
+        return report_merge(context, house, ENERGY_DATA, window, merge_silver(house, silver_window(window)))
+
+    return silver
+
+
+def merge_silver(house: Lakehouse, window: Window) -> MergeReport:
+    """Bring silver's rows of the window to what bronze says."""
+
+    def compute(part: Window) -> DataFrame:
+        power = house.read_responses(POWER_DATA, part, longest=LONGEST_BODY)
+        carbon = house.read_responses(CARBON_DATA, part, longest=LONGEST_BODY)
+        return energy_data(power, carbon, part.start, part.end)
+
+    house.create(ENERGY_DATA)
+    return house.merge(ENERGY_DATA, window, compute)

@@ -1,0 +1,95 @@
+"""Which requests answer a window of hours, zone by zone, and what came of each.
+
+It decides between /history and /past-range and goes on after a failure; HTTP itself is client.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from emaps_dagster.client import ElectricityMapsClient, Response, past_range_chunks
+from emaps_dagster.errors import NoDataError, ProviderError, RejectedBodyError
+from emaps_dagster.windows import HOUR, REACH, Window, floor_hour
+from emaps_dagster.zones import Feed
+
+# /history carries the running hour and the 23 before it.
+_HISTORY = timedelta(hours=23)
+
+# A past-range body spans at most its 10 days and the day of tolerance on both sides.
+LONGEST_BODY = timedelta(days=12)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be had: `error` says which zone, feed and window, why, and what to do."""
+
+    error: ProviderError
+
+
+def fetch(
+    client: ElectricityMapsClient, feed: Feed, zones: tuple[str, ...], window: Window, now: datetime
+) -> Iterator[Response | Failure]:
+    """Ask for a window of one feed for every zone; a zone that fails does not stop the others.
+
+    Args:
+        client: where to ask.
+        feed: the signal.
+        zones: zone keys.
+        window: the hours wanted.
+        now: the present, UTC; it decides which hours /history still carries.
+
+    Yields:
+        Usable responses and failures, in the order they happen, so that the caller can store as it goes.
+    """
+    for zone in zones:
+        yield from _fetch_zone(client, feed, zone, window, now)
+
+
+def _fetch_zone(
+    client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime
+) -> Iterator[Response | Failure]:
+    older_than = floor_hour(now) - _HISTORY
+    if window.end > older_than:
+        try:
+            response = _near(client.history(feed, zone), window)
+        except ProviderError as error:
+            yield Failure(error)
+        else:
+            yield response
+            # The clock may have passed a full hour on the way, and a body may be shorter than a day.
+            assert response.window_start is not None
+            older_than = max(older_than, min(response.window_start, window.end))
+    if window.start >= older_than:
+        return
+    for start, end in past_range_chunks(window.start, min(window.end, older_than)):
+        try:
+            yield _near(client.past_range(feed, zone, start, end), window)
+        except (RejectedBodyError, NoDataError) as error:
+            yield Failure(error)
+        except ProviderError as error:
+            # A wrong token, a missing plan or a provider that is down answers the next chunk alike.
+            yield Failure(_naming_the_rest(error, end, min(window.end, older_than)))
+            return
+
+
+def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> ProviderError:
+    if end >= until:
+        return error
+    return type(error)(f"{error} The later hours {Window(end, until)} were not asked for.")
+
+
+def _near(response: Response, window: Window) -> Response:
+    """Refuse a body whose hours lie so far from the run's own that this run would not merge them."""
+    assert response.window_start is not None
+    assert response.window_end is not None
+    reach = window.widen(REACH, REACH)
+    span = response.window_end - response.window_start
+    if response.window_start < reach.start or response.window_end > reach.end or span > LONGEST_BODY:
+        raise RejectedBodyError(
+            response,
+            f"its hours [{response.window_start:%Y-%m-%dT%H:%MZ}, {response.window_end:%Y-%m-%dT%H:%MZ}) lie "
+            f"more than {REACH // HOUR} hours from the hours asked for, {window}",
+        )
+    return response

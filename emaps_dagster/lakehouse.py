@@ -1,0 +1,333 @@
+"""The one door to storage: create, read, append and merge Delta tables by their contracts.
+
+It knows Spark and Delta, nothing of Dagster and nothing of what the rows mean. Reads and computing
+are Spark's; what is written goes through Arrow, so that what was counted is what is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.schema import MapType, PrimitiveType
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
+from emaps_dagster.tables import Column, Table
+from emaps_dagster.windows import Window
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+# Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
+_ATTEMPTS = 30
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class HourChange:
+    """What a merge did to the rows of one hour, all zones together."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: HourChange) -> HourChange:
+        return HourChange(
+            self.inserted + other.inserted, self.updated + other.updated, self.unchanged + other.unchanged
+        )
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did, hour by hour, and how often it had to compute again."""
+
+    hours: dict[datetime, HourChange]
+    retries: int = 0
+
+    @property
+    def total(self) -> HourChange:
+        return sum(self.hours.values(), HourChange())
+
+    def __add__(self, other: MergeReport) -> MergeReport:
+        hours = dict(self.hours)
+        for hour, change in other.hours.items():
+            hours[hour] = hours.get(hour, HourChange()) + change
+        return MergeReport(hours, self.retries + other.retries)
+
+
+class _LostRaceError(Exception):
+    """Another writer committed first."""
+
+
+class Lakehouse(ABC):
+    """Tables by contract. Subclasses say where they lie and how a commit is made there."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self.spark = spark
+
+    @abstractmethod
+    def version(self, table: Table) -> int | None:
+        """The table's latest version, None when it does not exist."""
+
+    @abstractmethod
+    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+        """The whole table, or as it was at a version."""
+
+    @abstractmethod
+    def where(self, table: Table) -> str:
+        """Where a person finds the table."""
+
+    @abstractmethod
+    def _create(self, table: Table) -> None:
+        """Create the table; no error if another writer just did."""
+
+    @abstractmethod
+    def _append(self, table: Table, rows: pa.Table) -> None:
+        """Commit rows. Raises _LostRaceError when it can be tried again."""
+
+    @abstractmethod
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+        """Commit rows with `_change` inserted or updated, made from `version`.
+
+        Raises _LostRaceError, having written nothing, when those months changed since.
+        """
+
+    def create(self, table: Table) -> None:
+        """Make sure that the table exists and is what its contract promises.
+
+        Raises:
+            ContractChangedError: it exists with other columns or types.
+        """
+        if self.version(table) is None:
+            self._create(table)
+        differences = self.schema_differences(table)
+        if differences:
+            remedy = (
+                "restore it: bronze cannot be made again"
+                if table.append_only
+                else "move it away and backfill its hours: it is made again from the layer below"
+            )
+            raise ContractChangedError(
+                f"{table.qualified_name} ({self.where(table)}) is not what its contract promises: "
+                f"{'; '.join(differences)}. If the contract changed on purpose (another EMAPS_ZONES, a new "
+                f"release), {remedy}."
+            )
+
+    def schema_differences(self, table: Table) -> list[str]:
+        """How the stored schema departs from the contract, one phrase each; empty when it does not."""
+        stored = {field.name: field.dataType for field in self.read(table).schema.fields}
+        empty = self.spark.createDataFrame([], table.schema)
+        wanted = {field.name: field.dataType for field in empty.schema.fields}
+        return [
+            *(f"column {name} is missing" for name in wanted if name not in stored),
+            *(f"column {name} is not in the contract" for name in stored if name not in wanted),
+            *(
+                f"column {name} is {stored[name].simpleString()}, not {type_.simpleString()}"
+                for name, type_ in wanted.items()
+                if name in stored and stored[name].simpleString() != type_.simpleString()
+            ),
+        ]
+
+    def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
+        """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
+        return self.read(table, version=version).where(
+            F.col(table.partition).isin(window.months())
+            & (F.col("datetime") >= F.lit(window.start))
+            & (F.col("datetime") < F.lit(window.end))
+        )
+
+    def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
+        """The rows of bronze that share an hour with the window.
+
+        Args:
+            table: a bronze table; it lies in partitions by the month in which a body begins.
+            window: the hours of interest.
+            longest: no body spans more, so none that begins earlier reaches into the window.
+        """
+        return self.read(table).where(
+            F.col(table.partition).isin(window.widen(longest, timedelta(0)).months())
+            & (F.col("window_start") < F.lit(window.end))
+            & (F.col("window_end") > F.lit(window.start))
+        )
+
+    def append(self, table: Table, rows: DataFrame) -> pa.Table:
+        """Add rows and return them; without rows there is no new version."""
+        arrow = rows.select(table.column_names).toArrow()
+        if arrow.num_rows:
+            self._until_won(table, "the append", lambda _attempt: self._append(table, arrow))
+        return arrow
+
+    def merge(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
+        """Bring the table's rows of the window to what `compute` says, month by month.
+
+        Rows that would not change are not written; a month without changes gets no Delta version. Rows
+        that `compute` does not return stay. A writer that loses a race computes again from fresh input.
+
+        Args:
+            table: silver or gold, keyed by zone and datetime.
+            window: the hours to bring up to date.
+            compute: the rows wanted for a part of the window; called at every attempt, it must read anew.
+
+        Raises:
+            WriteConflictError: other writers kept winning; nothing stale was written.
+        """
+        report = MergeReport({})
+        # A month at a time bounds the memory of a long backfill, and what is done stays done.
+        for part in window.by_month():
+            report += self._merge_month(table, part, compute)
+        return report
+
+    def _merge_month(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame]
+    ) -> MergeReport:
+        def attempt(number: int) -> MergeReport:
+            # The target is pinned before the input is read: a commit after it may have seen more than we do.
+            version = self.version(table)
+            if version is None:
+                raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
+            stored = self.read_hours(table, window, version=version)
+            compared = _compare(compute(window), stored, table).toArrow()
+            changed = compared.filter(pc.field("_change") != "unchanged")
+            if changed.num_rows:
+                self._merge(table, window.months(), changed, version)
+            return _report(compared, retries=number)
+
+        return self._until_won(table, f"the merge of {window}", attempt)
+
+    def _until_won(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
+        for number in range(_ATTEMPTS):
+            try:
+                return attempt(number)
+            except _LostRaceError as lost:
+                logger.info("%s: %s lost a race (%s), trying again", table.qualified_name, what, lost)
+                # Exponential, with jitter, so that two losers do not meet again.
+                time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**number)))
+        raise WriteConflictError(
+            f"{table.qualified_name}: other writers won against {what} {_ATTEMPTS} times. Nothing stale was "
+            "written; run the partitions again, with a Dagster pool of 1 for this table."
+        )
+
+
+class FolderLakehouse(Lakehouse):
+    """Delta folders `<warehouse>/<layer>/<table>`, committed by delta-rs."""
+
+    def __init__(self, spark: SparkSession, warehouse: Path) -> None:
+        super().__init__(spark)
+        self.warehouse = warehouse.resolve()
+
+    def where(self, table: Table) -> str:
+        return str(self.warehouse / table.layer / table.name)
+
+    def version(self, table: Table) -> int | None:
+        try:
+            return DeltaTable(self.where(table), without_files=True).version()
+        except TableNotFoundError:
+            return None
+
+    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.where(table))
+
+    def _create(self, table: Table) -> None:
+        DeltaTable.create(
+            self.where(table),
+            schema=Schema([_field(column) for column in table.columns]),
+            partition_by=[table.partition],
+            description=table.meaning,
+            configuration={
+                "delta.appendOnly": "true" if table.append_only else "false",
+                # What reads are narrowed by; statistics of a hundred values would only swell the log.
+                "delta.dataSkippingStatsColumns": ",".join(
+                    name for name in ("zone", "datetime", "window_start", "window_end") if name in table.column_names
+                ),
+            },
+            mode="ignore",
+        )
+
+    def _append(self, table: Table, rows: pa.Table) -> None:
+        try:
+            write_deltalake(self.where(table), rows, mode="append")
+        except CommitFailedError as error:
+            raise _LostRaceError(str(error)) from error
+
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+        # Literal months prune partitions: the cost does not grow with the table.
+        literals = ", ".join(f"'{month}'" for month in months)
+        same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
+        merger = DeltaTable(self.where(table), version=version).merge(
+            rows,
+            predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
+            source_alias="s",
+            target_alias="t",
+            # A commit on another base must not be rebased onto rows it has not seen.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+        try:
+            (
+                merger.when_matched_update({n: f"s.`{n}`" for n in table.value_columns}, "s.`_change` = 'updated'")
+                .when_not_matched_insert({n: f"s.`{n}`" for n in table.column_names}, "s.`_change` = 'inserted'")
+                .execute()
+            )
+        except CommitFailedError as error:
+            raise _LostRaceError(str(error)) from error
+
+
+def _field(column: Column) -> Field:
+    primitive = {"int": "integer"}
+    type_: PrimitiveType | MapType = (
+        MapType(PrimitiveType("string"), PrimitiveType("double"))
+        if column.type == "map<string,double>"
+        else PrimitiveType(primitive.get(column.type, column.type))
+    )
+    return Field(column.name, type_, nullable=column.nullable, metadata={"comment": column.comment})
+
+
+def _content(table: Table) -> str:
+    """SQL for everything a row says beside its key, in a form that every engine can compare.
+
+    One struct, since a condition that names a hundred columns is too deep for Spark Connect, and maps as
+    sorted entries, since the JVM compares no maps.
+    """
+    types = {column.name: column.type for column in table.columns}
+    fields = (
+        f"'{name}', " + (f"array_sort(map_entries(`{name}`))" if types[name].startswith("map") else f"`{name}`")
+        for name in table.value_columns
+    )
+    return f"named_struct({', '.join(fields)})"
+
+
+def _compare(fresh: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
+    """Fresh rows with `_change`: inserted, updated or unchanged against what is stored."""
+    new = fresh.select(*table.column_names, F.expr(_content(table)).alias("_says")).alias("new")
+    old = stored.select(*table.key, F.expr(_content(table)).alias("_said")).alias("old")
+    change = (
+        F.when(F.col("old._said").isNull(), "inserted")
+        .when(F.col("new._says").eqNullSafe(F.col("old._said")), "unchanged")
+        .otherwise("updated")
+    )
+    return new.join(old, [F.col(f"new.{name}") == F.col(f"old.{name}") for name in table.key], how="left").select(
+        *(F.col(f"new.{name}") for name in table.column_names), change.alias("_change")
+    )
+
+
+def _report(compared: pa.Table, retries: int) -> MergeReport:
+    hours: dict[datetime, dict[str, int]] = {}
+    for row in compared.group_by(["datetime", "_change"]).aggregate([([], "count_all")]).to_pylist():
+        hour = row["datetime"].astimezone(timezone.utc)
+        hours.setdefault(hour, {})[row["_change"]] = row["count_all"]
+    return MergeReport({hour: HourChange(**counts) for hour, counts in sorted(hours.items())}, retries)

@@ -1,0 +1,1 @@
+"""On which machine and against which server: adapters that hand out plain objects."""

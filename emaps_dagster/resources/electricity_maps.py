@@ -1,0 +1,28 @@
+"""The API as a Dagster resource: hands out a plain client and the clock of the run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import dagster as dg
+
+from emaps_dagster.client import ElectricityMapsClient
+from emaps_dagster.settings import read_settings
+from emaps_dagster.windows import utc_now
+
+
+class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where the data comes from.
+
+    The token is taken from the settings when a run asks, so it is in no config, event, page or pickle.
+    """
+
+    api_url: str
+    now: str | None = None
+
+    def clock(self) -> datetime:
+        """The present, UTC; a fixed one in a replay (`EMAPS_NOW`)."""
+        return datetime.fromisoformat(self.now) if self.now else utc_now()
+
+    def client(self) -> ElectricityMapsClient:
+        return ElectricityMapsClient(self.api_url, read_settings().api_token, clock=self.clock)

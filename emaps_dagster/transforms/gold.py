@@ -1,0 +1,135 @@
+"""silver.energy_data to gold.ml_features: time, lag and rolling features by time, never by row.
+
+Lags and means are computed on a grid that holds every hour, so that a row frame is a time frame.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import holidays
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from emaps_dagster.tables import key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.windows import LOOK_BACK
+from emaps_dagster.zones import ZONES, neighbours_of, zone_column
+
+# Sums run in micro-units as BIGINT: exact, so a mean does not depend on where a window began. A float
+# sum does, in its last bits, and every re-merge would rewrite rows. 10^6 keeps a watt of a megawatt and
+# leaves room for 24 values of 10^9, the largest that bronze admits.
+_MICRO = 1_000_000
+
+
+def _time_zone() -> Column:
+    """The IANA time zone of the row's zone, null for a zone that `zones.py` does not know."""
+    known = [F.lit(text) for zone in ZONES.values() for text in (zone.key, zone.time_zone)]
+    return F.element_at(F.create_map(*known), F.col("zone"))
+
+
+def _holidays(country: str | None, start: datetime, end: datetime) -> list[date] | None:
+    """National public holidays of the years of [start, end); None when the country's are not known."""
+    if country is None or country not in holidays.list_supported_countries():
+        return None
+    # Local dates reach a day beyond the UTC window at both ends.
+    years = range((start - timedelta(days=1)).year, (end + timedelta(days=1)).year + 1)
+    return sorted(holidays.country_holidays(country, years=years))
+
+
+def _is_holiday(start: datetime, end: datetime) -> Column:
+    result = F.lit(None).cast("boolean")
+    for zone in ZONES.values():
+        days = _holidays(zone.country, start, end)
+        if days is not None:
+            is_listed = F.to_date("_local").isin(days)
+            result = F.when(F.col("zone") == F.lit(zone.key), is_listed).otherwise(result)
+    return result
+
+
+def _dense(silver: DataFrame, start: datetime, end: datetime) -> DataFrame:
+    """Every hour of [start, end) for every zone of silver, with silver's row where it holds one."""
+    grid = silver.select("zone").distinct().select(
+        "zone",
+        F.explode(
+            F.sequence(F.lit(start), F.lit(end - timedelta(hours=1)), F.expr("INTERVAL 1 HOUR"))
+        ).alias("datetime"),
+    )
+    present = silver.withColumn("_present", F.lit(True))
+    return grid.join(present, on=["zone", "datetime"], how="left")
+
+
+def features(
+    silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime
+) -> DataFrame:
+    """The gold rows of [start, end), each a pure function of silver's rows in [datetime - 23 h, datetime].
+
+    Args:
+        silver: rows of silver.energy_data; all of [start - 23 h, end) must be there, as context.
+        zone_keys: the configured zones, which decide the flow columns.
+        start: first hour wanted, UTC.
+        end: end of the last hour wanted, UTC.
+
+    Returns:
+        One row for each (zone, datetime) that silver holds, as `tables.ml_features(zone_keys)`.
+    """
+    table = ml_features(zone_keys)
+    names = [column.name for column in key_columns(zone_keys)]
+    context = start - LOOK_BACK
+    in_context = (F.col("datetime") >= F.lit(context)) & (F.col("datetime") < F.lit(end))
+    flows = [
+        F.element_at(f"{direction}_by_zone", F.lit(neighbour)).alias(f"{direction}_{zone_column(neighbour)}")
+        for direction in ("import", "export")
+        for neighbour in neighbours_of(zone_keys)
+    ]
+    flow_names = {f"{d}_{zone_column(n)}" for d in ("import", "export") for n in neighbours_of(zone_keys)}
+    rows = silver.where(in_context).select(
+        "zone",
+        "datetime",
+        *(name for name in names if name not in flow_names),
+        *flows,
+        "is_estimated_power",
+        "is_estimated_carbon",
+    )
+    estimated = F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
+    dense = _dense(rows, context, end)
+    by_hour = Window.partitionBy("zone").orderBy("datetime")
+    last_24_hours = by_hour.rowsBetween(-23, 0)
+
+    def mean(name: str) -> Column:
+        micro = F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
+        count = F.count(name).over(last_24_hours)
+        total = F.sum(micro).over(last_24_hours)
+        # ANSI: a division by zero is an error, by null is null.
+        return total.cast("double") / F.nullif(count.cast("double") * F.lit(float(_MICRO)), F.lit(0.0))
+
+    return (
+        dense.select(
+            "zone",
+            "datetime",
+            "_present",
+            *names,
+            *(F.lag(name, 1).over(by_hour).alias(lag_column(name)) for name in names),
+            *(mean(name).alias(rolling_column(name)) for name in names),
+            F.count("_present").over(last_24_hours).cast("int").alias("hours_observed_24h"),
+            F.count(F.when(F.col("_present") & estimated, True))
+            .over(last_24_hours)
+            .cast("int")
+            .alias("hours_estimated_24h"),
+            "is_estimated_power",
+            "is_estimated_carbon",
+        )
+        .where(F.col("_present") & (F.col("datetime") >= F.lit(start)))
+        .withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
+        .select(
+            "*",
+            F.hour("datetime").alias("hour"),
+            F.dayofweek("datetime").alias("day_of_week"),
+            F.month("datetime").alias("month"),
+            F.hour("_local").alias("local_hour"),
+            F.dayofweek("_local").alias("local_day_of_week"),
+            F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
+            _is_holiday(start, end).alias("is_holiday"),
+            F.date_format("datetime", "yyyy-MM").alias("year_month"),
+        )
+        .select(table.column_names)
+    )

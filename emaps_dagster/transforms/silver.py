@@ -1,0 +1,154 @@
+"""Bronze bodies to silver.energy_data: parse, flatten, keep the latest ingestion, join the feeds.
+
+Nothing is filled and nothing is computed from neighbouring hours: that is gold's part.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from emaps_dagster.tables import ENERGY_DATA
+from emaps_dagster.zones import MODE_KEYS, mode_column
+
+_MODES = "struct<" + ",".join(f"`{key}`:double" for key in MODE_KEYS) + ">"
+_RECORD = (
+    "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
+    # Numbers are read as DOUBLE: a LONG schema turns 306.5 into null without a word.
+)
+_POWER_RECORD = _RECORD + (
+    f"powerConsumptionBreakdown:{_MODES},powerProductionBreakdown:{_MODES},"
+    "powerImportBreakdown:map<string,double>,powerExportBreakdown:map<string,double>,"
+    "fossilFreePercentage:double,renewablePercentage:double,powerConsumptionTotal:double,"
+    "powerProductionTotal:double,powerImportTotal:double,powerExportTotal:double"
+)
+_CARBON_RECORD = _RECORD + "carbonIntensity:double,emissionFactorType:string"
+
+_POWER_FIELDS: dict[str, str] = {
+    **{
+        f"{side}_{mode_column(key)}": f"power{side.title()}Breakdown.`{key}`"
+        for side in ("production", "consumption")
+        for key in MODE_KEYS
+    },
+    **{f"{what}_total": f"power{what.title()}Total" for what in ("production", "consumption", "import", "export")},
+    "fossil_free_percentage": "fossilFreePercentage",
+    "renewable_percentage": "renewablePercentage",
+}
+_POWER_MAPS = {"import_by_zone": "powerImportBreakdown", "export_by_zone": "powerExportBreakdown"}
+_CARBON_FIELDS = {"carbon_intensity": "carbonIntensity", "emission_factor_type": "emissionFactorType"}
+# Field by field the same for both feeds; the feed's name is appended.
+_PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estimationMethod"}
+_PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
+
+
+def _sorted_map(column: Column) -> Column:
+    """Entries sorted by neighbour: comparable on every engine and independent of the body's order."""
+    return F.array_sort(F.map_entries(column))
+
+
+def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
+    """One row per record of every body whose hour lies in [start, end) and was over when it was ingested."""
+    body = F.from_json("raw_json", f"history array<struct<{record}>>, data array<struct<{record}>>")
+    return (
+        bronze.select("zone", "ingested_at", "payload_sha256", body.alias("body"))
+        # posexplode: two records of one hour in one body are told apart by their place in it.
+        .select(
+            "zone",
+            "ingested_at",
+            "payload_sha256",
+            F.posexplode(F.coalesce("body.history", "body.data")).alias("position", "record"),
+        )
+        .withColumn("datetime", F.to_timestamp("record.datetime"))
+        .where(
+            (F.col("datetime") >= F.lit(start))
+            & (F.col("datetime") < F.lit(end))
+            & (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))
+        )
+    )
+
+
+def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
+    """The record of each (zone, datetime) that was ingested last, with the time since when it is known.
+
+    Order: `ingested_at`, the provider's `updated_at`, the payload's hash, the place in the body. Where
+    consecutive ingestions carry the same `content`, the first of them stands for all.
+    """
+    order = ["ingested_at", "updated_at", "payload_sha256", "position"]
+    hour = Window.partitionBy("zone", "datetime")
+    oldest_first = hour.orderBy(*order)
+    newest_first = hour.orderBy(*(F.col(name).desc() for name in order))
+    return (
+        records.withColumn("_carried", F.struct(*content))
+        .withColumn("_repeats", F.col("_carried").eqNullSafe(F.lag("_carried").over(oldest_first)))
+        .where(~F.col("_repeats"))
+        .withColumn("_rank", F.row_number().over(newest_first))
+        .where(F.col("_rank") == 1)
+        .select("zone", "datetime", "ingested_at", *content)
+    )
+
+
+def _feed(
+    bronze: DataFrame,
+    record: str,
+    fields: dict[str, str],
+    maps: dict[str, str],
+    start: datetime,
+    end: datetime,
+) -> DataFrame:
+    records = _records(bronze, record, start, end).select(
+        "zone",
+        "datetime",
+        "ingested_at",
+        "payload_sha256",
+        "position",
+        *(F.col(f"record.{source}").alias(name) for name, source in (fields | _PROVENANCE_FIELDS).items()),
+        *(_sorted_map(F.col(f"record.{source}")).alias(name) for name, source in maps.items()),
+        *(F.to_timestamp(f"record.{source}").alias(name) for name, source in _PROVENANCE_TIMES.items()),
+    )
+    content = [*fields, *maps, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES]
+    return latest_records(records, content)
+
+
+def _provenance(feed: str) -> list[Column]:
+    return [
+        F.col(f"{feed}.{name}").alias(f"{name}_{feed}")
+        for name in (*_PROVENANCE_FIELDS, *_PROVENANCE_TIMES, "ingested_at")
+    ]
+
+
+def energy_data(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+    """The silver rows of [start, end), a pure function of every response that holds their hours.
+
+    Args:
+        power: rows of bronze.power_data; all that overlap the window must be there.
+        carbon: rows of bronze.carbon_data, likewise.
+        start: first hour wanted, UTC.
+        end: end of the last hour wanted, UTC.
+
+    Returns:
+        One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`.
+    """
+    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, _POWER_MAPS, start, end)
+    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, {}, start, end)
+    power_side, carbon_side = power_rows.alias("power"), carbon_rows.alias("carbon")
+    datetime_ = F.coalesce("power.datetime", "carbon.datetime")
+    joined = power_side.join(
+        carbon_side,
+        (F.col("power.zone") == F.col("carbon.zone")) & (F.col("power.datetime") == F.col("carbon.datetime")),
+        how="full_outer",
+    )
+    columns = {
+        "zone": F.coalesce("power.zone", "carbon.zone"),
+        "datetime": datetime_,
+        "year_month": F.date_format(datetime_, "yyyy-MM"),
+        **{name: F.map_from_entries(F.col(f"power.{name}")) for name in _POWER_MAPS},
+    }
+    return joined.select(
+        *(column.alias(name) for name, column in columns.items()),
+        *(F.col(f"power.{name}") for name in _POWER_FIELDS),
+        *(F.col(f"carbon.{name}") for name in _CARBON_FIELDS),
+        *_provenance("power"),
+        *_provenance("carbon"),
+    ).select(ENERGY_DATA.column_names)
