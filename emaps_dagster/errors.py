@@ -6,6 +6,16 @@ The API token never enters a message: nothing here takes one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emaps_dagster.client import Response
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emaps_dagster.bodies import Response
+
 
 class EmapsError(Exception):
     """Root of the tree: catch this to catch everything the project raises on purpose."""
@@ -44,7 +54,21 @@ class ProviderUnavailableError(ProviderError):
 
 
 class RejectedBodyError(ProviderError):
-    """200 with a body that must not be loaded; the evidence is kept in `bronze.rejected_responses`."""
+    """200 with a body that must not be loaded; the evidence is kept in `bronze.rejected_responses`.
+
+    `response` is the evidence, `reason` one sentence without its full stop.
+    """
+
+    def __init__(self, response: Response, reason: str) -> None:
+        self.response = response
+        self.reason = reason
+        super().__init__(
+            f"{response.question}: the API answered 200, but {reason}. The body is not loaded; look at it in "
+            "bronze.rejected_responses, run these hours again later, and tell the provider if it stays so."
+        )
+
+    def __reduce__(self) -> tuple[type[RejectedBodyError], tuple[Response, str]]:
+        return type(self), (self.response, self.reason)
 
 
 class FetchError(EmapsError):

@@ -1,0 +1,335 @@
+"""Electricity Maps API v3 over HTTP: requests, retries, typed errors. No Spark, no Dagster.
+
+Which windows to ask for is decided in fetch.py; which bodies may be loaded in bodies.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+import requests
+from pydantic import SecretStr
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from emaps_dagster.bodies import UnusableBodyError, hours_of_body
+from emaps_dagster.errors import (
+    BadRequestError,
+    InvalidTokenError,
+    NoDataError,
+    NotInPlanError,
+    ProviderError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    RejectedBodyError,
+)
+from emaps_dagster.windows import Window, utc_now
+from emaps_dagster.zones import Feed
+
+logger = logging.getLogger(__name__)
+
+# The API refuses longer hourly ranges.
+LONGEST_RANGE = timedelta(days=10)
+# How far beyond the asked range a row may lie before the answer is taken for one to another question.
+_TOLERANCE = timedelta(days=1)
+# A provider that asks for more patience than this is better asked again by a later run.
+_LONGEST_WAIT_SECONDS = 120.0
+_QUOTED = 200
+
+
+@dataclass(frozen=True)
+class Response:
+    """One body that came with status 200. `window_*` are None until it was found usable."""
+
+    feed: Feed
+    zone: str
+    endpoint: str
+    request: str
+    body: str
+    received_at: datetime
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+
+    @property
+    def source(self) -> str:
+        return f"electricitymaps/v3/{self.feed.endpoint}/{self.endpoint}"
+
+    @property
+    def payload_sha256(self) -> str:
+        return hashlib.sha256(self.body.encode()).hexdigest()
+
+
+class _RetryableError(Exception):
+    """Worth another try: 429, 5xx or the network. `wait` is the provider's Retry-After in seconds."""
+
+    def __init__(self, status: int | None, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.wait = wait
+
+
+def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """[start, end) in the longest pieces that one past-range call may ask for."""
+    whole = Window(start, end)
+    chunks = []
+    while start < whole.end:
+        chunks.append((start, min(start + LONGEST_RANGE, whole.end)))
+        start += LONGEST_RANGE
+    return chunks
+
+
+def admit(response: Response) -> Response:
+    """The response with the hours it holds.
+
+    Raises:
+        RejectedBodyError: its body must not be loaded; the error carries the response as evidence.
+    """
+    try:
+        start, end = hours_of_body(response.body, response.feed, response.zone)
+    except UnusableBodyError as error:
+        raise RejectedBodyError(response, str(error)) from None
+    return replace(response, window_start=start, window_end=end)
+
+
+class ElectricityMapsClient:
+    """A client of v3 `power-breakdown` and `carbon-intensity`. Use it as a context manager.
+
+    Args:
+        base_url: with the version, e.g. `https://api.electricitymaps.com/v3`.
+        token: sent as `auth-token`; appears in no message, log or repr.
+        clock: the present, UTC; stamps every response.
+        timeout: seconds to connect and to wait for the next bytes.
+        attempts: tries of one request, the first included.
+        backoff_seconds: upper bound of the first random pause; it doubles with every try.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: SecretStr | None = None,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        timeout: tuple[float, float] = (5.0, 30.0),
+        attempts: int = 6,
+        backoff_seconds: float = 1.0,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._clock = clock
+        self._timeout = timeout
+        self._attempts = attempts
+        self._backoff_seconds = backoff_seconds
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = "emaps-dagster"
+        # Without an auth of its own, requests would send a netrc entry of the host.
+        self._session.auth = _NoAuth()
+
+    def __enter__(self) -> ElectricityMapsClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def __repr__(self) -> str:
+        return f"ElectricityMapsClient({self._base_url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ElectricityMapsClient holds a token and is not pickled; make one where it is used")
+
+    def history(self, feed: Feed, zone: str) -> Response:
+        """The running hour and the 23 before it.
+
+        Raises:
+            ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
+        """
+        return self._signal(feed, "history", zone, {}, "the last 24 hours")
+
+    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
+        """The hours [start, end), at most 10 days of them.
+
+        Raises:
+            ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
+            ValueError: more than 10 days, or not whole UTC hours.
+        """
+        window = Window(start, end)
+        if end - start > LONGEST_RANGE:
+            raise ValueError(f"past-range gives at most 10 days, not {window}")
+        query = {"start": f"{start:%Y-%m-%dT%H:%M:%SZ}", "end": f"{end:%Y-%m-%dT%H:%M:%SZ}"}
+        response = self._signal(feed, "past-range", zone, query, str(window))
+        assert response.window_start is not None
+        assert response.window_end is not None
+        if response.window_start < start - _TOLERANCE or response.window_end > end + _TOLERANCE:
+            raise RejectedBodyError(response, f"it holds hours outside the range asked for, {window}")
+        return response
+
+    def zones(self) -> dict[str, Any]:
+        """Zone keys with their names; with a token also what its plan allows."""
+        return self._object(f"{self._base_url}/zones", "the list of zones")
+
+    def health(self) -> dict[str, Any]:
+        """The provider's own status; it lives at the root of the host and needs no token."""
+        parts = urlsplit(self._base_url)
+        return self._object(f"{parts.scheme}://{parts.netloc}/health", "the health of the API")
+
+    def _object(self, url: str, what: str) -> dict[str, Any]:
+        body = self._get(url, what)[0]
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise ProviderError(f"{what}: the answer is no JSON object: {self._quote(body)}")
+        return parsed
+
+    def _signal(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str) -> Response:
+        url = f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
+        body, received_at = self._get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
+        parts = urlsplit(url)
+        response = Response(feed, zone, endpoint, f"{parts.path}?{parts.query}", body, received_at)
+        return admit(response)
+
+    def _get(self, url: str, what: str) -> tuple[str, datetime]:
+        """The body of a 200 and when it came; every other outcome raises."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(_RetryableError),
+            stop=stop_after_attempt(self._attempts),
+            wait=self._wait,
+            before_sleep=lambda state: self._log_retry(state, what),
+            reraise=True,
+        )
+        try:
+            return retrying(self._try, url, what)
+        except _RetryableError as error:
+            tries = f"after {self._attempts} tries"
+            if error.status == 429:
+                pause = f" The provider asks to wait {error.wait:.0f} s." if error.wait else ""
+                failure: ProviderError = RateLimitedError(
+                    f"{what}: rate limit (429) {tries}.{pause} Run these partitions again later, with fewer zones "
+                    "or a plan that allows more calls."
+                )
+            else:
+                failure = ProviderUnavailableError(
+                    f"{what}: {error.reason} {tries}. Look at the provider's status page and at the network, then "
+                    "run these partitions again."
+                )
+        # Raised out here, so that no exception of requests, which holds the headers, stays in the chain.
+        raise failure
+
+    def _try(self, url: str, what: str) -> tuple[str, datetime]:
+        headers = {"auth-token": self._token.get_secret_value()} if self._token else {}
+        began = time.monotonic()
+        problem = ""
+        try:
+            # Redirects are not followed: they would carry the token to another host.
+            answer = self._session.get(url, headers=headers, timeout=self._timeout, allow_redirects=False)
+        except requests.RequestException as error:
+            problem = self._quote(f"{type(error).__name__}: {_innermost(error)}")
+        if problem:
+            raise _RetryableError(None, f"no answer ({problem})")
+        received_at = self._clock()
+        path = url[url.index("/", 8) :]
+        logger.info("GET %s -> %s in %.2f s", path, answer.status_code, time.monotonic() - began)
+        if answer.status_code == 200:
+            try:
+                return answer.content.decode("utf-8"), received_at
+            except UnicodeDecodeError:
+                # The evidence keeps every byte; admission refuses it, as it is no JSON any more.
+                return "\ufeff" + answer.content.decode("utf-8", errors="backslashreplace"), received_at
+        said = self._said(answer.content)
+        if answer.status_code == 429 or answer.status_code >= 500:
+            wait = _retry_after(answer.headers.get("Retry-After"))
+            raise _RetryableError(answer.status_code, f"HTTP {answer.status_code} ({said})", wait)
+        raise _refusal(answer.status_code, what, said)
+
+    def _wait(self, state: RetryCallState) -> float:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        asked = error.wait if isinstance(error, _RetryableError) else None
+        if asked is not None and asked > _LONGEST_WAIT_SECONDS:
+            assert error is not None
+            raise error
+        jittered = wait_random_exponential(multiplier=self._backoff_seconds, max=30.0)(state)
+        # Not before the provider says, and not all clients at that very moment.
+        return jittered if asked is None else asked + random.uniform(0, self._backoff_seconds)
+
+    def _log_retry(self, state: RetryCallState, what: str) -> None:
+        assert state.outcome is not None
+        logger.warning("%s: try %d failed: %s", what, state.attempt_number, state.outcome.exception())
+
+    def _said(self, content: bytes) -> str:
+        text = content.decode("utf-8", errors="replace")
+        try:
+            body = json.loads(text)
+            texts = [str(body[key]) for key in ("error", "message") if body.get(key)]
+        except (ValueError, AttributeError, TypeError):
+            texts = []
+        return self._quote(" ".join(texts) or text or "no body")
+
+    def _quote(self, text: str) -> str:
+        """One short line of somebody's words, without the token should they repeat it."""
+        if self._token and self._token.get_secret_value():
+            text = text.replace(self._token.get_secret_value(), "[token]")
+        return " ".join(text.split())[:_QUOTED]
+
+
+class _NoAuth(requests.auth.AuthBase):
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+def _refusal(status: int, what: str, said: str) -> ProviderError:
+    plan = ("Request unauthorized for", "do not have access", "Token unauthorized for", "Endpoint not available")
+    if status == 403 or (status == 401 and any(sign in said for sign in plan)):
+        return NotInPlanError(
+            f"{what}: not in the token's plan (HTTP {status}: {said}). Hours older than a day need a plan with "
+            "past-range; other zones a plan that includes them. Change EMAPS_ZONES, the range, or the plan."
+        )
+    if status == 401:
+        return InvalidTokenError(
+            f"{what}: the token is missing or wrong (HTTP 401: {said}). Set EMAPS_API_TOKEN, or on Databricks the "
+            "secret that stands for it; a new token can take a while to work."
+        )
+    if status == 404:
+        return NoDataError(
+            f"{what}: the provider has no data (HTTP 404: {said}). Check the zone key; otherwise run these "
+            "partitions again when the provider has them."
+        )
+    return BadRequestError(
+        f"{what}: refused (HTTP {status}: {said}). Check EMAPS_API_URL and EMAPS_ZONES; the same request would "
+        "be refused again."
+    )
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from a number or an HTTP date; None when absent or unreadable."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(int(value)))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - utc_now()).total_seconds())
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return str(error)
