@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -89,14 +90,10 @@ def _rows(envelope: dict[str, Any], zone: str) -> list[Any]:
     if envelope.get("zone") != zone:
         raise UnusableBodyError(f"it is for zone {str(envelope.get('zone'))[:50]!r}, not {zone!r}")
     if envelope.get("temporalGranularity", "hourly") != "hourly":
-        raise UnusableBodyError(
-            f"its granularity is {str(envelope['temporalGranularity'])[:50]!r}, not 'hourly'"
-        )
+        raise UnusableBodyError(f"its granularity is {str(envelope['temporalGranularity'])[:50]!r}, not 'hourly'")
     lists = [name for name in ("history", "data") if name in envelope]
     if len(lists) != 1:
-        raise UnusableBodyError(
-            "it has both 'history' and 'data'" if lists else "it has neither 'history' nor 'data'"
-        )
+        raise UnusableBodyError("it has both 'history' and 'data'" if lists else "it has neither 'history' nor 'data'")
     rows = envelope[lists[0]]
     if not isinstance(rows, list):
         raise UnusableBodyError(f"{lists[0]!r} is not a list")
@@ -148,9 +145,7 @@ def _numbers(row: dict[str, Any], feed: Feed, name: str) -> Iterator[tuple[str, 
         for key, value in breakdown.items():
             if modes and key not in MODE_KEYS and value not in (None, 0):
                 # Dropping it would be a silent loss; the contract has to learn the mode first.
-                raise UnusableBodyError(
-                    f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know"
-                )
+                raise UnusableBodyError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
             yield f"{field}.{key[:50]}", value
 
 

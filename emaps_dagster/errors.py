@@ -11,11 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emaps_dagster.client import Response
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from emaps_dagster.bodies import Response
-
 
 class EmapsError(Exception):
     """Root of the tree: catch this to catch everything the project raises on purpose."""
@@ -63,7 +58,8 @@ class RejectedBodyError(ProviderError):
         self.response = response
         self.reason = reason
         super().__init__(
-            f"{response.question}: the API answered 200, but {reason}. The body is not loaded; look at it in "
+            f"{response.feed.endpoint}/{response.endpoint} of zone {response.zone} ({response.request}): the API "
+            f"answered 200, but {reason}. The body is not loaded; look at it in "
             "bronze.rejected_responses, run these hours again later, and tell the provider if it stays so."
         )
 

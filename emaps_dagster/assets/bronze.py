@@ -1,6 +1,6 @@
 """bronze.power_data and bronze.carbon_data: fetch a window, store every response, keep bad bodies as evidence."""
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the type of `context` when it decorates.
 
 from collections import Counter
 from collections.abc import Iterable

@@ -3,13 +3,16 @@
 What is judged lives in transforms/quality.py; here it is read, reported and made to block.
 """
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the type of `context` when it decorates.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
@@ -141,7 +144,7 @@ def _evaluations(
     check: Check,
     run: Window,
     outcome: Outcome,
-    targets: dict[str, dg.AssetCheckEvaluationTargetMaterializationData],
+    targets: dict[str, AssetCheckEvaluationTargetMaterializationData],
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """One evaluation for each hour of the run, so that every partition shows its own status."""
     hours = hours_of(run)
@@ -182,9 +185,9 @@ def _table(findings: list[Finding]) -> dg.TableMetadataValue:
 
 def _targets(
     context: dg.AssetCheckExecutionContext, key: dg.AssetKey, partitions: list[str]
-) -> dict[str, dg.AssetCheckEvaluationTargetMaterializationData]:
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """The latest materialization of each partition: without it a status does not count as current."""
-    targets: dict[str, dg.AssetCheckEvaluationTargetMaterializationData] = {}
+    targets: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
     for first in range(0, len(partitions), _LOOKED_UP_AT_ONCE):
         some = partitions[first : first + _LOOKED_UP_AT_ONCE]
         filter_ = dg.AssetRecordsFilter(asset_key=key, asset_partitions=some)
@@ -193,7 +196,7 @@ def _targets(
             page = context.instance.fetch_materializations(filter_, limit=len(some), cursor=cursor)
             for record in page.records:
                 if record.partition_key is not None and record.partition_key not in targets:
-                    targets[record.partition_key] = dg.AssetCheckEvaluationTargetMaterializationData(
+                    targets[record.partition_key] = AssetCheckEvaluationTargetMaterializationData(
                         storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
                     )
             cursor = page.cursor

@@ -1,6 +1,6 @@
 """gold.ml_features: the hours whose features can depend on an hour of silver that a run changed."""
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the type of `context` when it decorates.
 
 import dagster as dg
 from pyspark.sql import DataFrame

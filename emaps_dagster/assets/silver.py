@@ -1,6 +1,6 @@
 """silver.energy_data: the hours that a run's responses can have changed, merged by the latest ingestion."""
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the type of `context` when it decorates.
 
 import dagster as dg
 from pyspark.sql import DataFrame
