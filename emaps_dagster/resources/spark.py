@@ -9,7 +9,7 @@ import os
 import threading
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_pyspark import PySparkResource
@@ -47,7 +47,7 @@ def embedded_address() -> str:
 class EmbeddedPySpark(PySparkResource):
     """dagster-pyspark's resource on a Spark Connect server inside this process: no JVM, nothing to start."""
 
-    spark_config: dict[str, object] = dict(_SESSION_CONFIG)
+    spark_config: dict[str, Any] = dict(_SESSION_CONFIG)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         remote = PySparkResource(spark_config={**self.spark_config, "spark.remote": embedded_address()})
