@@ -1,6 +1,6 @@
 """The API as a Dagster resource: hands out a plain client and the clock of the run."""
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the field types of a resource when the class is made.
 
 from datetime import datetime
 

@@ -3,7 +3,7 @@
 Where engines differ at start-up is settled here, so that transforms need not know their engine.
 """
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the field types of a resource when the class is made.
 
 import os
 import threading
@@ -24,7 +24,7 @@ _SESSION_CONFIG = {"spark.sql.session.timeZone": "UTC"}
 
 
 @cache
-def _sail() -> SparkConnectServer:
+def _sail() -> "SparkConnectServer":
     # Sail writes its log to stderr at INFO, a line a session; warnings are what a person needs.
     os.environ.setdefault("RUST_LOG", "warn,sail_spark_connect=error,sail_common=error")
     from pysail.spark import SparkConnectServer
