@@ -233,7 +233,7 @@ class FolderLakehouse(Lakehouse):
 
     def version(self, table: Table) -> int | None:
         try:
-            return DeltaTable(self.where(table), without_files=True).version()
+            return DeltaTable(self.where(table)).version()
         except TableNotFoundError:
             return None
 
