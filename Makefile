@@ -15,11 +15,18 @@ setup: .venv/installed ## make .venv with exactly what requirements.lock names
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: setup ## every test that this machine can run
+test: lint types imports ## every test that this machine can run, after lint, types and imports
 	$(BIN)/python -m pytest
 
-lint: setup ## ruff
+lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+imports: setup ## the layers of docs/architecture.md
+	$(BIN)/lint-imports --config setup.cfg
 
 lock: setup ## make requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
@@ -27,4 +34,4 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.tables > docs/tables.md
 
-.PHONY: help setup test lint lock docs
+.PHONY: help setup test lint types imports lock docs

@@ -1,4 +1,4 @@
-"""Which response bodies may be loaded: strict JSON, the right zone, whole hours, no sandbox.
+"""A response, and which bodies may be loaded: strict JSON, the right zone, whole hours, no sandbox.
 
 Pure and standard library only. Sail and the JVM disagree about JSON that is not strict, so only
 strict JSON comes in. Everything else is refused with a sentence that names the row and the field.
@@ -6,9 +6,11 @@ strict JSON comes in. Everything else is refused with a sentence that names the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -34,6 +36,28 @@ _NUMBERS = {
     ),
     "carbon": ("carbonIntensity",),
 }
+
+
+@dataclass(frozen=True)
+class Response:
+    """One body that came with status 200. `window_*` are None until it was found usable."""
+
+    feed: Feed
+    zone: str
+    endpoint: str
+    request: str
+    body: str
+    received_at: datetime
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+
+    @property
+    def source(self) -> str:
+        return f"electricitymaps/v3/{self.feed.endpoint}/{self.endpoint}"
+
+    @property
+    def payload_sha256(self) -> str:
+        return hashlib.sha256(self.body.encode()).hexdigest()
 
 
 class UnusableBodyError(ValueError):

@@ -5,13 +5,12 @@ Which windows to ask for is decided in fetch.py; which bodies may be loaded in b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -22,7 +21,7 @@ import requests
 from pydantic import SecretStr
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from emaps_dagster.bodies import UnusableBodyError, hours_of_body
+from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
 from emaps_dagster.errors import (
     BadRequestError,
     InvalidTokenError,
@@ -45,28 +44,6 @@ _TOLERANCE = timedelta(days=1)
 # A provider that asks for more patience than this is better asked again by a later run.
 _LONGEST_WAIT_SECONDS = 120.0
 _QUOTED = 200
-
-
-@dataclass(frozen=True)
-class Response:
-    """One body that came with status 200. `window_*` are None until it was found usable."""
-
-    feed: Feed
-    zone: str
-    endpoint: str
-    request: str
-    body: str
-    received_at: datetime
-    window_start: datetime | None = None
-    window_end: datetime | None = None
-
-    @property
-    def source(self) -> str:
-        return f"electricitymaps/v3/{self.feed.endpoint}/{self.endpoint}"
-
-    @property
-    def payload_sha256(self) -> str:
-        return hashlib.sha256(self.body.encode()).hexdigest()
 
 
 class _RetryableError(Exception):

@@ -28,7 +28,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         SettingsError: the settings name something that cannot be run.
     """
     partitions = hourly_partitions(settings.start)
-    job = hourly_job(partitions)
+    job = hourly_job()
     return dg.Definitions(
         assets=[
             *bronze_assets(settings.zones, partitions),

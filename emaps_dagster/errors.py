@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emaps_dagster.client import Response
+    from emaps_dagster.bodies import Response
 
 
 class EmapsError(Exception):

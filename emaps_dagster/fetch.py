@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from emaps_dagster.client import ElectricityMapsClient, Response, past_range_chunks
+from emaps_dagster.bodies import Response
+from emaps_dagster.client import ElectricityMapsClient, past_range_chunks
 from emaps_dagster.errors import NoDataError, ProviderError, RejectedBodyError
 from emaps_dagster.windows import HOUR, REACH, Window, floor_hour
 from emaps_dagster.zones import Feed

@@ -7,10 +7,9 @@ import dagster as dg
 HOURLY = "hourly"
 
 
-def hourly_job(partitions: dg.PartitionsDefinition[str]) -> dg.UnresolvedAssetJobDefinition:
+def hourly_job() -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         HOURLY,
         selection=dg.AssetSelection.all(),
-        partitions_def=partitions,
         description="Bronze, silver, gold and all checks for one hour or a range of hours.",
     )

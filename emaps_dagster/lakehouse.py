@@ -190,9 +190,7 @@ class Lakehouse(ABC):
             report += self._merge_month(table, part, compute)
         return report
 
-    def _merge_month(
-        self, table: Table, window: Window, compute: Callable[[Window], DataFrame]
-    ) -> MergeReport:
+    def _merge_month(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
         def attempt(number: int) -> MergeReport:
             # The target is pinned before the input is read: a commit after it may have seen more than we do.
             version = self.version(table)

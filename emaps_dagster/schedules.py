@@ -10,10 +10,9 @@ MINUTE = 7
 
 
 def hourly_schedule(job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    schedule = dg.build_schedule_from_partitioned_job(
+    return dg.build_schedule_from_partitioned_job(  # type: ignore[return-value]  # partitioned: never unresolved
         job,
         name="hourly_tick",
         minute_of_hour=MINUTE,
         description="At minute 7 of every hour: the hour that has just ended, and what was revised before it.",
     )
-    return schedule  # type: ignore[return-value]

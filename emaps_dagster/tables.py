@@ -81,12 +81,8 @@ def _responses(name: str, meaning: str, *, window_nullable: bool, more: tuple[Co
             Column("zone", "string", "Zone key that was asked for", nullable=False),
             Column("raw_json", "string", "The response body, byte for byte", nullable=False),
             Column("ingested_at", "timestamp", "When we received the response, UTC", nullable=False),
-            Column(
-                "window_start", "timestamp", f"First hour the body holds, UTC; {window}", None, window_nullable
-            ),
-            Column(
-                "window_end", "timestamp", f"End of the last hour it holds, UTC; {window}", None, window_nullable
-            ),
+            Column("window_start", "timestamp", f"First hour the body holds, UTC; {window}", None, window_nullable),
+            Column("window_end", "timestamp", f"End of the last hour it holds, UTC; {window}", None, window_nullable),
             Column("request", "string", "Path and query of the request, without the token", nullable=False),
             Column("payload_sha256", "string", "SHA-256 of the body, hexadecimal", nullable=False),
             *more,
@@ -238,12 +234,8 @@ def ml_features(zone_keys: tuple[str, ...]) -> Table:
                 )
                 for value in values
             ),
-            Column(
-                "hours_observed_24h", "int", "Hours of (datetime - 24 h, datetime] that silver holds", HOURS, False
-            ),
-            Column(
-                "hours_estimated_24h", "int", "Of those, hours whose power or carbon is estimated", HOURS, False
-            ),
+            Column("hours_observed_24h", "int", "Hours of (datetime - 24 h, datetime] that silver holds", HOURS, False),
+            Column("hours_estimated_24h", "int", "Of those, hours whose power or carbon is estimated", HOURS, False),
             *_IS_ESTIMATED.values(),
             _YEAR_MONTH,
         ),

@@ -76,7 +76,9 @@ def test_a_backfill_gives_every_hour_its_row_its_numbers_and_its_check_statuses(
 
 def test_running_a_partition_again_writes_no_version(pipeline: Pipeline) -> None:
     assert pipeline.run("2024-05-04-09:00").success
-    before = [pipeline.table(name).version() for name in ("bronze/power_data", "silver/energy_data", "gold/ml_features")]
+    before = [
+        pipeline.table(name).version() for name in ("bronze/power_data", "silver/energy_data", "gold/ml_features")
+    ]
     assert pipeline.run("2024-05-04-09:00").success
     after = [pipeline.table(name).version() for name in ("bronze/power_data", "silver/energy_data", "gold/ml_features")]
     assert after == before

@@ -9,8 +9,8 @@ from itertools import islice
 import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster.assets.describe import asset_arguments
-from emaps_dagster.client import Response
+from emaps_dagster.assets.describe import table_asset
+from emaps_dagster.bodies import Response
 from emaps_dagster.errors import FetchError, RejectedBodyError
 from emaps_dagster.fetch import LONGEST_BODY, Failure, fetch
 from emaps_dagster.lakehouse import Lakehouse
@@ -34,7 +34,7 @@ def bronze_assets(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[st
 def _bronze(
     feed: Feed, table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
-    @dg.asset(**asset_arguments(table, partitions, "json"))
+    @table_asset(table, partitions, "json")
     def bronze(
         context: dg.AssetExecutionContext,
         electricity_maps: ElectricityMapsResource,

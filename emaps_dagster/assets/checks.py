@@ -115,9 +115,7 @@ def _checks(
 ) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(table.asset_key)
     specs = [
-        dg.AssetCheckSpec(
-            check.name, asset=key, description=check.remedy, blocking=True, partitions_def=partitions
-        )
+        dg.AssetCheckSpec(check.name, asset=key, description=check.remedy, blocking=True, partitions_def=partitions)
         for check in checks
     ]
 
@@ -175,9 +173,7 @@ def _evaluations(
 def _table(findings: list[Finding]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [
-            dg.TableRecord(
-                {"zone": f.zone, "datetime": f.hour.isoformat() if f.hour else "", "finding": f.what}
-            )
+            dg.TableRecord({"zone": f.zone, "datetime": f.hour.isoformat() if f.hour else "", "finding": f.what})
             for f in findings[:_SHOWN]
         ]
     )

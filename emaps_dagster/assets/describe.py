@@ -5,6 +5,7 @@ Nothing here computes data.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dagster as dg
@@ -36,26 +37,29 @@ def _tag(unit: str) -> str:
     return {"%": "percent"}.get(unit, unit.replace("/", "_per_"))
 
 
-def asset_arguments(table: Table, partitions: dg.PartitionsDefinition[str], kind: str) -> dict[str, Any]:
-    """What every asset of the graph declares alike."""
-    return {
-        "key": dg.AssetKey(table.asset_key),
-        "description": f"{table.meaning}.\n\nKey: {', '.join(table.key)}. Times are UTC, one partition is one hour.",
-        "group_name": table.layer,
-        "partitions_def": partitions,
+def table_asset(
+    table: Table, partitions: dg.PartitionsDefinition[str], kind: str, deps: Iterable[Table] = ()
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with what every asset of the graph declares alike."""
+    return dg.asset(
+        key=dg.AssetKey(table.asset_key),
+        deps=[dg.AssetKey(upstream.asset_key) for upstream in deps],
+        description=f"{table.meaning}.\n\nKey: {', '.join(table.key)}. Times are UTC, one partition is one hour.",
+        group_name=table.layer,
+        partitions_def=partitions,
         # One run for a range: a year is 37 calls a feed, not 8,760.
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "owners": OWNERS,
-        "kinds": {"pyspark", "deltalake", kind},
-        "tags": {"layer": table.layer},
-        "metadata": {
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        owners=OWNERS,
+        kinds={"pyspark", "deltalake", kind},
+        tags={"layer": table.layer},
+        metadata={
             "dagster/column_schema": column_schema(table),
             "dagster/table_name": table.qualified_name,
         },
-        "code_version": "1",
+        code_version="1",
         # Writers of one table queue up where the instance gives its pool a limit of 1.
-        "pool": f"{table.layer}_{table.name}",
-    }
+        pool=f"{table.layer}_{table.name}",
+    )
 
 
 def change_metadata(change: HourChange) -> dict[str, int]:

@@ -5,7 +5,7 @@
 import dagster as dg
 from pyspark.sql import DataFrame
 
-from emaps_dagster.assets.describe import asset_arguments
+from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.assets.merged import report_merge
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
 from emaps_dagster.partitions import run_window
@@ -19,13 +19,14 @@ from emaps_dagster.zones import ZONES
 def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     table = ml_features(zones)
 
-    @dg.asset(**asset_arguments(table, partitions, "gold"), deps=[dg.AssetKey(ENERGY_DATA.asset_key)])
+    @table_asset(table, partitions, "gold", deps=(ENERGY_DATA,))
     def gold(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
         for zone in zones:
             if zone not in ZONES:
                 context.log.warning(
-                    f"zones.py knows no neighbours, time zone and holidays of {zone}: its flows stay in silver's "
-                    "maps, its local time features are null. Add it to zones.py and rebuild gold."
+                    "zones.py knows no neighbours, time zone and holidays of %s: its flows stay in silver's maps, "
+                    "its local time features are null. Add it to zones.py and rebuild gold.",
+                    zone,
                 )
         window = run_window(context)
         house = lakehouse.open()

@@ -30,8 +30,13 @@ def report_merge(
         context.add_asset_metadata({**change_metadata(change), **summary.get(hour, {})}, partition_key=key)
     total = report.total
     context.log.info(
-        f"{table.qualified_name} {window}: {total.inserted} rows inserted, {total.updated} updated, "
-        f"{total.unchanged} unchanged, {report.retries} races lost"
+        "%s %s: %d rows inserted, %d updated, %d unchanged, %d races lost",
+        table.qualified_name,
+        window,
+        total.inserted,
+        total.updated,
+        total.unchanged,
+        report.retries,
     )
     touched = [hour for hour, change in report.hours.items() if change.inserted or change.updated]
     return dg.MaterializeResult(

@@ -5,7 +5,7 @@
 import dagster as dg
 from pyspark.sql import DataFrame
 
-from emaps_dagster.assets.describe import asset_arguments
+from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.assets.merged import report_merge
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
@@ -17,10 +17,7 @@ from emaps_dagster.windows import Window, silver_window
 
 
 def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    @dg.asset(
-        **asset_arguments(ENERGY_DATA, partitions, "silver"),
-        deps=[dg.AssetKey(POWER_DATA.asset_key), dg.AssetKey(CARBON_DATA.asset_key)],
-    )
+    @table_asset(ENERGY_DATA, partitions, "silver", deps=(POWER_DATA, CARBON_DATA))
     def silver(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
         window = run_window(context)
         house = lakehouse.open()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_pyspark import PySparkResource
+from pydantic import Field
 
 from emaps_dagster.lakehouse import FolderLakehouse, Lakehouse
 
@@ -47,7 +48,7 @@ def embedded_address() -> str:
 class EmbeddedPySpark(PySparkResource):
     """dagster-pyspark's resource on a Spark Connect server inside this process: no JVM, nothing to start."""
 
-    spark_config: dict[str, Any] = dict(_SESSION_CONFIG)
+    spark_config: dict[str, Any] = Field(default=_SESSION_CONFIG)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         remote = PySparkResource(spark_config={**self.spark_config, "spark.remote": embedded_address()})

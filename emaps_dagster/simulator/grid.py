@@ -172,7 +172,9 @@ def state(zone: str, hour: datetime, seed: int, variant: int = 0) -> State:
     exports = {n: max(0, -flow) for n, flow in flows.items()}
     net = sum(flows.values())
 
-    coal = shaken(p.coal * max(0.12, 0.85 - 0.16 * years) * (0.5 + 0.7 * wander(x / 90, "coal", zone, seed)), "coal", 0.04)
+    coal = shaken(
+        p.coal * max(0.12, 0.85 - 0.16 * years) * (0.5 + 0.7 * wander(x / 90, "coal", zone, seed)), "coal", 0.04
+    )
     evening = math.exp(-(((hour.astimezone(_time_zone(zone)).hour - 20) / 3) ** 2))
     hydro = shaken(p.hydro * (0.05 + 0.25 * evening + 0.15 * wander(x / 200, "rain", zone, seed)), "hydro", 0.05)
     fixed = {
@@ -201,9 +203,7 @@ def state(zone: str, hour: datetime, seed: int, variant: int = 0) -> State:
     return State(production, consumption, imports, exports, round(intensity))
 
 
-def _traced(
-    production: dict[str, int | None], imports: dict[str, int], exports: dict[str, int]
-) -> dict[str, int]:
+def _traced(production: dict[str, int | None], imports: dict[str, int], exports: dict[str, int]) -> dict[str, int]:
     """What was consumed of each mode: everything that came in, less the share that left or was stored."""
     supply = {mode: float(max(0, production[mode] or 0)) for mode in MODE_KEYS}
     for neighbour, megawatts in imports.items():

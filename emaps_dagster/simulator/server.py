@@ -301,7 +301,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:
-        del format, args
-
-
+    def log_message(self, *_: object) -> None:
+        """Nothing: the requests are in `Simulator.requests`."""

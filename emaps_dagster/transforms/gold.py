@@ -48,19 +48,21 @@ def _is_holiday(start: datetime, end: datetime) -> Column:
 
 def _dense(silver: DataFrame, start: datetime, end: datetime) -> DataFrame:
     """Every hour of [start, end) for every zone of silver, with silver's row where it holds one."""
-    grid = silver.select("zone").distinct().select(
-        "zone",
-        F.explode(
-            F.sequence(F.lit(start), F.lit(end - timedelta(hours=1)), F.expr("INTERVAL 1 HOUR"))
-        ).alias("datetime"),
+    grid = (
+        silver.select("zone")
+        .distinct()
+        .select(
+            "zone",
+            F.explode(F.sequence(F.lit(start), F.lit(end - timedelta(hours=1)), F.expr("INTERVAL 1 HOUR"))).alias(
+                "datetime"
+            ),
+        )
     )
     present = silver.withColumn("_present", F.lit(True))
     return grid.join(present, on=["zone", "datetime"], how="left")
 
 
-def features(
-    silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime
-) -> DataFrame:
+def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
     """The gold rows of [start, end), each a pure function of silver's rows in [datetime - 23 h, datetime].
 
     Args:

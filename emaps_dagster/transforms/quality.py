@@ -121,7 +121,12 @@ def _latest_by_python(bronze: DataFrame, start: datetime, end: datetime) -> dict
             if hour is not None and start <= hour < end and hour + HOUR <= ingested_at:
                 updated = _iso(record.get("updatedAt"))
                 # A missing time sorts first, as null does in Spark.
-                order = (ingested_at, updated or datetime.min.replace(tzinfo=timezone.utc), response["payload_sha256"], place)
+                order = (
+                    ingested_at,
+                    updated or datetime.min.replace(tzinfo=timezone.utc),
+                    response["payload_sha256"],
+                    place,
+                )
                 told[response["zone"], hour].append((order, record))
     result = {}
     for key, versions in told.items():
