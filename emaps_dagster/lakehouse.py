@@ -6,13 +6,18 @@ are Spark's; what is written goes through Arrow, so that what was counted is wha
 
 from __future__ import annotations
 
+import atexit
 import logging
 import random
+import re
+import shutil
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +39,7 @@ logger = logging.getLogger(__name__)
 # Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
+_PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
 
 
 @dataclass(frozen=True)
@@ -225,13 +231,17 @@ class FolderLakehouse(Lakehouse):
     def __init__(self, spark: SparkSession, warehouse: Path) -> None:
         super().__init__(spark)
         self.warehouse = warehouse.resolve()
+        self._root = _plain_path(self.warehouse)
 
     def where(self, table: Table) -> str:
         return str(self.warehouse / table.layer / table.name)
 
+    def _path(self, table: Table) -> str:
+        return str(self._root / table.layer / table.name)
+
     def version(self, table: Table) -> int | None:
         try:
-            return DeltaTable(self.where(table)).version()
+            return DeltaTable(self._path(table)).version()
         except TableNotFoundError:
             return None
 
@@ -239,11 +249,11 @@ class FolderLakehouse(Lakehouse):
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self.where(table))
+        return reader.load(self._path(table))
 
     def _create(self, table: Table) -> None:
         DeltaTable.create(
-            self.where(table),
+            self._path(table),
             schema=Schema([_field(column) for column in table.columns]),
             partition_by=[table.partition],
             description=table.meaning,
@@ -259,7 +269,7 @@ class FolderLakehouse(Lakehouse):
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         try:
-            write_deltalake(self.where(table), rows, mode="append")
+            write_deltalake(self._path(table), rows, mode="append")
         except CommitFailedError as error:
             raise _LostRaceError(str(error)) from error
 
@@ -267,7 +277,7 @@ class FolderLakehouse(Lakehouse):
         # Literal months prune partitions: the cost does not grow with the table.
         literals = ", ".join(f"'{month}'" for month in months)
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
-        merger = DeltaTable(self.where(table), version=version).merge(
+        merger = DeltaTable(self._path(table), version=version).merge(
             rows,
             predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
             source_alias="s",
@@ -283,6 +293,23 @@ class FolderLakehouse(Lakehouse):
             )
         except CommitFailedError as error:
             raise _LostRaceError(str(error)) from error
+
+
+@cache
+def _plain_path(folder: Path) -> Path:
+    """The folder by a name that every engine reads as it is.
+
+    Sail looks for `my%20data` when asked for `my data`, and delta-rs panics at a `[`: for such a folder this
+    process makes a link with a plain name.
+    """
+    if _PLAIN_PATH.match(str(folder)):
+        return folder
+    links = tempfile.mkdtemp(prefix="emaps-")
+    atexit.register(shutil.rmtree, links, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    link = Path(links) / "warehouse"
+    link.symlink_to(folder, target_is_directory=True)
+    return link
 
 
 def _field(column: Column) -> Field:
