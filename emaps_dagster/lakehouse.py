@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 # Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
+_IMPOSSIBLE_IN_PATH = re.compile(r"[\[\]^|\\\x00-\x1f]")
 _PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
 
 
@@ -299,9 +300,14 @@ class FolderLakehouse(Lakehouse):
 def _plain_path(folder: Path) -> Path:
     """The folder by a name that every engine reads as it is.
 
-    Sail looks for `my%20data` when asked for `my data`, and delta-rs panics at a `[`: for such a folder this
-    process makes a link with a plain name.
+    Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a
+    plain name. delta-rs follows the link, and its URLs cannot hold some characters at all.
     """
+    if impossible := _IMPOSSIBLE_IN_PATH.search(str(folder)):
+        raise LakehouseError(
+            f"EMAPS_WAREHOUSE is {str(folder)!r}: Delta's writer cannot handle {impossible[0]!r} in a path. "
+            "Choose another folder."
+        )
     if _PLAIN_PATH.match(str(folder)):
         return folder
     links = tempfile.mkdtemp(prefix="emaps-")

@@ -1,0 +1,329 @@
+"""The door to storage: what it creates, what a merge writes and what it leaves alone, races and odd paths."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import DataFrame, SparkSession
+
+from emaps_dagster import lakehouse as lakehouse_module
+from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
+from emaps_dagster.lakehouse import FolderLakehouse, HourChange
+from emaps_dagster.tables import Column, Table, all_tables
+from emaps_dagster.windows import HOUR, Window
+
+READINGS = Table(
+    layer="silver",
+    name="readings",
+    meaning="A small table for these tests",
+    columns=(
+        Column("zone", "string", "Zone key", nullable=False),
+        Column("datetime", "timestamp", "Start of the hour, UTC", nullable=False),
+        Column("value", "double", "A power", "MW"),
+        Column("flows", "map<string,double>", "Powers by neighbour", "MW"),
+        Column("year_month", "string", "yyyy-MM of datetime", nullable=False),
+    ),
+    key=("zone", "datetime"),
+    append_only=False,
+)
+T0 = datetime(2024, 1, 31, 22, tzinfo=timezone.utc)
+DAY = Window(T0, T0 + timedelta(hours=24))
+Row = tuple[int, float | None] | tuple[int, float | None, dict[str, float | None] | None]
+
+
+def rows_of(spark: SparkSession, *rows: Row, zone: str = "GR") -> DataFrame:
+    """Rows from (hours after T0, value[, flows])."""
+    full = [
+        (zone, T0 + number * HOUR, value, rest[0] if rest else None, f"{T0 + number * HOUR:%Y-%m}")
+        for number, value, *rest in rows
+    ]
+    return spark.createDataFrame(full, READINGS.schema)
+
+
+def answering(frame: DataFrame) -> Callable[[Window], DataFrame]:
+    """A computation whose result for a part of the window is the frame's rows in it."""
+    return lambda part: frame.where(frame.datetime.between(part.start, part.end - HOUR))
+
+
+def stored(house: FolderLakehouse) -> list[tuple[Any, ...]]:
+    rows = DeltaTable(house.where(READINGS)).to_pyarrow_table().to_pylist()
+    return sorted(
+        (
+            row["zone"],
+            (row["datetime"] - T0) // HOUR,
+            row["value"],
+            None if row["flows"] is None else dict(row["flows"]),
+        )
+        for row in rows
+    )
+
+
+def files(house: FolderLakehouse) -> set[str]:
+    return set(DeltaTable(house.where(READINGS)).file_uris())
+
+
+@pytest.fixture
+def table(house: FolderLakehouse) -> FolderLakehouse:
+    house.create(READINGS)
+    return house
+
+
+def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(house: FolderLakehouse) -> None:
+    for contract in all_tables(("GR",)):
+        house.create(contract)
+        delta = DeltaTable(house.where(contract))
+        fields = {field.name: field for field in delta.schema().fields}
+        assert list(fields) == contract.column_names
+        assert {name: field.metadata["comment"] for name, field in fields.items()} == {
+            column.name: column.comment for column in contract.columns
+        }
+        assert {name: field.nullable for name, field in fields.items()} == {
+            column.name: column.nullable for column in contract.columns
+        }
+        assert delta.metadata().partition_columns == [contract.partition]
+        assert delta.metadata().configuration["delta.appendOnly"] == str(contract.append_only).lower()
+        assert house.schema_differences(contract) == []
+
+
+def test_creating_a_table_that_is_there_writes_nothing(table: FolderLakehouse) -> None:
+    table.create(READINGS)
+    assert table.version(READINGS) == 0
+
+
+def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(table: FolderLakehouse) -> None:
+    changed = Table(
+        READINGS.layer,
+        READINGS.name,
+        READINGS.meaning,
+        (*READINGS.columns[:2], Column("value", "int", ""), Column("more", "double", ""), *READINGS.columns[4:]),
+        READINGS.key,
+        READINGS.append_only,
+    )
+    with pytest.raises(ContractChangedError) as error:
+        table.create(changed)
+    for part in (
+        "silver.readings",
+        table.where(READINGS),
+        "column more is missing",
+        "column flows is not in the contract",
+        "column value is double, not int",
+    ):
+        assert part in str(error.value)
+
+
+def test_merging_into_a_table_that_is_not_there_is_an_error(house: FolderLakehouse, spark: SparkSession) -> None:
+    with pytest.raises(LakehouseError, match=r"silver\.readings does not exist at "):
+        house.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))))
+
+
+def test_append_returns_its_rows_and_without_rows_makes_no_version(table: FolderLakehouse, spark: SparkSession) -> None:
+    assert table.append(READINGS, rows_of(spark, (0, 1.0), (3, 2.0))).num_rows == 2
+    assert table.version(READINGS) == 1
+    assert table.append(READINGS, rows_of(spark, (9, 1.0)).limit(0)).num_rows == 0
+    assert table.version(READINGS) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        ((1.0, None), (1.0, None), "unchanged"),
+        ((1.0, None), (1.5, None), "updated"),
+        ((None, None), (None, None), "unchanged"),
+        ((None, None), (0.0, None), "updated"),
+        ((0.0, None), (None, None), "updated"),
+        ((1.0, {"AL": 1.0, "BG": 2.0}), (1.0, {"BG": 2.0, "AL": 1.0}), "unchanged"),
+        ((1.0, {"AL": 1.0}), (1.0, {"AL": 1.0, "BG": 0.0}), "updated"),
+        ((1.0, {"AL": 1.0}), (1.0, {"AL": None}), "updated"),
+        ((1.0, {"AL": None}), (1.0, {"AL": None}), "unchanged"),
+        ((1.0, {}), (1.0, None), "updated"),
+        ((1.0, {}), (1.0, {}), "unchanged"),
+    ],
+)
+def test_a_merge_updates_what_differs_null_and_zero_told_apart(
+    table: FolderLakehouse, spark: SparkSession, before: tuple[Any, Any], after: tuple[Any, Any], change: str
+) -> None:
+    table.merge(READINGS, DAY, answering(rows_of(spark, (5, *before))))
+    report = table.merge(READINGS, DAY, answering(rows_of(spark, (5, *after))))
+    assert report.hours == {T0 + 5 * HOUR: HourChange(**{change: 1})}
+    assert stored(table) == [("GR", 5, *after)]
+    assert table.version(READINGS) == (1 if change == "unchanged" else 2)
+
+
+def test_a_merge_reports_hour_by_hour_and_writes_one_version_a_changed_month(
+    table: FolderLakehouse, spark: SparkSession
+) -> None:
+    # T0 is 22:00 of 31 January: hours 0 and 1 lie in January, from 2 on in February.
+    first = table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0), (1, 2.0), (2, 3.0), (20, 4.0))))
+    assert first.total == HourChange(inserted=4)
+    assert table.version(READINGS) == 2
+    kept = {uri for uri in files(table) if "2024-02" in uri}
+
+    second = table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0), (1, 9.0), (2, 3.0), (20, 4.0))))
+    assert second.hours == {
+        T0: HourChange(unchanged=1),
+        T0 + HOUR: HourChange(updated=1),
+        T0 + 2 * HOUR: HourChange(unchanged=1),
+        T0 + 20 * HOUR: HourChange(unchanged=1),
+    }
+    assert table.version(READINGS) == 3
+    assert {uri for uri in files(table) if "2024-02" in uri} == kept, "an untouched month keeps its files"
+    assert stored(table) == [("GR", 0, 1.0, None), ("GR", 1, 9.0, None), ("GR", 2, 3.0, None), ("GR", 20, 4.0, None)]
+
+
+def test_rows_outside_the_window_and_rows_not_computed_stay(table: FolderLakehouse, spark: SparkSession) -> None:
+    table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0), (10, 3.0))))
+    few = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
+    report = table.merge(READINGS, few, answering(rows_of(spark, (3, 7.0), (10, 9.0))))
+    assert report.total == HourChange(updated=1)
+    assert stored(table) == [("GR", 2, 1.0, None), ("GR", 3, 7.0, None), ("GR", 10, 3.0, None)]
+
+
+def test_zones_do_not_touch_each_other(table: FolderLakehouse, spark: SparkSession) -> None:
+    for zone, value in (("GR", 1.0), ("BG", 5.0), ("GR", 2.0)):
+        table.merge(READINGS, DAY, answering(rows_of(spark, (2, value), zone=zone)))
+    assert stored(table) == [("BG", 2, 5.0, None), ("GR", 2, 2.0, None)]
+
+
+def test_reads_are_half_open_and_by_month(table: FolderLakehouse, spark: SparkSession) -> None:
+    table.append(READINGS, rows_of(spark, *((number, 1.0) for number in range(24))))
+    window = Window(T0 + HOUR, T0 + 4 * HOUR)
+    hours = [row.datetime.replace(tzinfo=timezone.utc) for row in table.read_hours(READINGS, window).collect()]
+    assert sorted(hours) == [T0 + HOUR, T0 + 2 * HOUR, T0 + 3 * HOUR]
+    assert table.read_hours(READINGS, window, version=0).count() == 0
+
+
+def test_a_writer_that_lost_a_race_computes_again_from_fresh_input(table: FolderLakehouse, spark: SparkSession) -> None:
+    table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    # Both writers read 10; the other commits 11 between our reading and our commit.
+    truth = {"value": 10.0}
+    calls = []
+
+    def compute(part: Window) -> DataFrame:
+        mine = rows_of(spark, (2, truth["value"]))
+        calls.append(truth["value"])
+        if len(calls) == 1:
+            truth["value"] = 11.0
+            FolderLakehouse(spark, table.warehouse).merge(
+                READINGS, part, answering(rows_of(spark, (2, 11.0), (3, 5.0)))
+            )
+        return mine
+
+    report = table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 4 * HOUR), compute)
+    assert calls == [10.0, 11.0]
+    assert report.retries == 1
+    assert report.total == HourChange(unchanged=1), "the second attempt found the winner's row"
+    assert stored(table) == [("GR", 2, 11.0, None), ("GR", 3, 5.0, None)]
+
+
+def test_a_race_over_the_same_new_row_inserts_it_once(table: FolderLakehouse, spark: SparkSession) -> None:
+    raced = []
+
+    def compute(part: Window) -> DataFrame:
+        if not raced:
+            raced.append(True)
+            FolderLakehouse(spark, table.warehouse).merge(READINGS, part, answering(rows_of(spark, (2, 1.0))))
+        return rows_of(spark, (2, 1.0))
+
+    table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 3 * HOUR), compute)
+    assert stored(table) == [("GR", 2, 1.0, None)]
+
+
+def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
+    table: FolderLakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lakehouse_module, "_ATTEMPTS", 3)
+    turns = []
+
+    def compute(part: Window) -> DataFrame:
+        turns.append(float(len(turns)))
+        other = FolderLakehouse(spark, table.warehouse)
+        other.merge(READINGS, part, answering(rows_of(spark, (2, turns[-1]))))
+        return rows_of(spark, (2, -1.0))
+
+    with pytest.raises(WriteConflictError, match=r"silver\.readings.*3 times.*pool of 1"):
+        table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 3 * HOUR), compute)
+    assert stored(table) == [("GR", 2, 2.0, None)]
+
+
+def test_many_writers_at_once_lose_and_double_nothing(table: FolderLakehouse, spark: SparkSession) -> None:
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            house = FolderLakehouse(spark, table.warehouse)
+            house.merge(READINGS, DAY, answering(rows_of(spark, (2, 0.0), (3 + number, float(number)))))
+        except BaseException as error:  # noqa: BLE001 a thread must tell the test
+            failures.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failures == []
+    assert stored(table) == [("GR", 2, 0.0, None), *(("GR", 3 + n, float(n), None) for n in range(4))]
+
+
+def test_creators_at_once_make_one_table(house: FolderLakehouse, spark: SparkSession) -> None:
+    failures: list[BaseException] = []
+
+    def create() -> None:
+        try:
+            FolderLakehouse(spark, house.warehouse).create(READINGS)
+        except BaseException as error:  # noqa: BLE001 a thread must tell the test
+            failures.append(error)
+
+    creators = [threading.Thread(target=create) for _ in range(6)]
+    for creator in creators:
+        creator.start()
+    for creator in creators:
+        creator.join()
+    assert failures == []
+    assert house.schema_differences(READINGS) == []
+
+
+def test_what_a_killed_writer_left_behind_is_not_read(table: FolderLakehouse, spark: SparkSession) -> None:
+    table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    # Data files without a commit, and a commit half written under the name writers give before they publish it.
+    orphan = Path(table.where(READINGS)) / "year_month=2024-02" / "part-00000-killed.snappy.parquet"
+    orphan.write_bytes(b"PAR1 half a file")
+    (Path(table.where(READINGS)) / "_delta_log" / "_commit_0f0f.json.tmp").write_text('{"add":{"pa')
+    assert table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0)))).total == HourChange(unchanged=1)
+    assert stored(table) == [("GR", 2, 1.0, None)]
+
+
+@pytest.mark.parametrize("name", ["my data", "100%", "ü#ß", "(a){b}*", "what?", "it's", "plain"])
+def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    house = FolderLakehouse(spark, tmp_path / name / "warehouse")
+    house.create(READINGS)
+    house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0))))
+    house.append(READINGS, rows_of(spark, (4, 3.0)))
+    assert house.read_hours(READINGS, DAY).count() == 3
+    assert house.where(READINGS) == str(tmp_path / name / "warehouse" / "silver" / "readings")
+    assert (tmp_path / name / "warehouse" / "silver" / "readings" / "_delta_log").is_dir()
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a\tb"])
+def test_a_folder_name_that_delta_cannot_take_is_one_clear_error(
+    spark: SparkSession, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(LakehouseError, match=r"EMAPS_WAREHOUSE.*another folder"):
+        FolderLakehouse(spark, tmp_path / name)
+
+
+def test_bronze_refuses_that_somebody_deletes(house: FolderLakehouse, spark: SparkSession) -> None:
+    bronze = all_tables(("GR",))[0]
+    house.create(bronze)
+    hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    row = ("s", "GR", "{}", hour, hour, hour + HOUR, "/v3", "00", "2024-01")
+    house.append(bronze, spark.createDataFrame([row], bronze.schema))
+    with pytest.raises(Exception, match=r"(?i)append"):
+        DeltaTable(house.where(bronze)).delete()
+    with pytest.raises(Exception, match=r"(?i)append"):
+        write_deltalake(house.where(bronze), DeltaTable(house.where(bronze)).to_pyarrow_table(), mode="overwrite")
