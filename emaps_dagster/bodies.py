@@ -1,14 +1,15 @@
-"""A response, and which bodies may be loaded: strict JSON, the right zone, whole hours, no sandbox.
+"""A response, and which bodies may be loaded. Pure, standard library only.
 
-Pure and standard library only. Sail and the JVM disagree about JSON that is not strict, so only
-strict JSON comes in. Everything else is refused with a sentence that names the row and the field.
+Let in is what Python, Sail and Spark's JVM read alike; test_bodies.py shows where they differ. All else
+is refused with a phrase that names row and field. A number of more than 15 digits is let in, though Sail may
+read it two units in the last place off: losing the hour would be worse.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -18,6 +19,15 @@ from emaps_dagster.zones import CARBON, MODE_KEYS, Feed
 
 # No hourly mean or intensity comes near it; beyond it gold's fixed-point sums would overflow.
 LARGEST_NUMBER = 1e9
+
+# Fifty times the longest answer of the API, ten days of power-breakdown.
+_LONGEST_BODY = 16_000_000
+# The API nests five deep. Sail gives up at 128 and Python at 1,000, both for the whole body.
+_DEEPEST = 32
+# The JVM gives up, for the whole body, at numbers of 1,000 digits and keys of 50,000 characters.
+_LONGEST_NUMBER = 100
+_LONGEST_KEY = 1000
+_LONGEST_ZONE_KEY = 50
 
 _BREAKDOWNS = (
     "powerConsumptionBreakdown",
@@ -36,6 +46,15 @@ _NUMBERS = {
     ),
     "carbon": ("carbonIntensity",),
 }
+# Without these keys a row is none of its feed, and would replace one that says something by nulls.
+_REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",)}
+
+# The one form that every engine reads alike: a time without seconds stops Spark, week dates do, Python's
+# versions differ on short fractions and offsets. A fraction beyond microseconds is cut off by all.
+_TIME = re.compile(
+    r"(\d{4})-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
+)
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -83,8 +102,16 @@ def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]
 def _parse(body: str) -> dict[str, Any]:
     if body.startswith("\ufeff"):
         raise UnusableBodyError("it begins with a byte order mark")
+    if len(body) > _LONGEST_BODY:
+        raise UnusableBodyError(f"it has {len(body):,} characters, far more than any answer of the API")
     try:
-        parsed = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
+        parsed = json.loads(
+            body,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+            parse_float=_decimal,
+            object_pairs_hook=_without_repeats,
+        )
     except UnusableBodyError:
         raise
     except RecursionError:
@@ -93,6 +120,7 @@ def _parse(body: str) -> dict[str, Any]:
         raise UnusableBodyError(f"it is not strict JSON ({error})") from None
     if not isinstance(parsed, dict):
         raise UnusableBodyError(f"it is a JSON {type(parsed).__name__}, not an object")
+    _refuse_unreadable(parsed)
     return parsed
 
 
@@ -100,21 +128,60 @@ def _refuse_constant(name: str) -> None:
     raise UnusableBodyError(f"it is not strict JSON ({name} is no number)")
 
 
+def _integer(digits: str) -> int:
+    return int(_short(digits))
+
+
+def _decimal(digits: str) -> float:
+    number = float(_short(digits))
+    if abs(number) == float("inf"):
+        raise UnusableBodyError(f"the number {digits} is beyond what a double holds")
+    return number
+
+
+def _short(digits: str) -> str:
+    if len(digits) > _LONGEST_NUMBER:
+        raise UnusableBodyError(f"it has a number of {len(digits)} digits")
+    return digits
+
+
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        left = list(result)
+        twice = next(name for (name, _), first in zip(pairs, [*left, None], strict=False) if name != first)
         raise UnusableBodyError(f"the key {twice[:50]!r} stands twice in one object")
     return result
 
 
+def _refuse_unreadable(parsed: object) -> None:
+    """What makes an engine drop a whole body without a word, in whatever field it stands."""
+    level = [parsed]
+    for _ in range(_DEEPEST):
+        texts = [part for part in level if isinstance(part, str)]
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                texts += part
+                below += part.values()
+                if part and max(map(len, part)) > _LONGEST_KEY:
+                    raise UnusableBodyError(f"it has a key of more than {_LONGEST_KEY} characters")
+            elif isinstance(part, list):
+                below += part
+        if any(map(_HALF_CHARACTER.search, texts)):
+            raise UnusableBodyError("it has half a character (a lone surrogate) in a string")
+        if not below:
+            return
+        level = below
+    raise UnusableBodyError("it is nested too deeply to be one of the API's")
+
+
 def _rows(envelope: dict[str, Any], zone: str) -> list[Any]:
     _refuse_sandbox(envelope, "the body")
+    _refuse_case_variants(envelope, "the body")
     if envelope.get("zone") != zone:
         raise UnusableBodyError(f"it is for zone {str(envelope.get('zone'))[:50]!r}, not {zone!r}")
-    if envelope.get("temporalGranularity", "hourly") != "hourly":
-        raise UnusableBodyError(f"its granularity is {str(envelope['temporalGranularity'])[:50]!r}, not 'hourly'")
+    _refuse_other_granularity(envelope, "the body")
     lists = [name for name in ("history", "data") if name in envelope]
     if len(lists) != 1:
         raise UnusableBodyError("it has both 'history' and 'data'" if lists else "it has neither 'history' nor 'data'")
@@ -136,6 +203,16 @@ def _hour_of_row(row: Any, place: int, feed: Feed, zone: str) -> datetime:
     if row.get("zone", zone) != zone:
         raise UnusableBodyError(f"{name} is for zone {str(row['zone'])[:50]!r}, not {zone!r}")
     _refuse_sandbox(row, name)
+    _refuse_case_variants(row, name)
+    _refuse_other_granularity(row, name)
+    for field in _REQUIRED[feed.name]:
+        if field not in row:
+            raise UnusableBodyError(f"{name} lacks the key {field!r}, so it is no row of {feed.endpoint}")
+    _refuse_wrong_types(row, feed, name)
+    return hour
+
+
+def _refuse_wrong_types(row: dict[str, Any], feed: Feed, name: str) -> None:
     for field in ("updatedAt", "createdAt"):
         if row.get(field) is not None:
             _time(row[field], f"{field} of {name}")
@@ -149,9 +226,8 @@ def _hour_of_row(row: Any, place: int, feed: Feed, zone: str) -> datetime:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UnusableBodyError(f"{field} of {name} is not a number")
-        if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
+        if abs(value) > LARGEST_NUMBER:
             raise UnusableBodyError(f"{field} of {name} is beyond {LARGEST_NUMBER:g}")
-    return hour
 
 
 def _numbers(row: dict[str, Any], feed: Feed, name: str) -> Iterator[tuple[str, Any]]:
@@ -165,26 +241,48 @@ def _numbers(row: dict[str, Any], feed: Feed, name: str) -> Iterator[tuple[str, 
             continue
         if not isinstance(breakdown, dict):
             raise UnusableBodyError(f"{field} of {name} is not an object")
+        _refuse_case_variants(breakdown, f"{field} of {name}")
         modes = field in _BREAKDOWNS[:2]
         for key, value in breakdown.items():
             if modes and key not in MODE_KEYS and value not in (None, 0):
                 # Dropping it would be a silent loss; the contract has to learn the mode first.
                 raise UnusableBodyError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
+            if not modes and not (0 < len(key) <= _LONGEST_ZONE_KEY and key.isprintable()):
+                raise UnusableBodyError(f"{field} of {name} has {key[:50]!r} where a zone key belongs")
             yield f"{field}.{key[:50]}", value
 
 
 def _time(value: Any, what: str) -> datetime:
+    wrong = f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise UnusableBodyError(wrong)
+    year, fraction, offset = match.groups()
+    micros = (fraction or "")[:6].ljust(6, "0")
     try:
-        # 3.10 reads neither Z nor three digits of a second everywhere; 2024-03-06T19:00:00.000Z it must.
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except (AttributeError, TypeError, ValueError):
-        raise UnusableBodyError(f"{what} is {str(value)[:50]!r}, not an ISO 8601 time") from None
-    if moment.tzinfo is None:
-        raise UnusableBodyError(f"{what} is {value!r}, without a time zone")
-    try:
-        return moment.astimezone(timezone.utc)
-    except OverflowError:
-        raise UnusableBodyError(f"{what} is {value!r}, outside the calendar") from None
+        moment = datetime.fromisoformat(f"{value[:19]}.{micros}{'+00:00' if offset == 'Z' else offset}")
+    except ValueError:
+        raise UnusableBodyError(wrong) from None
+    if not "1900" < year < "2200":
+        raise UnusableBodyError(f"{what} is {value!r}, outside the years 1901 to 2199")
+    return moment.astimezone(timezone.utc)
+
+
+def _refuse_case_variants(part: dict[str, Any], name: str) -> None:
+    """Engines that compare keys without case would take one of the two, and not all of them the same."""
+    if len({key.lower() for key in part}) == len(part):
+        return
+    seen: dict[str, str] = {}
+    for key in part:
+        other = seen.setdefault(key.lower(), key)
+        if other != key:
+            raise UnusableBodyError(f"{name} has the keys {other[:50]!r} and {key[:50]!r}")
+
+
+def _refuse_other_granularity(part: dict[str, Any], name: str) -> None:
+    granularity = part.get("temporalGranularity", "hourly")
+    if granularity != "hourly":
+        raise UnusableBodyError(f"temporalGranularity of {name} is {str(granularity)[:50]!r}, not 'hourly'")
 
 
 def _refuse_sandbox(part: dict[str, Any], name: str) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -22,16 +22,9 @@ from pydantic import SecretStr
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
-from emaps_dagster.errors import (
-    BadRequestError,
-    InvalidTokenError,
-    NoDataError,
-    NotInPlanError,
-    ProviderError,
-    ProviderUnavailableError,
-    RateLimitedError,
-    RejectedBodyError,
-)
+from emaps_dagster.errors import ProviderError, RejectedBodyError, SettingsError
+from emaps_dagster.settings import SENDABLE, is_token
+from emaps_dagster.statuses import refusal, retry_after, surrender
 from emaps_dagster.windows import Window, utc_now
 from emaps_dagster.zones import Feed
 
@@ -89,6 +82,9 @@ class ElectricityMapsClient:
         timeout: seconds to connect and to wait for the next bytes.
         attempts: tries of one request, the first included.
         backoff_seconds: upper bound of the first random pause; it doubles with every try.
+
+    Raises:
+        SettingsError: the token cannot be sent.
     """
 
     def __init__(
@@ -101,8 +97,11 @@ class ElectricityMapsClient:
         attempts: int = 6,
         backoff_seconds: float = 1.0,
     ) -> None:
+        if token is not None and not is_token(token):
+            raise SettingsError(f"the API token cannot be sent: {SENDABLE}.")
         self._base_url = base_url.rstrip("/")
         self._token = token
+        self._echo = _echo_of(token.get_secret_value()) if token else None
         self._clock = clock
         self._timeout = timeout
         self._attempts = attempts
@@ -162,10 +161,10 @@ class ElectricityMapsClient:
         return self._object(f"{parts.scheme}://{parts.netloc}/health", "the health of the API")
 
     def _object(self, url: str, what: str) -> dict[str, Any]:
-        body = self._get(url, what)[0]
+        body = self._get(url, what)[0].decode("utf-8", errors="replace")
         try:
             parsed = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = None
         if not isinstance(parsed, dict):
             raise ProviderError(f"{what}: the answer is no JSON object: {self._quote(body)}")
@@ -173,12 +172,19 @@ class ElectricityMapsClient:
 
     def _signal(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str) -> Response:
         url = f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
-        body, received_at = self._get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
+        content, received_at = self._get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
         parts = urlsplit(url)
+        # Escapes keep every byte of a body that is not UTF-8, as evidence.
+        text = content.decode("utf-8", errors="backslashreplace")
+        body = self._redacted(text)
         response = Response(feed, zone, endpoint, f"{parts.path}?{parts.query}", body, received_at)
+        if body != text:
+            raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
+        if text.encode() != content:
+            raise RejectedBodyError(response, "its body is not UTF-8")
         return admit(response)
 
-    def _get(self, url: str, what: str) -> tuple[str, datetime]:
+    def _get(self, url: str, what: str) -> tuple[bytes, datetime]:
         """The body of a 200 and when it came; every other outcome raises."""
         retrying = Retrying(
             retry=retry_if_exception_type(_RetryableError),
@@ -190,22 +196,12 @@ class ElectricityMapsClient:
         try:
             return retrying(self._try, url, what)
         except _RetryableError as error:
-            tries = f"after {self._attempts} tries"
-            if error.status == 429:
-                pause = f" The provider asks to wait {error.wait:.0f} s." if error.wait else ""
-                failure: ProviderError = RateLimitedError(
-                    f"{what}: rate limit (429) {tries}.{pause} Run these partitions again later, with fewer zones "
-                    "or a plan that allows more calls."
-                )
-            else:
-                failure = ProviderUnavailableError(
-                    f"{what}: {error.reason} {tries}. Look at the provider's status page and at the network, then "
-                    "run these partitions again."
-                )
+            tries = retrying.statistics["attempt_number"]
+            failure = surrender(what, error.status, error.reason, error.wait, tries)
         # Raised out here, so that no exception of requests, which holds the headers, stays in the chain.
         raise failure
 
-    def _try(self, url: str, what: str) -> tuple[str, datetime]:
+    def _try(self, url: str, what: str) -> tuple[bytes, datetime]:
         headers = {"auth-token": self._token.get_secret_value()} if self._token else {}
         began = time.monotonic()
         problem = ""
@@ -220,16 +216,12 @@ class ElectricityMapsClient:
         path = url[url.index("/", 8) :]
         logger.info("GET %s -> %s in %.2f s", path, answer.status_code, time.monotonic() - began)
         if answer.status_code == 200:
-            try:
-                return answer.content.decode("utf-8"), received_at
-            except UnicodeDecodeError:
-                # The evidence keeps every byte; admission refuses it, as it is no JSON any more.
-                return "\ufeff" + answer.content.decode("utf-8", errors="backslashreplace"), received_at
+            return answer.content, received_at
         said = self._said(answer.content)
         if answer.status_code == 429 or answer.status_code >= 500:
-            wait = _retry_after(answer.headers.get("Retry-After"))
+            wait = retry_after(answer.headers.get("Retry-After"))
             raise _RetryableError(answer.status_code, f"HTTP {answer.status_code} ({said})", wait)
-        raise _refusal(answer.status_code, what, said)
+        raise refusal(answer.status_code, what, said)
 
     def _wait(self, state: RetryCallState) -> float:
         assert state.outcome is not None
@@ -251,15 +243,16 @@ class ElectricityMapsClient:
         try:
             body = json.loads(text)
             texts = [str(body[key]) for key in ("error", "message") if body.get(key)]
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             texts = []
         return self._quote(" ".join(texts) or text or "no body")
 
     def _quote(self, text: str) -> str:
         """One short line of somebody's words, without the token should they repeat it."""
-        if self._token and self._token.get_secret_value():
-            text = text.replace(self._token.get_secret_value(), "[token]")
-        return " ".join(text.split())[:_QUOTED]
+        return " ".join(self._redacted(text).split())[:_QUOTED]
+
+    def _redacted(self, text: str) -> str:
+        return self._echo.sub("[token]", text) if self._echo else text
 
 
 class _NoAuth(requests.auth.AuthBase):
@@ -267,43 +260,13 @@ class _NoAuth(requests.auth.AuthBase):
         return request
 
 
-def _refusal(status: int, what: str, said: str) -> ProviderError:
-    plan = ("Request unauthorized for", "do not have access", "Token unauthorized for", "Endpoint not available")
-    if status == 403 or (status == 401 and any(sign in said for sign in plan)):
-        return NotInPlanError(
-            f"{what}: not in the token's plan (HTTP {status}: {said}). Hours older than a day need a plan with "
-            "past-range; other zones a plan that includes them. Change EMAPS_ZONES, the range, or the plan."
-        )
-    if status == 401:
-        return InvalidTokenError(
-            f"{what}: the token is missing or wrong (HTTP 401: {said}). Set EMAPS_API_TOKEN, or on Databricks the "
-            "secret that stands for it; a new token can take a while to work."
-        )
-    if status == 404:
-        return NoDataError(
-            f"{what}: the provider has no data (HTTP 404: {said}). Check the zone key; otherwise run these "
-            "partitions again when the provider has them."
-        )
-    return BadRequestError(
-        f"{what}: refused (HTTP {status}: {said}). Check EMAPS_API_URL and EMAPS_ZONES; the same request would "
-        "be refused again."
+def _echo_of(token: str) -> re.Pattern[str]:
+    """The token as a body may repeat it: as it is, or with characters escaped for JSON, a URL or HTML."""
+    forms = (
+        rf"(?:{re.escape(c)}|\\{re.escape(c)}|(?i:\\u{ord(c):04x}|%{ord(c):02x}|&\#0*{ord(c)};|&\#x0*{ord(c):x};))"
+        for c in token
     )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a number or an HTTP date; None when absent or unreadable."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(int(value)))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - utc_now()).total_seconds())
+    return re.compile("".join(forms))
 
 
 def _innermost(error: BaseException) -> str:

@@ -1,24 +1,32 @@
-"""The settings of `.env.example`, read once from the environment and checked.
+"""The settings of `.env.example`, read from the environment and checked.
 
 Nothing else in the package reads environment variables; a wrong value is one sentence.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, timezone
-from functools import cache
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from emaps_dagster.errors import SettingsError
 
 PUBLIC_API_URL = "https://api.electricitymaps.com/v3"
+SENDABLE = "one word of printable ASCII characters is allowed, without blanks or line breaks"
+
+_PREFIX = "EMAPS_"
+_ENV_FILE = ".env"
 # Zone keys are country codes with optional sub-zones: GR, DK-DK1, US-CAR-DUK.
-_ZONE_KEY = re.compile(r"^[A-Z]{2}(-[A-Z0-9]+)*$")
+_ZONE_KEY = re.compile(r"[A-Z]{2}(-[A-Z0-9]+)*")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
 Deployment = Literal["embedded", "spark", "databricks"]
 
@@ -27,7 +35,13 @@ class Settings(BaseSettings):
     """Typed settings; field names are the variables of `.env.example` without `EMAPS_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EMAPS_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix=_PREFIX,
+        env_file=_ENV_FILE,
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        # One of the inputs is the token.
+        hide_input_in_errors=True,
     )
 
     deployment: Deployment = "embedded"
@@ -37,16 +51,32 @@ class Settings(BaseSettings):
     warehouse: Path = Path("./warehouse")
     catalog: str | None = None
     start: datetime = datetime(2024, 1, 1, tzinfo=timezone.utc)
-    now: AwareDatetime | None = Field(
-        default=None, description="Replays only: what a run takes for the present, ISO 8601 with zone."
-    )
+    now: datetime | None = None
+
+    @field_validator("deployment", mode="before")
+    @classmethod
+    def _known_deployment(cls, value: object) -> object:
+        if value not in get_args(Deployment):
+            raise ValueError("embedded, spark or databricks is allowed")
+        return value
 
     @field_validator("api_url")
     @classmethod
     def _http_url(cls, value: str) -> str:
-        if not re.match(r"^https?://[^/@\s]+(/[^?#\s@]*)?$", value):
+        try:
+            usable = re.fullmatch(r"https?://[^/@?#\s]+(/[^?#\s@]*)?", value) and urlsplit(value).port != 0
+        except ValueError:
+            usable = False
+        if not usable:
             raise ValueError("an http:// or https:// address without credentials or query is allowed")
         return value.rstrip("/")
+
+    @field_validator("api_token")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_token(value):
+            raise ValueError(SENDABLE)
+        return value
 
     @field_validator("zones", mode="before")
     @classmethod
@@ -56,38 +86,101 @@ class Settings(BaseSettings):
         if not isinstance(value, (tuple, list)) or not value:
             raise ValueError("a comma-separated list of zone keys such as GR,BG is allowed")
         for zone in value:
-            if not isinstance(zone, str) or not _ZONE_KEY.match(zone):
-                raise ValueError(f"{zone!r} is no zone key; keys look like GR or IT-SO")
+            if not isinstance(zone, str) or not _ZONE_KEY.fullmatch(zone):
+                raise ValueError(f"{zone!r} is no zone key; a comma-separated list of keys like GR or IT-SO is allowed")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("start", mode="after")
+    @field_validator("warehouse")
     @classmethod
-    def _start_hour(cls, value: datetime) -> datetime:
-        value = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
-        if (value.minute, value.second, value.microsecond) != (0, 0, 0):
-            raise ValueError("a full UTC hour such as 2024-01-01 or 2024-01-01T06:00 is allowed")
+    def _local_folder(cls, value: Path) -> Path:
+        if re.match(r"[A-Za-z0-9]+:/", str(value)):
+            raise ValueError("a folder of this machine is allowed; only databricks keeps tables elsewhere")
+        return value.expanduser()
+
+    @field_validator("catalog")
+    @classmethod
+    def _one_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^\s./`]+", value):
+            raise ValueError("the name of one catalog is allowed, without dots, blanks, slashes or backticks")
         return value
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _start_hour(cls, value: object) -> object:
+        moment = _moment(value, naive_is_utc=True)
+        if moment is None or (moment.minute, moment.second, moment.microsecond) != (0, 0, 0):
+            raise ValueError("a full UTC hour from 2000 to 2199 such as 2024-01-01 or 2024-01-01T06:00 is allowed")
+        return moment
+
+    @field_validator("now", mode="before")
+    @classmethod
+    def _fixed_present(cls, value: object) -> object:
+        moment = _moment(value, naive_is_utc=False)
+        if value is not None and moment is None:
+            raise ValueError("a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is allowed")
+        return moment
+
+
+def is_token(token: SecretStr) -> bool:
+    """Whether it can be sent in a header; one that cannot would be quoted by the HTTP library's error."""
+    return re.fullmatch(r"[!-~]+", token.get_secret_value()) is not None
+
+
+def _moment(value: object, *, naive_is_utc: bool) -> datetime | None:
+    """A time in UTC; None if it is none. Numbers are none: pydantic would take 2024 for seconds since 1970."""
+    if isinstance(value, str) and _ISO.fullmatch(value):
+        try:
+            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    if not isinstance(value, datetime) or not 2000 <= value.year < 2200:
+        return None
+    if value.tzinfo is None:
+        return value.replace(tzinfo=timezone.utc) if naive_is_utc else None
+    return value.astimezone(timezone.utc)
 
 
 def read_settings() -> Settings:
-    """The settings of this environment.
+    """The settings of this environment: variables, then `.env` of the working folder, then defaults.
 
     Raises:
         SettingsError: one sentence a wrong variable: which, what was given, what is allowed.
     """
+    sentences = []
+    settings = None
     try:
-        return Settings()
+        sentences = [_unknown(name) for name in _given_names() - _known_names()]
+        settings = Settings()
+    except UnicodeDecodeError:
+        sentences = [f"{Path(_ENV_FILE).resolve()} is not UTF-8 text."]
     except ValidationError as error:
-        sentences = []
-        for problem in error.errors():
-            name = "EMAPS_" + str(problem["loc"][0]).upper() if problem["loc"] else "the settings"
-            # A token is never echoed, not even a malformed one.
-            given = "a value that is not shown" if "TOKEN" in name else repr(problem["input"])
-            sentences.append(f"{name} is {given}: {problem['msg'].removeprefix('Value error, ')}.")
-        raise SettingsError(" ".join(sentences)) from None
+        sentences += [_sentence(problem) for problem in error.errors(include_url=False)]
+    # Raised out here: pydantic's error in the chain would hold the token.
+    if settings is None or sentences:
+        raise SettingsError(" ".join(sorted(sentences)))
+    return settings
 
 
-@cache
-def settings() -> Settings:
-    """`read_settings`, once a process."""
-    return read_settings()
+def _known_names() -> set[str]:
+    return {_PREFIX + field.upper() for field in Settings.model_fields}
+
+
+def _given_names() -> set[str]:
+    names = (*os.environ, *(dotenv_values(_ENV_FILE) if Path(_ENV_FILE).is_file() else ()))
+    return {name.upper() for name in names if name.upper().startswith(_PREFIX)}
+
+
+def _unknown(name: str) -> str:
+    # A misspelt EMAPS_ZONES would otherwise quietly run the default zone.
+    close = get_close_matches(name, _known_names(), n=1)
+    meant = f"; did you mean {close[0]}?" if close else "."
+    return f"{name} is no setting: {', '.join(sorted(_known_names()))} are allowed{meant}"
+
+
+def _sentence(problem: Any) -> str:
+    name = _PREFIX + str(problem["loc"][0]).upper()
+    value = str(problem["input"])
+    # A token is never echoed, not even a malformed one, nor a password in an address.
+    secret = name == "EMAPS_API_TOKEN" or (name == "EMAPS_API_URL" and re.search("[@?]", value))
+    given = "a value that is not shown" if secret else repr(value)
+    return f"{name} is {given}: {problem['msg'].removeprefix('Value error, ')}."
