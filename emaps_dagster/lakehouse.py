@@ -28,6 +28,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.tables import Column, Table
@@ -250,7 +251,11 @@ class FolderLakehouse(Lakehouse):
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self._path(table))
+        stored = reader.load(self._path(table)).schema
+        # delta-rs merges write strings as nullable views, and Sail 0.7.2 reads those into no NOT NULL column
+        # unless a file holds one value only: with a second zone every read of silver and gold would fail.
+        nullable = StructType([StructField(field.name, field.dataType) for field in stored.fields])
+        return reader.schema(nullable).load(self._path(table))
 
     def _create(self, table: Table) -> None:
         DeltaTable.create(

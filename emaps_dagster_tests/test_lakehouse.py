@@ -117,6 +117,16 @@ def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(ta
         assert part in str(error.value)
 
 
+def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: FolderLakehouse, spark: SparkSession) -> None:
+    def both(value: float) -> Callable[[Window], DataFrame]:
+        return answering(rows_of(spark, (0, value)).union(rows_of(spark, (0, 2.0), zone="BG")))
+
+    assert table.merge(READINGS, DAY, both(1.0)).total == HourChange(inserted=2)
+    assert table.read(READINGS).where("zone = 'GR'").count() == 1
+    assert table.merge(READINGS, DAY, both(3.0)).total == HourChange(updated=1, unchanged=1)
+    assert stored(table) == [("BG", 0, 2.0, None), ("GR", 0, 3.0, None)]
+
+
 def test_merging_into_a_table_that_is_not_there_is_an_error(house: FolderLakehouse, spark: SparkSession) -> None:
     with pytest.raises(LakehouseError, match=r"silver\.readings does not exist at "):
         house.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))))
