@@ -470,7 +470,7 @@ def odd_texts(draw: st.DrawFn, feed: Feed) -> str:
     return json.dumps(parsed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_whatever_is_admitted_silver_reads_as_python_does(spark: SparkSession, data: st.DataObject) -> None:
     feed = data.draw(st.sampled_from(FEEDS))
