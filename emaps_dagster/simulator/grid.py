@@ -31,6 +31,11 @@ class State:
     exports: dict[str, int]
 
 
+def _years(hour: datetime) -> float:
+    """Since the start of 2021."""
+    return (hour.timestamp() / 3600 - _START_OF_2021) / 8766
+
+
 @lru_cache(maxsize=512)
 def _time_zone(zone: str) -> ZoneInfo:
     return ZoneInfo(zone_facts(zone).time_zone or "UTC")
@@ -85,7 +90,7 @@ def state(
     """
     p = profile(zone)
     x = hour.timestamp() / 3600
-    years = (x - _START_OF_2021) / 8766
+    years = _years(hour)
 
     def walk(name: str, hours: float) -> float:
         return wander(stream(name, zone, seed), x / hours)
@@ -118,7 +123,7 @@ def state(
     own = {mode: 0.0 if mode in missing else megawatts for mode, megawatts in own.items()}
 
     listed = zone_facts(zone).neighbours if neighbours is None else neighbours
-    flows = {n: _inflow(zone, n, hour, years, seed) for n in listed}
+    flows = {n: _inflow(zone, n, hour, seed) for n in listed}
     gas = 0.0 if "gas" in missing else p.gas * trend(p, "gas", years)
     amounts = _dispatched(own, demand - sum(flows.values()), gas, p, missing, evening)
     production = {mode: None if mode in missing else round(amounts[mode]) for mode in MODE_KEYS}
@@ -127,18 +132,20 @@ def state(
     return State(production, _traced(production, imports, exports, light), imports, exports)
 
 
-def _inflow(zone: str, neighbour: str, hour: datetime, years: float, seed: int) -> int:
+def _inflow(zone: str, neighbour: str, hour: datetime, seed: int) -> int:
     """What comes in over a border, MW; the neighbour's own flow has the other sign."""
     first, second = sorted((zone, neighbour))
     pull = 2.2 * wander(stream("flow", first, second, seed), hour.timestamp() / 46_800) - 1.1
-    lean = _lean(zone, hour, years) - _lean(neighbour, hour, years)
+    lean = _lean(zone, hour) - _lean(neighbour, hour)
     return round(border(zone, neighbour) * max(-1.0, min(1.0, (pull if zone == first else -pull) + lean)))
 
 
-def _lean(zone: str, hour: datetime, years: float) -> float:
+@lru_cache(maxsize=1024)
+def _lean(zone: str, hour: datetime) -> float:
     p = profile(zone)
     if not p.importing:
         return 0.0
+    years = _years(hour)
     return p.importing - 0.3 * sun(hour, p.latitude, p.longitude) * (trend(p, "solar", years) - 1)
 
 
