@@ -5,6 +5,7 @@ Standard library only. No table names, no I/O: those live in `tables.py` and `la
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -48,6 +49,8 @@ def zone_column(zone_key: str) -> str:
 
 
 MODES = tuple(mode_column(key) for key in MODE_KEYS)
+# Their production is negative while they charge; any other mode's is not.
+STORAGE_MODES = ("hydro_discharge", "battery_discharge")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,67 @@ def zone_facts(zone_key: str) -> Zone:
     Its flows stay in silver's maps; `gold` warns that it has no columns for them.
     """
     return ZONES.get(zone_key, Zone(zone_key, zone_key, None, None, ()))
+
+
+@dataclass(frozen=True)
+class PlausibleLimits:
+    """Beyond these a value of a zone is a mistake of units, columns or source rather than a rare hour.
+
+    `carbon_intensity` is the lowest and highest plausible in gCO2eq/kWh, `capacity` the installed MW of a mode by the
+    year from which on it holds, `border` the MW that a neighbour's lines carry. Each names its source.
+    """
+
+    carbon_intensity: tuple[float, float]
+    carbon_intensity_source: str
+    capacity: Mapping[str, Mapping[int, float]]
+    capacity_source: str
+    border: Mapping[str, float]
+    border_source: str
+
+    def most_produced(self, mode: str, year: int) -> float:
+        """The MW that a mode can plausibly give in a year; `mode` is one of `capacity`."""
+        steps = self.capacity[mode]
+        in_force = max((since for since in steps if since <= year), default=min(steps))
+        # What is built during the year runs before the next figure counts it.
+        return _MARGIN * max(steps[in_force], steps.get(in_force + 1, 0.0) if in_force == year else 0.0)
+
+    def most_over_border(self, neighbour: str) -> float:
+        """The MW that can plausibly flow to or from a neighbour of `border`."""
+        return _MARGIN * self.border[neighbour]
+
+
+# Registered capacity lags behind what is built: Greek solar has grown by up to a third in a year.
+_MARGIN = 1.25
+
+# Zones that are not listed are judged by what holds everywhere: signs and percentages.
+_LIMITS = {
+    "GR": PlausibleLimits(
+        # Nothing that carries a mix is cleaner than hydro; 918 is the highest hour of 2022, 739.5, and the largest
+        # step between two hours of that year, 178.
+        carbon_intensity=(10.7, 918.0),
+        carbon_intensity_source="hydro's lifecycle factor of UNECE 2022; hourly GR export of 2022, Electricity Maps",
+        # From 2021, the first year that the provider exports. Modes listed there with 0 MW are left out: the provider
+        # reports a little oil all the same.
+        capacity={
+            "biomass": {2021: 95, 2022: 106, 2023: 127, 2024: 120, 2025: 146, 2026: 150},
+            "coal": {2021: 2561, 2022: 2001, 2023: 2650, 2025: 1800, 2026: 1500},
+            "gas": {2021: 4902, 2022: 5213, 2023: 6030, 2026: 6680},
+            "hydro": {2021: 2715, 2022: 2722, 2023: 2724, 2024: 2730, 2025: 2708, 2026: 2715},
+            "hydro_discharge": {2021: 699},
+            "solar": {2021: 3055, 2022: 3820, 2023: 5100, 2024: 6700, 2025: 9000, 2026: 9800},
+            "unknown": {2021: 106, 2022: 109, 2023: 120, 2024: 128, 2025: 132, 2026: 165},
+            "wind": {2021: 3755, 2022: 4150, 2023: 4547, 2024: 5065, 2025: 5225, 2026: 5460},
+        },
+        capacity_source="installed capacity, entsoe.eu, in electricitymaps-contrib config/zones/GR.yaml",
+        border={"IT-SO": 500},
+        border_source="the Arachthos-Galatina cable, electricitymaps-contrib config/exchanges/GR_IT-SO.yaml",
+    ),
+}
+
+
+def limits_of(zone_key: str) -> PlausibleLimits | None:
+    """The plausible limits of a zone, None where none are known."""
+    return _LIMITS.get(zone_key)
 
 
 def neighbours_of(zone_keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,201 +1,292 @@
-"""The checks of every table in Dagster: one step a table, a status for each hour of the run.
+"""Which checks each table has, what they judge, and whether they block: one step a table.
 
-What is judged lives in transforms/quality.py; here it is read, reported and made to block.
+What is true is judged in transforms/quality/, how it is told to Dagster in evaluations.py. Bodies that must not be
+loaded are quarantined in bronze.rejected_responses; a wrong row of silver or gold is not: bronze makes it again.
 """
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
-)
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
+from emaps_dagster.assets.evaluations import latest_materializations, status_of_each_hour, status_of_the_table
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.partitions import hours_of, run_window
+from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
-from emaps_dagster.transforms import quality
-from emaps_dagster.transforms.quality import Finding, Outcome
-from emaps_dagster.windows import LOOK_BACK, Window, gold_window, silver_window
-
-_SHOWN = 10
-# SQLite takes a bounded number of values in one IN list.
-_LOOKED_UP_AT_ONCE = 500
+from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
+from emaps_dagster.transforms.quality.contract import (
+    conform,
+    primary_key_is_unique,
+    schema_matches_the_contract,
+    table_is_fresh,
+)
+from emaps_dagster.transforms.quality.gold import (
+    GoldEvidence,
+    gold_equals_silver,
+    gold_is_not_stale,
+    lag_1h_is_the_previous_hour,
+    rolling_avg_24h_is_the_mean_of_the_window,
+)
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome
+from emaps_dagster.transforms.quality.plausible import (
+    energy_balances,
+    every_hour_is_present,
+    parts_sum_to_total,
+    values_are_plausible,
+)
+from emaps_dagster.transforms.quality.silver import SilverEvidence, latest_ingestion_wins, silver_equals_bronze
+from emaps_dagster.windows import Window, floor_hour, gold_context, gold_window, silver_window
 
 
 @dataclass(frozen=True)
 class Check:
-    """A truth about a table: its name asserts it, `judge` looks, `remedy` tells a person what to do."""
+    """A truth about a table: its name asserts it, `judge` looks at evidence, `remedy` tells a person what to do.
 
-    name: str
+    What our own code can break blocks what is downstream; what the world can break only warns.
+    """
+
+    judge: Callable[..., Outcome]
     remedy: str
-    judge: Callable[[Lakehouse, Window], Outcome]
+    blocking: bool = True
+    of_the_table: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.judge.__name__
 
 
-def checks_of(table: Table, zones: tuple[str, ...]) -> list[Check]:
-    """The checks of one table, all of them about our own bugs and therefore blocking."""
-    schema = Check(
-        "schema_matches_the_contract",
-        "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table: restore it.",
-        lambda house, _window: quality.schema_matches_the_contract(house.schema_differences(table)),
-    )
-    unique = Check(
-        "primary_key_is_unique",
-        "Zone and datetime name one row. If not, remove the table's folder and backfill it from the layer below.",
-        lambda house, window: quality.primary_key_is_unique(house.read_hours(table, window), table),
-    )
-    if table == ENERGY_DATA:
-        return [
-            schema,
-            unique,
-            Check(
-                "latest_ingestion_wins",
-                "Each hour carries the record ingested last. If not, materialize its partition again.",
-                _latest_ingestion_wins,
-            ),
-        ]
-    if table.layer == "gold":
-        return [
-            schema,
-            unique,
-            Check(
-                "lag_1h_is_the_previous_hour",
-                "Each lag is the value one hour earlier. If not, materialize the partition of gold again.",
-                lambda house, window: quality.lag_1h_is_the_previous_hour(
-                    house.read_hours(table, window), _context(house, window), zones
-                ),
-            ),
-            Check(
-                "rolling_avg_24h_is_the_mean_of_the_window",
-                "Each mean is that of its 24 hours. If not, materialize the partition of gold again.",
-                lambda house, window: quality.rolling_avg_24h_is_the_mean_of_the_window(
-                    house.read_hours(table, window), _context(house, window), zones
-                ),
-            ),
-        ]
-    return [schema]
+@dataclass(frozen=True)
+class Scene:
+    """What a run's checks look at: where the tables lie, the configured zones, the run's hours and clock."""
+
+    house: Lakehouse
+    zones: tuple[str, ...]
+    run: Window
+    now: datetime
 
 
-def _latest_ingestion_wins(house: Lakehouse, window: Window) -> Outcome:
-    return quality.latest_ingestion_wins(
-        house.read_hours(ENERGY_DATA, window),
-        house.read_responses(POWER_DATA, window, longest=LONGEST_BODY),
-        house.read_responses(CARBON_DATA, window, longest=LONGEST_BODY),
-        window.start,
-        window.end,
-    )
+_SCHEMA = Check(
+    schema_matches_the_contract,
+    "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table or a new release changed "
+    "the contract: restore bronze; move silver or gold away and backfill their hours.",
+    of_the_table=True,
+)
+_FRESH = Check(
+    table_is_fresh,
+    "Every zone has an hour that ended within the last 6 hours. If not, see that the schedule runs and why its last "
+    "runs failed, then backfill the missing hours: after a day a plan without past-range cannot get them any more.",
+    blocking=False,
+    of_the_table=True,
+)
+_UNIQUE = Check(
+    primary_key_is_unique,
+    "Zone and datetime name one row. If not, move the table's folder away and backfill it from the layer below.",
+)
+_BRONZE = [
+    _SCHEMA,
+    Check(
+        raw_json_parses,
+        "Every stored body is strict JSON and holds what its row says. If not, the files of bronze were altered: "
+        "restore them, or delete the rows that are named and materialize their hours again.",
+    ),
+    Check(
+        no_sandbox_data,
+        "No body carries the provider's sandbox marker. If one does, use a production token (EMAPS_API_TOKEN), delete "
+        "the rows that are named and materialize their hours again.",
+    ),
+]
+_SILVER = [
+    _SCHEMA,
+    _UNIQUE,
+    Check(
+        latest_ingestion_wins,
+        "Each hour carries the record ingested last. If not, materialize its partition of silver again; if it stays, "
+        "transforms/silver.py is wrong.",
+    ),
+    Check(
+        silver_equals_bronze,
+        "Silver holds the hours and values of bronze. If not, materialize the partitions of silver again; rows that "
+        "bronze does not hold must be deleted by hand.",
+    ),
+    Check(
+        every_hour_is_present,
+        "Each hour of the run has its row, from both feeds. If not, the provider was late or silent: materialize the "
+        "partition again later, all layers.",
+        blocking=False,
+    ),
+    Check(
+        parts_sum_to_total,
+        "Modes and flows sum to their totals. If not, the provider's record is inconsistent: wait for its revision; "
+        "use the parts or the total with care until then.",
+        blocking=False,
+    ),
+    Check(
+        energy_balances,
+        "Consumption is production + import - export. If not, the provider's record is inconsistent: wait for its "
+        "revision, and tell the provider if it stays so.",
+        blocking=False,
+    ),
+    Check(
+        values_are_plausible,
+        "Signs, percentages and the zone's limits in zones.py hold. If not, look at the body in bronze: a new unit or "
+        "column is ours to fix, a wrong value the provider's, a new power plant a new limit in zones.py.",
+        blocking=False,
+    ),
+    _FRESH,
+]
+_GOLD = [
+    _SCHEMA,
+    _UNIQUE,
+    Check(
+        lag_1h_is_the_previous_hour,
+        "Each lag is silver's value one hour earlier. If not, materialize the partition of gold again; if it stays, "
+        "transforms/gold.py is wrong.",
+    ),
+    Check(
+        rolling_avg_24h_is_the_mean_of_the_window,
+        "Each mean is that of silver's 24 hours. If not, materialize the partition of gold again; if it stays, "
+        "transforms/gold.py is wrong.",
+    ),
+    Check(
+        gold_equals_silver,
+        "Each gold row carries the values of its silver row, and its time columns and counts are right. If not, "
+        "materialize the partition of gold again; rows that silver does not hold must be deleted by hand.",
+    ),
+    Check(
+        gold_is_not_stale,
+        "Every hour of silver is in gold with its present values. If not, gold was not run after silver changed: "
+        "materialize the partitions of gold that are named.",
+    ),
+    _FRESH,
+]
 
 
-def _context(house: Lakehouse, window: Window):  # type: ignore[no-untyped-def]
-    return house.read_hours(ENERGY_DATA, Window(window.start - LOOK_BACK, window.end))
+def checks_of(table: Table) -> list[Check]:
+    """The checks of a table, in the order they are shown."""
+    return {"bronze": _BRONZE, "silver": _SILVER, "gold": _GOLD}[table.layer]
 
 
 def check_definitions(
     zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]
 ) -> list[dg.AssetChecksDefinition]:
-    touched: dict[str, Callable[[Window], Window]] = {
-        "bronze": lambda run: run,
-        "silver": silver_window,
-        "gold": gold_window,
-    }
-    tables = (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones))
-    return [_checks(table, checks_of(table, zones), partitions, touched[table.layer]) for table in tables]
+    return [_checks(table, zones, partitions) for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones))]
 
 
-def _checks(
-    table: Table,
-    checks: list[Check],
-    partitions: dg.PartitionsDefinition[str],
-    touched: Callable[[Window], Window],
-) -> dg.AssetChecksDefinition:
+def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(table.asset_key)
-    specs = [
-        dg.AssetCheckSpec(check.name, asset=key, description=check.remedy, blocking=True, partitions_def=partitions)
-        for check in checks
-    ]
+    specs = {
+        check: dg.AssetCheckSpec(
+            check.name,
+            asset=key,
+            description=check.remedy,
+            blocking=check.blocking,
+            partitions_def=None if check.of_the_table else partitions,
+        )
+        for check in checks_of(table)
+    }
 
-    @dg.multi_asset_check(name=f"check_{table.layer}_{table.name}", specs=specs, can_subset=True)
-    def evaluate(context: dg.AssetCheckExecutionContext, lakehouse: LakehouseResource) -> Iterator[object]:
-        house = lakehouse.open()
-        run = run_window(context)
-        targets = _targets(context, key, list(hours_of(run).values()))
-        for spec, check in zip(specs, checks, strict=True):
-            if spec.key not in context.selected_asset_check_keys:
-                continue
-            outcome = Outcome(0, ())
-            # A month at a time, as the merge works, so that a long range fits in memory.
-            for part in touched(run).by_month():
-                outcome += check.judge(house, part)
-            yield from _evaluations(key, check, run, outcome, targets)
-            yield dg.Output(None, output_name=spec.get_python_identifier())
+    @dg.multi_asset_check(name=f"check_{table.layer}_{table.name}", specs=list(specs.values()), can_subset=True)
+    def evaluate(
+        context: dg.AssetCheckExecutionContext,
+        lakehouse: LakehouseResource,
+        electricity_maps: ElectricityMapsResource,
+    ) -> Iterator[object]:
+        scene = Scene(lakehouse.open(), zones, run_window(context), electricity_maps.clock())
+        selected = [check for check, spec in specs.items() if spec.key in context.selected_asset_check_keys]
+        outcomes = judge_hours(scene, table, [check for check in selected if not check.of_the_table])
+        targets = latest_materializations(context.instance, key, list(hours_of(scene.run).values())) if outcomes else {}
+        for check in selected:
+            spec = specs[check]
+            if check.of_the_table:
+                yield status_of_the_table(spec, judge_table(scene, table, check))
+            else:
+                yield from status_of_each_hour(spec, scene.run, outcomes[check], targets)
+                yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return evaluate
 
 
-def _evaluations(
-    key: dg.AssetKey,
-    check: Check,
-    run: Window,
-    outcome: Outcome,
-    targets: dict[str, AssetCheckEvaluationTargetMaterializationData],
-) -> Iterator[dg.AssetCheckEvaluation]:
-    """One evaluation for each hour of the run, so that every partition shows its own status."""
-    hours = hours_of(run)
-    found: dict[str, list[Finding]] = defaultdict(list)
-    for finding in outcome.findings:
-        if finding.hour is None:
-            for partition in hours.values():
-                found[partition].append(finding)
-        else:
-            # A run also touches hours beside its own; they are charged to the nearest of its own.
-            nearest = min(max(finding.hour, run.start), max(hours))
-            found[hours[nearest]].append(finding)
-    for partition in hours.values():
-        findings = found[partition]
-        yield dg.AssetCheckEvaluation(
-            asset_key=key,
-            check_name=check.name,
-            passed=not findings,
-            severity=dg.AssetCheckSeverity.ERROR,
-            blocking=True,
-            partition=partition,
-            description=None if not findings else f"{len(findings)} findings, the first: {findings[0].what}",
-            metadata={"rows_judged_in_run": outcome.judged, **({"findings": _table(findings)} if findings else {})},
-            target_materialization_data=targets.get(partition),
-        )
+def judge_hours(scene: Scene, table: Table, checks: list[Check]) -> dict[Check, Outcome]:
+    """What the checks say of the hours that a run touches, from one pass over the tables."""
+    outcomes = {check: Outcome(0) for check in checks}
+    if not checks:
+        return outcomes
+    touched = {"bronze": lambda run: run, "silver": silver_window, "gold": gold_window}[table.layer](scene.run)
+    # A month at a time, as the merge works, so that a long range fits in memory.
+    for part in touched.by_month():
+        try:
+            rows, evidence = _collect(scene, table, part)
+        except PySparkException as error:
+            finding = _unreadable(table, error, part)
+            for check in checks:
+                outcomes[check] += Outcome(0, (finding,))
+            continue
+        for check in checks:
+            outcomes[check] += check.judge(rows if check.judge is primary_key_is_unique else evidence)
+    return outcomes
 
 
-def _table(findings: list[Finding]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord({"zone": f.zone, "datetime": f.hour.isoformat() if f.hour else "", "finding": f.what})
-            for f in findings[:_SHOWN]
-        ]
-    )
+def judge_table(scene: Scene, table: Table, check: Check) -> Outcome:
+    """What a check says of a table as a whole."""
+    try:
+        exists = scene.house.version(table) is not None
+        if check.judge is schema_matches_the_contract:
+            fields = scene.house.read(table).schema.fields if exists else []
+            return check.judge({f.name: f.dataType.simpleString() for f in fields} if exists else None, table)
+        return check.judge(_latest_hours(scene, table) if exists else dict.fromkeys(scene.zones), scene.now)
+    except PySparkException as error:
+        return Outcome(0, (_unreadable(table, error),))
 
 
-def _targets(
-    context: dg.AssetCheckExecutionContext, key: dg.AssetKey, partitions: list[str]
-) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
-    """The latest materialization of each partition: without it a status does not count as current."""
-    targets: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
-    for first in range(0, len(partitions), _LOOKED_UP_AT_ONCE):
-        some = partitions[first : first + _LOOKED_UP_AT_ONCE]
-        filter_ = dg.AssetRecordsFilter(asset_key=key, asset_partitions=some)
-        cursor = None
-        while len(targets.keys() & set(some)) < len(some):
-            page = context.instance.fetch_materializations(filter_, limit=len(some), cursor=cursor)
-            for record in page.records:
-                if record.partition_key is not None and record.partition_key not in targets:
-                    targets[record.partition_key] = AssetCheckEvaluationTargetMaterializationData(
-                        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-                    )
-            cursor = page.cursor
-            if not page.has_more:
-                break
-    return targets
+def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
+    latest: dict[str, datetime | None] = dict.fromkeys(scene.zones)
+    # Two months are read at most, however long the table.
+    lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
+    rows = scene.house.read_hours(table, lately).groupBy("zone").agg(F.max("datetime").alias("datetime"))
+    return latest | {row["zone"]: row["datetime"] for row in rows.toArrow().to_pylist() if row["zone"] in latest}
+
+
+def _unreadable(table: Table, error: Exception, part: Window | None = None) -> Finding:
+    """A table that cannot be read does not pass, and does not hide what else is wrong by a crash."""
+    told = f"{table.qualified_name}, or what it is made from, cannot be read: {str(error).splitlines()[0][:300]}"
+    return Finding("", part.start if part else None, told, part.end if part else None)
+
+
+def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
+    """The table's rows of a month and all that its checks compare them with, each read once."""
+
+    def hours(of: Table, window: Window) -> pa.Table:
+        return _rows(scene.house, of, lambda: scene.house.read_hours(of, window))
+
+    def responses(of: Table, window: Window) -> pa.Table:
+        return _rows(scene.house, of, lambda: scene.house.read_responses(of, window, longest=LONGEST_BODY))
+
+    if table.layer == "bronze":
+        rows = responses(table, part)
+        if part.start != scene.run.start:
+            # A body over the turn of a month was judged with the month before.
+            rows = rows.filter(pc.greater_equal(rows.column("window_start"), part.start))
+        return rows, BronzeEvidence(rows)
+    rows = hours(table, part)
+    if table == ENERGY_DATA:
+        power, carbon = responses(POWER_DATA, part), responses(CARBON_DATA, part)
+        return rows, SilverEvidence(part, scene.run, scene.zones, scene.now, rows, power, carbon)
+    return rows, GoldEvidence(part, scene.zones, rows, hours(ENERGY_DATA, gold_context(part)))
+
+
+def _rows(house: Lakehouse, table: Table, read: Callable[[], DataFrame]) -> pa.Table:
+    if house.version(table) is None:
+        return conform(pa.table({}), table)
+    return conform(read().toArrow(), table)

@@ -8,7 +8,7 @@ from emaps_dagster.assets.describe import change_metadata
 from emaps_dagster.lakehouse import HourChange, Lakehouse, MergeReport
 from emaps_dagster.partitions import hours_of
 from emaps_dagster.tables import Table
-from emaps_dagster.transforms.quality import hourly_summary
+from emaps_dagster.transforms.quality.summary import hourly_summary
 from emaps_dagster.windows import Window
 
 

@@ -1,0 +1,119 @@
+"""How outcomes are told to Dagster: a status for each hour of the run, or one for the table.
+
+Nothing here judges; which checks there are is decided in checks.py.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+from emaps_dagster.partitions import hours_of
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome
+from emaps_dagster.windows import HOUR, Window
+
+Target = AssetCheckEvaluationTargetMaterializationData
+
+_SHOWN = 10
+# SQLite takes a bounded number of values in one IN list.
+_LOOKED_UP_AT_ONCE = 500
+
+
+def status_of_each_hour(
+    spec: dg.AssetCheckSpec, run: Window, outcome: Outcome, targets: dict[str, Target]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """One evaluation for each hour of the run, so that every partition shows its own status.
+
+    Args:
+        spec: the check.
+        run: the run's own hours.
+        outcome: of the hours that the run touched, its own and those beside.
+        targets: the materialization that is judged, by partition.
+    """
+    found = _by_hour(run, outcome.findings)
+    for hour, partition in hours_of(run).items():
+        findings = found.get(hour, [])
+        yield dg.AssetCheckEvaluation(
+            asset_key=spec.asset_key,
+            check_name=spec.name,
+            passed=not findings,
+            severity=_severity(spec),
+            blocking=spec.blocking,
+            partition=partition,
+            description=_summary(findings),
+            metadata=_metadata(outcome, findings),
+            target_materialization_data=targets.get(partition),
+        )
+
+
+def status_of_the_table(spec: dg.AssetCheckSpec, outcome: Outcome) -> dg.AssetCheckResult:
+    """One result for the table as a whole, whatever hours the run had."""
+    return dg.AssetCheckResult(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=outcome.passed,
+        severity=_severity(spec),
+        description=_summary(outcome.findings),
+        metadata=_metadata(outcome, outcome.findings),
+    )
+
+
+def latest_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: list[str]) -> dict[str, Target]:
+    """The latest materialization of each partition: without it a status does not count as current."""
+    targets: dict[str, Target] = {}
+    for first in range(0, len(partitions), _LOOKED_UP_AT_ONCE):
+        some = partitions[first : first + _LOOKED_UP_AT_ONCE]
+        filter_ = dg.AssetRecordsFilter(asset_key=key, asset_partitions=some)
+        cursor = None
+        while len(targets.keys() & set(some)) < len(some):
+            page = instance.fetch_materializations(filter_, limit=len(some), cursor=cursor)
+            for record in page.records:
+                if record.partition_key is not None and record.partition_key not in targets:
+                    targets[record.partition_key] = Target(
+                        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+                    )
+            cursor = page.cursor
+            if not page.has_more:
+                break
+    return targets
+
+
+def _by_hour(run: Window, findings: Iterable[Finding]) -> dict[object, list[Finding]]:
+    """The findings of each hour of the run; those of hours beside it are charged to the nearest of its own."""
+    found: dict[object, list[Finding]] = defaultdict(list)
+    last = run.end - HOUR
+    for finding in findings:
+        start, end = finding.hour or run.start, finding.end or run.end
+        hour = min(max(start, run.start), last)
+        found[hour].append(finding)
+        while (hour := hour + HOUR) < min(end, run.end):
+            found[hour].append(finding)
+    return found
+
+
+def _severity(spec: dg.AssetCheckSpec) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN
+
+
+def _summary(findings: Iterable[Finding]) -> str | None:
+    told = list(findings)
+    if not told:
+        return None
+    return f"{len(told)} finding{'s' * (len(told) > 1)}, the first: {told[0].what}"
+
+
+def _metadata(outcome: Outcome, findings: Iterable[Finding]) -> dict[str, dg.MetadataValue[Any]]:
+    shown = [
+        dg.TableRecord({"zone": f.zone, "datetime": f"{f.hour:%Y-%m-%dT%H:%MZ}" if f.hour else "", "finding": f.what})
+        for f in list(findings)[:_SHOWN]
+    ]
+    metadata: dict[str, dg.MetadataValue[Any]] = {"rows_judged_in_run": dg.MetadataValue.int(outcome.judged)}
+    if shown:
+        metadata["findings"] = dg.MetadataValue.table(shown)
+    return metadata

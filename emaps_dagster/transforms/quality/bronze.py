@@ -1,0 +1,98 @@
+"""Bronze: every stored body can be read again, and none of it is sandbox data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome
+from emaps_dagster.windows import HOUR
+
+
+@dataclass(frozen=True)
+class BronzeEvidence:
+    """The responses of one bronze table that share an hour with the run, as `tables.POWER_DATA`."""
+
+    responses: pa.Table
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return list(self.responses.to_pylist())
+
+
+def raw_json_parses(evidence: BronzeEvidence) -> Outcome:
+    """Every body is strict JSON and holds what bronze says of it: zone, first and last hour, hash."""
+    findings = [_finding(row, what) for row in evidence.rows for what in _wrong_with(row)]
+    return Outcome(len(evidence.rows), tuple(findings))
+
+
+def no_sandbox_data(evidence: BronzeEvidence) -> Outcome:
+    """The provider's sandbox marker is nowhere in a body: looked for in its text, under whatever key."""
+    findings = [
+        _finding(row, "the body carries the provider's sandbox marker")
+        for row in evidence.rows
+        if "sandbox" in (row["raw_json"] or "").lower()
+    ]
+    return Outcome(len(evidence.rows), tuple(findings))
+
+
+def records_of(raw_json: str | None) -> list[dict[str, Any]] | None:
+    """The records of a body, None when it is not strict JSON with a list of them."""
+    try:
+        body = json.loads(raw_json or "", parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    records = body["history"] if body.get("history") is not None else body.get("data")
+    return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else None
+
+
+def moment(text: object) -> datetime | None:
+    """An ISO 8601 time with its zone, as UTC; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        read = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return None if read.tzinfo is None else read.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
+    raw = row["raw_json"]
+    if raw is None or hashlib.sha256(raw.encode()).hexdigest() != row["payload_sha256"]:
+        yield f"the body's SHA-256 is not the stored one ({row['payload_sha256']})"
+    records = records_of(raw)
+    if records is None:
+        yield "the body is not strict JSON with a list of records"
+        return
+    zone = json.loads(raw).get("zone")
+    zones = {zone, *(record.get("zone", zone) for record in records)}
+    if zones != {row["zone"]}:
+        yield f"the body is for {', '.join(sorted(map(str, zones)))}, stored under {row['zone']}"
+    hours = [moment(record.get("datetime")) for record in records]
+    known = [hour for hour in hours if hour is not None]
+    if not known or len(known) < len(hours):
+        yield f"{len(hours) - len(known)} of {len(hours)} records have no hour"
+    elif (min(known), max(known) + HOUR) != (row["window_start"], row["window_end"]):
+        span = f"[{min(known):%Y-%m-%dT%H:%MZ}, {max(known) + HOUR:%Y-%m-%dT%H:%MZ})"
+        yield f"the body holds {span}, another window is stored"
+
+
+def _finding(row: dict[str, Any], what: str) -> Finding:
+    received = f"{row['ingested_at']:%Y-%m-%dT%H:%M:%SZ}" if row["ingested_at"] else "an unknown time"
+    return Finding(
+        row["zone"] or "", row["window_start"], f"{what}: {row['request']}, received {received}", row["window_end"]
+    )
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number")

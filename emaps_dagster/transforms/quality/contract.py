@@ -1,0 +1,103 @@
+"""What every table must keep: the columns of its contract, one row a key, and hours that are not too old."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from emaps_dagster.tables import Column, Table
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome
+from emaps_dagster.windows import HOUR
+
+# /history carries 24 hours: on a plan without past-range an hour missed for longer is lost for good. Six hours
+# leave eighteen to act in, and a restart or two missed ticks are not worth a warning.
+FRESH_FOR = timedelta(hours=6)
+
+_ARROW = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "int": pa.int32(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "map<string,double>": pa.map_(pa.string(), pa.float64()),
+}
+
+
+def conform(rows: pa.Table, table: Table) -> pa.Table:
+    """The rows with exactly the contract's columns and types, whatever is stored.
+
+    A column that is missing or cannot be read as its type becomes null, so that judging goes on and finds the
+    nulls; that the schema is wrong is told by `schema_matches_the_contract`. Times without a zone are UTC.
+    """
+    return pa.table({column.name: _conformed(rows, column) for column in table.columns})
+
+
+def _conformed(rows: pa.Table, column: Column) -> Any:
+    type_ = _ARROW[column.type]
+    if column.name in rows.column_names:
+        try:
+            return rows.column(column.name).cast(type_, safe=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            pass
+    return pa.nulls(rows.num_rows, type_)
+
+
+def schema_matches_the_contract(stored: Mapping[str, str] | None, table: Table) -> Outcome:
+    """The stored columns and types are those of the contract.
+
+    Args:
+        stored: Spark's simple type of each stored column, by name; None when there is no table.
+        table: the contract.
+    """
+    if stored is None:
+        return Outcome(0, (Finding("", None, f"{table.qualified_name} does not exist"),))
+    wanted = {column.name: column.type for column in table.columns}
+    differences = [
+        *(f"column {name} is missing" for name in wanted if name not in stored),
+        *(f"column {name} is not in the contract" for name in stored if name not in wanted),
+        *(
+            f"column {name} is {stored[name]}, must be {type_}"
+            for name, type_ in wanted.items()
+            if name in stored and stored[name] != type_
+        ),
+    ]
+    return Outcome(len(stored), tuple(Finding("", None, difference) for difference in differences))
+
+
+def primary_key_is_unique(rows: pa.Table) -> Outcome:
+    """No two rows of silver or gold share zone and datetime, and every row has both."""
+    keys = list(zip(rows.column("zone").to_pylist(), rows.column("datetime").to_pylist(), strict=True))
+    findings = [
+        Finding(zone or "", hour, "a row without its zone or hour") for zone, hour in keys if None in (zone, hour)
+    ]
+    findings += [
+        Finding(zone, hour, f"{count} rows with this key")
+        for (zone, hour), count in Counter(keys).items()
+        if count > 1 and None not in (zone, hour)
+    ]
+    return Outcome(len(keys), tuple(findings))
+
+
+def table_is_fresh(latest: Mapping[str, datetime | None], now: datetime) -> Outcome:
+    """The latest hour of every zone ended no longer than `FRESH_FOR` ago.
+
+    It judges the table and not the run: a backfill of old hours beside fresh ones is no reason to complain.
+
+    Args:
+        latest: the latest hour in the table by configured zone, None when there is none.
+        now: the run's clock.
+    """
+    findings = []
+    for zone, hour in latest.items():
+        if hour is None:
+            findings.append(Finding(zone, None, "no hour of the last month is in the table"))
+        elif now - (hour + HOUR) > FRESH_FOR:
+            behind = (now - (hour + HOUR)) // HOUR
+            findings.append(
+                Finding(zone, None, f"the latest hour is {hour:%Y-%m-%dT%H:%MZ}: it ended {behind} hours ago")
+            )
+    return Outcome(len(latest), tuple(findings))

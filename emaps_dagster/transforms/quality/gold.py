@@ -1,0 +1,208 @@
+"""Gold against silver: lags and means by pandas on time, everything else by plain Python, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import holidays
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from emaps_dagster.tables import key_columns, lag_column, rolling_column
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
+from emaps_dagster.transforms.quality.silver import Key, differences, rows_of
+from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.zones import neighbours_of, zone_column, zone_facts
+
+# Gold's sums round each value to a millionth; beyond that a mean is wrong.
+_MEAN_TOLERANCE = 2e-6
+
+
+@dataclass(frozen=True)
+class GoldEvidence:
+    """The gold rows of `window` beside silver's of [window.start - 23 h, window.end).
+
+    Args:
+        window: the hours that were collected.
+        zones: the configured zones, which decide gold's columns.
+        gold: rows as `tables.ml_features(zones)`.
+        silver: rows as `tables.ENERGY_DATA`.
+    """
+
+    window: Window
+    zones: tuple[str, ...]
+    gold: pa.Table
+    silver: pa.Table
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in key_columns(self.zones)]
+
+    @cached_property
+    def expected(self) -> dict[Key, dict[str, Any]]:
+        """What gold's plain columns must say of each hour of silver, by (zone, hour)."""
+        flows = {
+            f"{direction}_{zone_column(neighbour)}": (f"{direction}_by_zone", neighbour)
+            for direction in ("import", "export")
+            for neighbour in neighbours_of(self.zones)
+        }
+        plain = [name for name in self.names if name not in flows] + ["is_estimated_power", "is_estimated_carbon"]
+        known = ["zone", "datetime", *plain, "import_by_zone", "export_by_zone"]
+        return {
+            (row["zone"], row["datetime"]): {
+                **{name: row[name] for name in plain},
+                **{name: (row[map_] or {}).get(neighbour) for name, (map_, neighbour) in flows.items()},
+            }
+            for row in rows_of(self.silver.select(known))
+        }
+
+    @cached_property
+    def values(self) -> dict[str, pd.DataFrame]:
+        """The key columns of each zone of silver, by hour, sorted; null is NaN."""
+        hours: dict[str, dict[datetime, list[Any]]] = {}
+        for (zone, hour), row in self.expected.items():
+            hours.setdefault(zone, {})[hour] = [row[name] for name in self.names]
+        return {
+            zone: pd.DataFrame(
+                list(rows.values()), index=pd.DatetimeIndex(list(rows)), columns=self.names, dtype="float64"
+            ).sort_index()
+            for zone, rows in hours.items()
+        }
+
+    @cached_property
+    def plain_rows(self) -> list[dict[str, Any]]:
+        """Gold's rows without lags and means, which the frames judge."""
+        judged = {derived(name) for name in self.names for derived in (lag_column, rolling_column)}
+        return rows_of(self.gold.select([name for name in self.gold.column_names if name not in judged]))
+
+
+def lag_1h_is_the_previous_hour(evidence: GoldEvidence) -> Outcome:
+    """Every lag is silver's value exactly one hour earlier, null when that hour is missing or null."""
+    return _judge_derived(evidence, lag_column, lambda frame: frame.shift(freq="1h"), tolerance=0.0)
+
+
+def rolling_avg_24h_is_the_mean_of_the_window(evidence: GoldEvidence) -> Outcome:
+    """Every mean is that of silver's values in (datetime - 24 h, datetime], nulls skipped."""
+    return _judge_derived(
+        evidence, rolling_column, lambda frame: frame.rolling("24h", min_periods=1).mean(), tolerance=_MEAN_TOLERANCE
+    )
+
+
+def gold_equals_silver(evidence: GoldEvidence) -> Outcome:
+    """Each gold row belongs to a silver row, carries its values, and its time columns and counts are right.
+
+    Lags and means have checks of their own; that no hour of silver is missing here is `gold_is_not_stale`'s part.
+    """
+    estimated = {
+        key for key, row in evidence.expected.items() if row["is_estimated_power"] or row["is_estimated_carbon"]
+    }
+    findings = []
+    for row in evidence.plain_rows:
+        zone, hour = row["zone"], row["datetime"]
+        must = evidence.expected.get((zone, hour))
+        if must is None:
+            findings.append(Finding(zone, hour, "silver has no row of this hour"))
+            continue
+        last_24 = [(zone, hour - number * HOUR) for number in range(24)]
+        counts = {
+            "hours_observed_24h": sum(key in evidence.expected for key in last_24),
+            "hours_estimated_24h": sum(key in estimated for key in last_24),
+        }
+        wrong = list(differences(row, {**must, **time_features(zone, hour), **counts}))
+        if wrong:
+            findings.append(Finding(zone, hour, differing(wrong)))
+    return Outcome(len(evidence.plain_rows), tuple(findings))
+
+
+def gold_is_not_stale(evidence: GoldEvidence) -> Outcome:
+    """Every hour of silver is in gold with its present values and flags: gold was made after silver changed.
+
+    `gold_equals_silver` starts from gold's rows and cannot see the hours that gold lacks. This one starts from silver's
+    and looks at nothing that gold computes: it fails when gold's step was not run, not when it ran wrongly, so the two
+    together tell a person which of both happened.
+    """
+    findings = []
+    gold = {(row["zone"], row["datetime"]): row for row in evidence.plain_rows}
+    hours = [key for key in evidence.expected if key[1] in evidence.window]
+    for zone, hour in hours:
+        row = gold.get((zone, hour))
+        if row is None:
+            findings.append(Finding(zone, hour, "silver holds this hour, gold does not"))
+        elif wrong := list(differences(row, evidence.expected[zone, hour])):
+            findings.append(Finding(zone, hour, f"gold does not carry what silver says now: {differing(wrong)}"))
+    return Outcome(len(hours), tuple(findings))
+
+
+def time_features(zone_key: str, hour: datetime) -> dict[str, Any]:
+    """UTC and local time columns of an hour by Python's calendar; local ones are null for an unknown time zone."""
+    zone = zone_facts(zone_key)
+    local = hour.astimezone(ZoneInfo(zone.time_zone)) if zone.time_zone else None
+    days = _holidays(zone.country) if zone.country and local else None
+    return {
+        "hour": hour.hour,
+        "day_of_week": hour.isoweekday() % 7 + 1,
+        "month": hour.month,
+        "local_hour": local.hour if local else None,
+        "local_day_of_week": local.isoweekday() % 7 + 1 if local else None,
+        "is_weekend": local.weekday() >= 5 if local else None,
+        "is_holiday": local.date() in days if local and days is not None else None,
+        "year_month": f"{hour:%Y-%m}",
+    }
+
+
+@cache
+def _holidays(country: str) -> holidays.HolidayBase | None:
+    return holidays.country_holidays(country) if country in holidays.list_supported_countries() else None
+
+
+def _judge_derived(
+    evidence: GoldEvidence,
+    derived: Callable[[str], str],
+    recompute: Callable[[pd.DataFrame], pd.DataFrame],
+    tolerance: float,
+) -> Outcome:
+    """Compare lags or means of gold with what pandas makes of silver's values, zone by zone."""
+    columns = [derived(name) for name in evidence.names]
+    zones = np.array(evidence.gold.column("zone").to_pylist(), dtype=object)
+    hours = evidence.gold.column("datetime").to_pylist()
+    findings: list[Finding] = []
+    for zone, frame in evidence.values.items():
+        places = np.flatnonzero(zones == zone)
+        index = pd.DatetimeIndex([hours[place] for place in places], tz="UTC")
+        must = recompute(frame).reindex(index).to_numpy()
+        for row, wrong in _unequal(evidence.gold.select(columns).take(places), must, tolerance):
+            told = differing((columns[column], is_, must_) for column, is_, must_ in wrong)
+            findings.append(Finding(zone, hours[places[row]], told))
+    # Rows of a zone that silver does not hold at all are gold_equals_silver's.
+    return Outcome(len(hours), tuple(findings))
+
+
+def _unequal(
+    rows: pa.Table, must: np.ndarray[Any, Any], tolerance: float
+) -> Iterator[tuple[int, list[tuple[int, object, object]]]]:
+    """Rows with a wrong cell: their place, and (column, is, must) of each. NaN is not null, and never right."""
+    if not rows.num_rows:
+        return
+    is_ = np.column_stack([column.to_numpy() for column in rows.itercolumns()]).astype("float64")
+    null = np.column_stack([column.is_null().to_numpy() for column in rows.itercolumns()])
+    with np.errstate(invalid="ignore"):
+        off = ~(np.abs(is_ - must) <= tolerance)
+    wrong = np.where(np.isnan(must), ~null, null | off)
+    for row in np.flatnonzero(wrong.any(axis=1)):
+        yield (
+            int(row),
+            [
+                (
+                    int(c),
+                    None if null[row, c] else float(is_[row, c]),
+                    None if np.isnan(must[row, c]) else float(must[row, c]),
+                )
+                for c in np.flatnonzero(wrong[row])
+            ],
+        )

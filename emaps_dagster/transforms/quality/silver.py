@@ -1,0 +1,215 @@
+"""Silver against bronze: bodies read by Python's JSON, record by record, with no window function and no join."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from emaps_dagster.transforms.quality.bronze import moment, records_of
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
+from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.zones import MODE_KEYS, mode_column
+
+Key = tuple[str, datetime]
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
+FEED_NAMES = ("power", "carbon")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What bronze says of one hour in one feed: the content of every ingestion, oldest first."""
+
+    versions: tuple[tuple[datetime, dict[str, Any]], ...]
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        return self.versions[-1][1]
+
+    @property
+    def known_since(self) -> datetime:
+        """The first of the last ingestions in a row that say the same."""
+        since = self.versions[-1][0]
+        for ingested_at, content in reversed(self.versions[:-1]):
+            if content != self.latest:
+                break
+            since = ingested_at
+        return since
+
+    def ingested_at_of(self, row: Mapping[str, Any]) -> datetime | None:
+        """When the content that a row carries was ingested, None when no ingestion said so."""
+        for ingested_at, content in reversed(self.versions):
+            if not list(differences(row, content)):
+                return ingested_at
+        return None
+
+
+@dataclass(frozen=True)
+class SilverEvidence:
+    """The silver rows of `window` beside every response that shares an hour with it.
+
+    Args:
+        window: the hours that were collected.
+        run: the run's own hours; the window reaches beyond them.
+        zones: the configured zones.
+        now: the run's clock.
+        silver: rows as `tables.ENERGY_DATA`.
+        power: responses as `tables.POWER_DATA`.
+        carbon: responses as `tables.CARBON_DATA`.
+    """
+
+    window: Window
+    run: Window
+    zones: tuple[str, ...]
+    now: datetime
+    silver: pa.Table
+    power: pa.Table
+    carbon: pa.Table
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return rows_of(self.silver)
+
+    @cached_property
+    def told(self) -> dict[str, dict[Key, Told]]:
+        """By feed: what bronze says of each (zone, hour) that was over when it was ingested."""
+        return {"power": _told(self.power, "power", self.window), "carbon": _told(self.carbon, "carbon", self.window)}
+
+
+def rows_of(rows: pa.Table) -> list[dict[str, Any]]:
+    """Rows as dicts, flow maps as dicts too; a row without its key is left to `primary_key_is_unique`."""
+    found = [row for row in rows.to_pylist() if row["zone"] is not None and row["datetime"] is not None]
+    for row in found:
+        for name in ("import_by_zone", "export_by_zone"):
+            if row.get(name) is not None:
+                row[name] = dict(row[name])
+    return found
+
+
+def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
+    """Each row carries, in every column of a feed, the record ingested last, and since when it is known.
+
+    Consecutive ingestions that say the same stand as one, known since the first of them.
+    """
+    findings = []
+    judged = 0
+    for row in evidence.rows:
+        for feed, told in evidence.told.items():
+            record = told.get((row["zone"], row["datetime"]))
+            if record is None:
+                continue
+            judged += 1
+            must = {**record.latest, f"ingested_at_{feed}": record.known_since}
+            wrong = list(differences(row, must))
+            if wrong:
+                carried = record.ingested_at_of(row)
+                older = (
+                    f", silver carries the one of {carried:%Y-%m-%dT%H:%M:%SZ}"
+                    if carried is not None and carried < record.known_since
+                    else ""
+                )
+                what = f"the {feed} record ingested last ({record.versions[-1][0]:%Y-%m-%dT%H:%M:%SZ}) did not win"
+                findings.append(Finding(row["zone"], row["datetime"], f"{what}{older}: {differing(wrong)}"))
+    return Outcome(judged, tuple(findings))
+
+
+def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
+    """Silver holds the hours that bronze holds, no more and no less, and says of each what bronze says.
+
+    Beyond `latest_ingestion_wins`: rows that are missing or that no response holds, columns filled for a feed that
+    did not deliver the hour, and the partition column.
+    """
+    findings = []
+    held: dict[Key, list[str]] = defaultdict(list)
+    for feed, told in evidence.told.items():
+        for key in told:
+            held[key].append(feed)
+    for zone, hour in sorted(held.keys() - {(row["zone"], row["datetime"]) for row in evidence.rows}):
+        feeds = " and ".join(held[zone, hour])
+        findings.append(Finding(zone, hour, f"bronze holds its {feeds} record, silver has no row"))
+    for row in evidence.rows:
+        zone, hour = row["zone"], row["datetime"]
+        if (zone, hour) not in held:
+            findings.append(Finding(zone, hour, "no response in bronze holds this hour complete"))
+            continue
+        must: dict[str, Any] = {"year_month": f"{hour:%Y-%m}"}
+        for feed, told in evidence.told.items():
+            # A feed that did not deliver the hour leaves its columns null.
+            must |= told[zone, hour].latest if (zone, hour) in told else content_of({}, feed)
+        wrong = list(differences(row, must))
+        if wrong:
+            findings.append(Finding(zone, hour, differing(wrong)))
+    return Outcome(len(evidence.rows), tuple(findings))
+
+
+def differences(row: Mapping[str, Any], must: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """(name, is, must) of every column of `must` in which the row differs; NaN equals nothing."""
+    for name, value in must.items():
+        if row[name] != value or row[name] is None is not value:
+            yield name, row[name], value
+
+
+def content_of(record: Mapping[str, Any], feed: str) -> dict[str, Any]:
+    """What a record says, by silver's columns; all null for an empty one."""
+    values = _power_content(record) if feed == "power" else _carbon_content(record)
+    return {
+        **values,
+        f"is_estimated_{feed}": record.get("isEstimated"),
+        f"estimation_method_{feed}": record.get("estimationMethod"),
+        f"updated_at_{feed}": moment(record.get("updatedAt")),
+        f"created_at_{feed}": moment(record.get("createdAt")),
+    }
+
+
+def _power_content(record: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for what in ("production", "consumption", "import", "export"):
+        content[f"{what}_total"] = _number(record.get(f"power{what.title()}Total"))
+    for side in ("production", "consumption"):
+        modes = record.get(f"power{side.title()}Breakdown")
+        for key in MODE_KEYS:
+            content[f"{side}_{mode_column(key)}"] = _number(modes.get(key)) if isinstance(modes, dict) else None
+    for what in ("import", "export"):
+        flows = record.get(f"power{what.title()}Breakdown")
+        content[f"{what}_by_zone"] = (
+            {neighbour: _number(mw) for neighbour, mw in flows.items()} if isinstance(flows, dict) else None
+        )
+    content["fossil_free_percentage"] = _number(record.get("fossilFreePercentage"))
+    content["renewable_percentage"] = _number(record.get("renewablePercentage"))
+    return content
+
+
+def _carbon_content(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "carbon_intensity": _number(record.get("carbonIntensity")),
+        "emission_factor_type": record.get("emissionFactorType"),
+    }
+
+
+def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
+    versions: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
+    for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json"]).to_pylist():
+        # A body that cannot be read says nothing here; raw_json_parses tells of it.
+        for place, record in enumerate(records_of(response["raw_json"]) or []):
+            hour = moment(record.get("datetime"))
+            ingested_at = response["ingested_at"]
+            if hour is None or ingested_at is None or response["zone"] is None:
+                continue
+            if hour not in window or hour + HOUR > ingested_at:
+                continue
+            # A missing time sorts first, as null does in Spark.
+            order = (ingested_at, moment(record.get("updatedAt")) or _NEVER, response["payload_sha256"] or "", place)
+            versions[response["zone"], hour].append((order, content_of(record, feed)))
+    return {
+        key: Told(tuple((order[0], content) for order, content in sorted(said, key=lambda version: version[0])))
+        for key, said in versions.items()
+    }
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
