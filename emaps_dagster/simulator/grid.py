@@ -1,71 +1,24 @@
 """A grid that looks Greek: what every mode and border did in an hour, computed from the hour alone.
 
-Shapes follow what is known of Greece (capacities, demand, yearly carbon intensity); no recorded
-value is in here. `variant` 0 is the truth, others are earlier opinions of it.
+Demand by the local clock, sun by its height, wind, rain and flows that wander; gas closes the balance.
+`variant` 0 is the truth, others are other opinions of it.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from emaps_dagster.simulator.noise import draw, stream, wander
+from emaps_dagster.simulator.profiles import LIFECYCLE, Profile, border, mix, profile, trend
 from emaps_dagster.zones import MODE_KEYS, zone_facts
 
-# Lifecycle gCO2eq/kWh, the orders of magnitude that the provider publishes for the region.
-FACTORS = {
-    "nuclear": 5.0,
-    "geothermal": 38.0,
-    "biomass": 230.0,
-    "coal": 1150.0,
-    "wind": 13.0,
-    "solar": 35.0,
-    "hydro": 11.0,
-    "gas": 490.0,
-    "oil": 900.0,
-    "unknown": 600.0,
-    "hydro discharge": 200.0,
-    "battery discharge": 200.0,
-}
-RENEWABLE = ("geothermal", "biomass", "wind", "solar", "hydro")
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A zone's size in MW and its place; `not_reported` modes are null in production."""
-
-    latitude: float
-    longitude: float
-    load: float
-    solar: float
-    wind: float
-    coal: float
-    hydro: float
-    biomass: float
-    nuclear: float
-    not_reported: tuple[str, ...]
-
-
-_GREECE = Profile(38.5, 23.0, 5800, 3300, 4300, 1900, 2700, 90, 0, ("nuclear", "geothermal"))
-_PROFILES = {
-    "GR": _GREECE,
-    "BG": Profile(42.7, 25.0, 4300, 1900, 700, 3200, 2300, 60, 2000, ("geothermal", "battery discharge")),
-    "DE": Profile(51.0, 10.0, 56000, 60000, 62000, 24000, 3500, 5300, 0, ("nuclear", "battery discharge")),
-}
-# What flows over a border at most, MW; the Italian cable carries 500.
-_BORDER_MW = {"IT-SO": 500}
-# What a neighbour sends, as shares: only the Bulgarian mix has nuclear power in it.
-_NEIGHBOUR_MIX = {
-    "AL": {"hydro": 1.0},
-    "BG": {"nuclear": 0.4, "coal": 0.35, "solar": 0.15, "hydro": 0.1},
-    "IT-SO": {"gas": 0.6, "wind": 0.25, "solar": 0.15},
-    "MK": {"coal": 0.6, "hydro": 0.25, "gas": 0.15},
-    "TR": {"gas": 0.35, "coal": 0.35, "hydro": 0.2, "wind": 0.1},
-}
-_OTHER_MIX = {"gas": 0.4, "coal": 0.2, "hydro": 0.2, "wind": 0.2}
+_DAYS = 365.25
+_START_OF_2021 = 447_072  # hours since 1970
 
 
 @dataclass(frozen=True)
@@ -76,39 +29,11 @@ class State:
     consumption: dict[str, int]
     imports: dict[str, int]
     exports: dict[str, int]
-    carbon_intensity: int
 
 
-def draw(*what: object) -> float:
-    """A number in [0, 1) that is the same for the same arguments in every process."""
-    return zlib.crc32("|".join(map(str, what)).encode()) / 2**32
-
-
-def wander(hours: float, *what: object) -> float:
-    """A smooth walk through [0, 1]: drawn knots, joined by a cosine."""
-    before = math.floor(hours)
-    share = (1 - math.cos(math.pi * (hours - before))) / 2
-    return draw(before, *what) * (1 - share) + draw(before + 1, *what) * share
-
-
-@lru_cache(maxsize=512)
-def profile(zone: str) -> Profile:
-    """The profile of a zone; one that is not listed is a scaled Greece."""
-    if zone in _PROFILES:
-        return _PROFILES[zone]
-    size = 0.3 + 2 * draw("size", zone)
-    return Profile(
-        36 + 20 * draw("latitude", zone),
-        40 * draw("longitude", zone) - 5,
-        _GREECE.load * size,
-        _GREECE.solar * size,
-        _GREECE.wind * size,
-        _GREECE.coal * size,
-        _GREECE.hydro * size,
-        _GREECE.biomass * size,
-        0,
-        _GREECE.not_reported,
-    )
+def _years(hour: datetime) -> float:
+    """Since the start of 2021."""
+    return (hour.timestamp() / 3600 - _START_OF_2021) / 8766
 
 
 @lru_cache(maxsize=512)
@@ -116,100 +41,176 @@ def _time_zone(zone: str) -> ZoneInfo:
     return ZoneInfo(zone_facts(zone).time_zone or "UTC")
 
 
+def _bump(clock: float, at: float, width: float) -> float:
+    """A bell around an hour of the day; midnight is no edge."""
+    away = (clock - at + 12) % 24 - 12
+    return math.exp(-((away / width) ** 2))
+
+
+@lru_cache(maxsize=1024)
 def sun(hour: datetime, latitude: float, longitude: float) -> float:
     """Sine of the sun's height in the middle of the hour, 0 at night."""
     middle = hour + timedelta(minutes=30)
-    day = middle.timetuple().tm_yday
-    declination = math.radians(-23.44) * math.cos(2 * math.pi * (day + 10) / 365.25)
-    clock = middle.hour + middle.minute / 60 + longitude / 15
-    angle = math.pi / 12 * (clock - 12)
+    declination = math.radians(-23.44) * math.cos(2 * math.pi * (middle.timetuple().tm_yday + 10) / _DAYS)
+    angle = math.pi / 12 * (middle.hour + middle.minute / 60 + longitude / 15 - 12)
     lat = math.radians(latitude)
     height = math.sin(lat) * math.sin(declination) + math.cos(lat) * math.cos(declination) * math.cos(angle)
     return max(0.0, height)
 
 
-def _demand(hour: datetime, zone: str, p: Profile, x: float, seed: int) -> float:
-    local = hour.astimezone(_time_zone(zone))
-    day_shape = (
-        0.86
-        + 0.16 * math.exp(-(((local.hour - 12.5) / 4.0) ** 2))
-        + 0.27 * math.exp(-(((local.hour - 20.5) / 3.0) ** 2))
-        - 0.12 * math.exp(-(((local.hour - 4) / 3.0) ** 2))
-    )
-    day = local.timetuple().tm_yday
-    season = 1 + 0.10 * math.cos(2 * math.pi * (day - 15) / 365.25) + 0.20 * math.exp(-(((day - 205) / 32) ** 2))
-    weekend = 0.92 if local.weekday() >= 5 else 1.0
-    return p.load * day_shape * season * weekend * (0.95 + 0.10 * wander(x / 30, "load", zone, seed))
+def _demand(local: datetime, p: Profile, x: float, chance: int) -> float:
+    clock = local.hour + 0.5
+    day = 0.835 + 0.26 * _bump(clock, 12.5, 4.5) + 0.30 * _bump(clock, 20.3, 3.2) - 0.08 * _bump(clock, 4.5, 3.0)
+    # Heating in January, cooling in July.
+    season = 1 + 0.15 * math.cos(4 * math.pi * (local.timetuple().tm_yday - 20) / _DAYS)
+    # Weekends come and go over the night, not in one step.
+    week = (local.weekday() * 24 + clock) % 168
+    weekend = min(max(week - 120 + 3, 0.0), max(171 - week, 0.0), 6.0) / 6
+    return p.load * day * season * (1 - 0.08 * weekend) * (0.92 + 0.16 * wander(chance, x / 40))
 
 
-def state(zone: str, hour: datetime, seed: int, variant: int = 0) -> State:
+def state(
+    zone: str,
+    hour: datetime,
+    seed: int,
+    variant: int = 0,
+    *,
+    neighbours: tuple[str, ...] | None = None,
+    silent: frozenset[str] = frozenset(),
+) -> State:
     """What happened in an hour of a zone.
 
     Args:
         zone: any zone key.
         hour: start of the hour, UTC.
         seed: another seed is another weather.
-        variant: 0 for the truth, others for what the provider thought of it before.
+        variant: 0 for the truth, others for what the provider thought of it before or after.
+        neighbours: instead of those of `zones.py`.
+        silent: modes that are not reported beside those that never are.
     """
     p = profile(zone)
     x = hour.timestamp() / 3600
-    years = max(0.0, (x - 447_072) / 8766)  # since 2021-01-01
+    years = _years(hour)
+
+    def walk(name: str, hours: float) -> float:
+        return wander(stream(name, zone, seed), x / hours)
 
     def shaken(value: float, name: str, share: float) -> float:
-        return value if variant == 0 else value * (1 + share * (2 * draw(variant, name, zone, x, seed) - 1))
+        if variant == 0:
+            return value
+        return value * (1 + share * (2 * draw(stream("opinion", name, zone, seed), int(x) << 20 | variant) - 1))
 
-    demand = shaken(_demand(hour, zone, p, x, seed), "load", 0.03)
-    clouds = 0.35 + 0.65 * wander(x / 20, "clouds", zone, seed)
-    solar = shaken(p.solar * (1 + 0.25 * years) * sun(hour, p.latitude, p.longitude) * clouds * 0.75, "solar", 0.08)
-    gusts = 0.65 * wander(x / 31, "wind", zone, seed) + 0.35 * wander(x / 7, "gusts", zone, seed)
-    wind = shaken(p.wind * (1 + 0.06 * years) * gusts**2 * 0.8, "wind", 0.10)
+    local = hour.astimezone(_time_zone(zone))
+    evening = _bump(local.hour + 0.5, 20.5, 2.8)
+    light = sun(hour, p.latitude, p.longitude)
+    demand = shaken(_demand(local, p, x, stream("load", zone, seed)), "load", 0.03)
 
-    flows = {
-        n: round(_BORDER_MW.get(n, p.load / 10) * (2 * wander(x / 11, "flow", n, zone, seed) - 0.85))
-        for n in zone_facts(zone).neighbours
-    }
-    imports = {n: max(0, flow) for n, flow in flows.items()}
-    exports = {n: max(0, -flow) for n, flow in flows.items()}
-    net = sum(flows.values())
-
-    coal = shaken(
-        p.coal * max(0.12, 0.85 - 0.16 * years) * (0.5 + 0.7 * wander(x / 90, "coal", zone, seed)), "coal", 0.04
-    )
-    evening = math.exp(-(((hour.astimezone(_time_zone(zone)).hour - 20) / 3) ** 2))
-    hydro = shaken(p.hydro * (0.05 + 0.25 * evening + 0.15 * wander(x / 200, "rain", zone, seed)), "hydro", 0.05)
-    fixed = {
-        "nuclear": p.nuclear * 0.9,
+    gusts = 0.65 * walk("wind", 31) + 0.35 * walk("gusts", 9)
+    # Lignite follows its own long waves and leaves some of the middle of the day to the sun.
+    burnt = (0.55 + 0.85 * walk("coal", 170)) * (1.07 - 0.25 * light)
+    own = {
+        "biomass": p.biomass * (0.8 + 0.2 * walk("biomass", 48)),
+        "coal": shaken(p.coal * trend(p, "coal", years) * burnt, "coal", 0.04),
         "geothermal": 0.0,
-        "biomass": p.biomass * (0.8 + 0.2 * wander(x / 48, "biomass", zone, seed)),
-        "coal": coal,
-        "wind": wind,
-        "solar": solar,
-        "hydro": hydro,
-        "oil": p.load * 0.001 * wander(x / 12, "oil", zone, seed),
-        "unknown": p.load * 0.002 * wander(x / 9, "unknown", zone, seed),
+        "hydro": shaken(p.hydro * (0.05 + 0.18 * evening + 0.16 * walk("rain", 300)), "hydro", 0.05),
+        "nuclear": p.nuclear * (0.75 + 0.25 * walk("nuclear", 700)),
+        "oil": p.load * 0.001 * walk("oil", 12),
+        "solar": shaken(p.solar * trend(p, "solar", years) * light * (0.3 + 0.55 * walk("clouds", 30)), "solar", 0.08),
+        "unknown": p.load * 0.004 * walk("unknown", 15),
+        "wind": shaken(p.wind * trend(p, "wind", years) * 0.85 * gusts**1.8, "wind", 0.08),
     }
-    left = demand - net - sum(fixed.values())
-    # Storage charges from a midday surplus and gives in the evening; the rest of a surplus is curtailed.
-    pumped = -min(p.hydro * 0.25, max(0.0, p.load * 0.15 - left)) if solar > 0 else p.hydro * 0.10 * evening
-    battery = -min(p.load * 0.02, -pumped / 4) if pumped < 0 else p.load * 0.02 * evening
-    gas = max(p.load * 0.05, left - pumped - battery)
-    amounts = {**fixed, "gas": gas, "hydro discharge": pumped, "battery discharge": battery}
-    production: dict[str, int | None] = {
-        mode: None if mode in p.not_reported else round(amounts[mode]) for mode in MODE_KEYS
-    }
-    consumption = _traced(production, imports, exports)
-    total = sum(consumption.values())
-    intensity = sum(FACTORS[mode] * mw for mode, mw in consumption.items()) / total if total else 0.0
-    return State(production, consumption, imports, exports, round(intensity))
+    missing = silent.union(p.not_reported)
+    own = {mode: 0.0 if mode in missing else megawatts for mode, megawatts in own.items()}
+
+    listed = zone_facts(zone).neighbours if neighbours is None else neighbours
+    flows = {n: _inflow(zone, n, hour, seed) for n in listed}
+    gas = 0.0 if "gas" in missing else p.gas * trend(p, "gas", years)
+    amounts = _dispatched(own, demand - sum(flows.values()), gas, p, missing, evening)
+    production = {mode: None if mode in missing else round(amounts[mode]) for mode in MODE_KEYS}
+    imports = {n: max(0, flow) for n, flow in flows.items()}
+    exports = _spared({n: max(0, -flow) for n, flow in flows.items()}, production, imports)
+    return State(production, _traced(production, imports, exports, light), imports, exports)
 
 
-def _traced(production: dict[str, int | None], imports: dict[str, int], exports: dict[str, int]) -> dict[str, int]:
+def _inflow(zone: str, neighbour: str, hour: datetime, seed: int) -> int:
+    """What comes in over a border, MW; the neighbour's own flow has the other sign."""
+    first, second = sorted((zone, neighbour))
+    pull = 2.2 * wander(stream("flow", first, second, seed), hour.timestamp() / 46_800) - 1.1
+    lean = _lean(zone, hour) - _lean(neighbour, hour)
+    return round(border(zone, neighbour) * max(-1.0, min(1.0, (pull if zone == first else -pull) + lean)))
+
+
+@lru_cache(maxsize=1024)
+def _lean(zone: str, hour: datetime) -> float:
+    p = profile(zone)
+    if not p.importing:
+        return 0.0
+    years = _years(hour)
+    return p.importing - 0.3 * sun(hour, p.latitude, p.longitude) * (trend(p, "solar", years) - 1)
+
+
+def _dispatched(
+    own: dict[str, float], needed: float, gas: float, p: Profile, missing: frozenset[str], evening: float
+) -> dict[str, float]:
+    """What everything produces when gas, storage and reservoirs close the balance; MW, negative while charging."""
+    left = needed - math.fsum(own.values())
+    pumped = 0.0 if "hydro discharge" in missing else p.pumped
+    battery = 0.0 if "battery discharge" in missing else p.battery
+    least = min(gas, p.load * 0.085)
+    spare = max(0.0, p.load * 0.24 - left)
+    given = max(0.0, left - 2 * least) * evening
+    water = min(pumped * 0.8, 0.25 * given) - min(pumped, 0.7 * spare)
+    cells = min(battery * 0.8, 0.05 * given) - min(battery, 0.2 * spare)
+    left -= water + cells
+    burnt = min(gas, max(least, left))
+    surplus = burnt - left
+    amounts = {**own, "gas": burnt, "hydro discharge": water, "battery discharge": cells}
+    if surplus > 0:
+        # Too much of everything: wind and sun are curtailed.
+        weather = own["wind"] + own["solar"]
+        kept = 1 - min(surplus, weather) / weather if weather else 1.0
+        amounts["wind"] *= kept
+        amounts["solar"] *= kept
+    elif "hydro" not in missing:
+        amounts["hydro"] += min(-surplus, max(0.0, p.hydro - own["hydro"]))
+    return amounts
+
+
+def _spared(
+    exports: dict[str, int], production: Mapping[str, int | None], imports: Mapping[str, int]
+) -> dict[str, int]:
+    """The exports, cut where more than half of everything would leave."""
+    half = max(0, sum(mw or 0 for mw in production.values()) + sum(imports.values())) // 2
+    total = sum(exports.values())
+    return exports if total <= half else {n: mw * half // total for n, mw in exports.items()}
+
+
+def _traced(
+    production: Mapping[str, int | None], imports: Mapping[str, int], exports: Mapping[str, int], daylight: float
+) -> dict[str, int]:
     """What was consumed of each mode: everything that came in, less the share that left or was stored."""
     supply = {mode: float(max(0, production[mode] or 0)) for mode in MODE_KEYS}
     for neighbour, megawatts in imports.items():
-        for mode, share in _NEIGHBOUR_MIX.get(neighbour, _OTHER_MIX).items():
-            supply[mode] += share * megawatts
-    available = sum(supply.values())
-    stored = -sum(min(0, value or 0) for value in production.values())
-    kept = (available - stored - sum(exports.values())) / available if available else 0.0
-    return {mode: round(megawatts * max(0.0, kept)) for mode, megawatts in supply.items()}
+        if megawatts:
+            for mode, share in mix(neighbour, daylight).items():
+                supply[mode] += share * megawatts
+    available = math.fsum(supply.values())
+    total = sum(mw or 0 for mw in production.values()) + sum(imports.values()) - sum(exports.values())
+    kept = total / available if available else 0.0
+    consumption = {mode: round(megawatts * kept) for mode, megawatts in supply.items()}
+    # Rounding twelve modes can miss the total by six; bodies miss it by two at most.
+    missed = total - sum(consumption.values())
+    if abs(missed) > 1:
+        largest = max(consumption, key=lambda mode: consumption[mode])
+        consumption[largest] += missed - (1 if missed > 0 else -1)
+    return consumption
+
+
+def intensity(zone: str, consumption: Mapping[str, int], factors: Mapping[str, int] = LIFECYCLE) -> int | None:
+    """gCO2eq/kWh of what was consumed; None when nothing was."""
+    total = sum(consumption.values())
+    if not total:
+        return None
+    emitted = math.fsum(factors[mode] * megawatts for mode, megawatts in consumption.items())
+    lignite = (profile(zone).dirtier_coal - 1) * factors["coal"] * consumption["coal"]
+    return round((emitted + lignite) / total)

@@ -1,122 +1,258 @@
 """What the provider would answer at a moment: estimates first, measured values later, revisions after.
 
-A record is a function of seed, zone, hour and the provider's passes until then; nothing is stored
-but what a test perturbs on purpose.
+A record is a function of seed, zone, hour and the provider's passes until then; nothing is stored but
+what a test plants (perturbations.py). No HTTP: that is api.py and server.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+import json
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any, Literal
 
-from emaps_dagster.simulator.grid import RENEWABLE, State, draw, state
-from emaps_dagster.windows import HOUR, floor_hour
-from emaps_dagster.zones import CARBON, POWER, Feed
+from emaps_dagster.simulator.grid import State, intensity, state
+from emaps_dagster.simulator.noise import bits, draw, stream
+from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
+from emaps_dagster.simulator.profiles import DIRECT, LIFECYCLE, RENEWABLE
+from emaps_dagster.windows import HOUR, Window, floor_hour
+from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed, zone_facts
 
-# The recorded bodies were touched at minutes 47 to 52 of an hour.
-_PASS = timedelta(minutes=48)
+Endpoint = Literal["latest", "history", "past", "past-range"]
+FactorType = Literal["lifecycle", "direct"]
+
+# Bodies of 2024 do not name their granularity, those of late 2025 do.
+_NAMED_GRANULARITY = datetime(2025, 1, 1, tzinfo=timezone.utc)
+# Recorded rows of 2024 keep neighbours with a flow of 0, those of 2026 leave them out.
+_NO_ZERO_FLOWS = datetime(2026, 1, 1, tzinfo=timezone.utc)
 # Daily refetches of the hours 1 day, 1 week, 1 month and 3 months back.
 _REFETCHED_AFTER_DAYS = (1, 7, 30, 90)
+# A row is there 3 days ahead, as a forecast.
+_CREATED_BEFORE = 72
+# How many passes after its start an hour is looked at again each time.
+_WATCHED = 27
 
 
-@dataclass(frozen=True)
-class Revision:
-    """An opinion that a test plants: from `at` on, the hour has other values."""
-
-    zone: str
-    hour: datetime
-    at: datetime
-    feed: Feed | None = None
+class NoDataError(LookupError):
+    """The provider has no row to answer with."""
 
 
-@dataclass(frozen=True)
-class Gap:
-    """Hours that a feed does not deliver."""
+class Provider(Perturbations):
+    """The records of every zone, with the perturbations that were planted.
 
-    zone: str
-    start: datetime
-    end: datetime
-    feed: Feed | None = None
-
-
-class Provider:
-    """The records of every zone; perturb it by `revise` and `withhold`."""
+    `record` is one row, `rows` those of a window, `body` the bytes that the server sends.
+    """
 
     def __init__(self, seed: int = 7) -> None:
+        super().__init__()
         self.seed = seed
-        self.revisions: list[Revision] = []
-        self.gaps: list[Gap] = []
 
-    def revise(self, zone: str, hour: datetime, *, at: datetime, feed: Feed | None = None) -> None:
-        """From `at` on, an hour has other values."""
-        self.revisions.append(Revision(zone, hour, at, feed))
-
-    def withhold(self, zone: str, start: datetime, end: datetime, *, feed: Feed | None = None) -> None:
-        """The feed lacks the hours [start, end)."""
-        self.gaps.append(Gap(zone, start, end, feed))
-
-    def estimated_hours(self, zone: str, hour: datetime) -> int:
-        """After how many passes the hour is measured: the estimated tail is 2 to 4 hours long."""
-        return 2 + int(draw("tail", zone, floor_hour(hour).timestamp() // 10_800, self.seed) * 3)
-
-    def record(self, feed: Feed, zone: str, hour: datetime, at: datetime) -> dict[str, Any] | None:
+    def record(
+        self, feed: Feed, zone: str, hour: datetime, at: datetime, *, factors: FactorType = "lifecycle"
+    ) -> dict[str, Any] | None:
         """The row of an hour as served at a moment; None when the feed lacks it."""
-        if hour > floor_hour(at):
+        return self._record(feed, zone, hour, at, self._seen(feed, zone, at), factors)
+
+    def rows(
+        self,
+        feed: Feed,
+        zone: str,
+        window: Window,
+        at: datetime,
+        *,
+        estimations: bool = True,
+        factors: FactorType = "lifecycle",
+    ) -> list[dict[str, Any]]:
+        """The rows of a window as a body carries them: in order and once each, unless planted otherwise."""
+        seen = self._seen(feed, zone, at)
+        rows = []
+        for hour in window.hours():
+            row = self._record(feed, zone, hour, at, seen, factors)
+            if row is None or (row["isEstimated"] and not estimations):
+                continue
+            rows.append((hour, row))
+            for twin in seen:
+                if twin.kind != "duplicate" or not twin.start <= hour < twin.end:
+                    continue
+                values = {}
+                if twin.variant is not None:
+                    values = self._values(feed, zone, hour, twin.variant, seen, factors, estimated=row["isEstimated"])
+                rows.append((hour, {**row, **values}))
+        if any(one.kind == "shuffle" for one in seen):
+            order = stream("shuffle", self.seed)
+            rows.sort(key=lambda pair: bits(order, _index(pair[0])))
+        return [row for _, row in rows]
+
+    def body(
+        self,
+        feed: Feed,
+        zone: str,
+        endpoint: Endpoint,
+        at: datetime,
+        window: Window | None = None,
+        *,
+        estimations: bool = True,
+        factors: FactorType = "lifecycle",
+    ) -> bytes:
+        """The whole body as the server sends it; `past` and `past-range` need a window.
+
+        Raises:
+            NoDataError: `latest` or `past` has no row.
+        """
+        if window is None:
+            window = Window(floor_hour(at) - 23 * HOUR, floor_hour(at) + HOUR)
+        rows = self.rows(feed, zone, window, at, estimations=estimations, factors=factors)
+        whole = {"temporalGranularity": "hourly"} if at >= _NAMED_GRANULARITY else {}
+        if endpoint in ("history", "past-range"):
+            return encode({"zone": zone, "history" if endpoint == "history" else "data": rows, **whole})
+        if not rows:
+            raise NoDataError(zone)
+        return encode({**max(rows, key=lambda row: str(row["datetime"])), **whole})
+
+    def updates(
+        self,
+        zone: str,
+        since: datetime,
+        at: datetime,
+        window: Window,
+        *,
+        threshold: timedelta,
+        estimations: bool = True,
+    ) -> list[dict[str, str]]:
+        """The hours of a window of which either feed was updated after `since`, later than `threshold` after them."""
+        found = []
+        for hour in window.hours():
+            newest = None
+            for feed in FEEDS:
+                seen = self._seen(feed, zone, at)
+                if not self._is_served(hour, at, seen):
+                    continue
+                _, touched, estimated = self._opinion(feed, zone, hour, at, seen)
+                if estimations or not estimated:
+                    newest = touched if newest is None else max(newest, touched)
+            if newest is not None and newest > since and newest - hour > threshold:
+                found.append({"datetime": iso(hour), "updatedAt": iso(newest)})
+        return found
+
+    def measured_after(self, feed: Feed, zone: str, hour: datetime) -> int:
+        """The pass that brings the measured value, counted from the hour's own: the estimated tail has 2 to 4 hours.
+
+        The feeds mostly agree.
+        """
+        block = _index(hour) // 3
+        late = bits(stream("tail", zone, self.seed), block) & 1
+        other = draw(stream("tail", feed.name, zone, self.seed), block) < 0.05
+        return 2 + (late ^ other)
+
+    def _seen(self, feed: Feed, zone: str, at: datetime) -> list[Perturbation]:
+        return [one for one in self.planted if one.is_seen(feed, zone, at)]
+
+    def _is_served(self, hour: datetime, at: datetime, seen: list[Perturbation]) -> bool:
+        withheld = any(one.kind == "withhold" and one.start <= hour < one.end for one in seen)
+        return FIRST_HOUR <= hour <= floor_hour(at) and not withheld
+
+    def _record(
+        self, feed: Feed, zone: str, hour: datetime, at: datetime, seen: list[Perturbation], factors: FactorType
+    ) -> dict[str, Any] | None:
+        if not self._is_served(hour, at, seen):
             return None
-        for gap in self.gaps:
-            if gap.zone == zone and gap.start <= hour < gap.end and gap.feed in (None, feed):
-                return None
-        variant, touched, estimated = self._opinion(feed, zone, hour, at)
-        now = state(zone, hour, self.seed, variant)
-        row = _power_row(zone, now, estimated) if feed == POWER else _carbon_row(zone, now)
+        variant, touched, estimated = self._opinion(feed, zone, hour, at, seen)
+        values = self._values(feed, zone, hour, variant, seen, factors, estimated=estimated)
         stamp = {
-            "datetime": _iso(hour),
-            "updatedAt": _iso(touched),
-            "createdAt": _iso(hour - timedelta(hours=71, seconds=round(900 * draw("made", zone, hour, self.seed)))),
+            "datetime": iso(hour),
+            "updatedAt": iso(touched),
+            "createdAt": iso(_pass(zone, self.seed, _index(hour) - _CREATED_BEFORE)),
         }
-        method = None
+        # The order of the recorded keys.
+        if feed == CARBON:
+            row = {"zone": zone, CARBON_INTENSITY: values[CARBON_INTENSITY], **stamp, "emissionFactorType": factors}
+        else:
+            row = {"zone": zone, **stamp, **values}
+        return {**row, "isEstimated": estimated, "estimationMethod": self._method(zone, hour) if estimated else None}
+
+    def _method(self, zone: str, hour: datetime) -> str:
+        rare = draw(stream("method", zone, self.seed), _index(hour)) < 0.1
+        return "FORECASTS_HIERARCHY" if rare and hour >= _NAMED_GRANULARITY else "TIME_SLICER_AVERAGE"
+
+    def _values(
+        self,
+        feed: Feed,
+        zone: str,
+        hour: datetime,
+        variant: int,
+        seen: list[Perturbation],
+        factors: FactorType,
+        *,
+        estimated: bool = False,
+    ) -> dict[str, Any]:
+        """What the row says of the hour, without time stamps."""
+        planted = [one for one in seen if one.name and one.start <= hour < one.end]
+        gone = {one.name for one in planted if one.kind == "drop_neighbour"}
+        new = tuple(one.name for one in planted if one.kind == "add_neighbour")
         if estimated:
-            method = "FORECASTS_HIERARCHY" if draw("method", zone, hour) < 0.1 else "TIME_SLICER_AVERAGE"
-        return {**_ordered(feed, row, stamp), "isEstimated": estimated, "estimationMethod": method}
+            # Recorded estimates name two thirds of the neighbours.
+            listed = zone_facts(zone).neighbours[1:]
+            gone.update(n for n in listed if draw(stream("unnamed", n, zone, self.seed), _index(hour)) < 0.25)
+        silent = frozenset(one.name for one in planted if one.kind == "silence")
+        neighbours = tuple(n for n in dict.fromkeys(zone_facts(zone).neighbours + new) if n not in gone)
+        now = state(zone, hour, self.seed, variant, neighbours=neighbours, silent=silent)
+        if feed == POWER:
+            return _power(now, neighbours, zeros=hour < _NO_ZERO_FLOWS)
+        table = LIFECYCLE if factors == "lifecycle" else DIRECT
+        return {CARBON_INTENSITY: None if CARBON_INTENSITY in silent else intensity(zone, now.consumption, table)}
 
-    def _opinion(self, feed: Feed, zone: str, hour: datetime, at: datetime) -> tuple[int, datetime, bool]:
+    def _opinion(
+        self, feed: Feed, zone: str, hour: datetime, at: datetime, seen: list[Perturbation]
+    ) -> tuple[int, datetime, bool]:
         """Variant of the values, when they were last touched, whether they are estimated."""
-        first = hour - HOUR + _PASS
-        passes = max(0, int((at - first) // HOUR))
-        tail = self.estimated_hours(zone, hour)
-        # Measured hours are looked at again in some of the later passes of their first day.
-        last, variant = 0, 1
-        for number in range(min(passes, 24) + 1):
-            seen = draw("pass", feed.name if number == tail else "", zone, hour, number, self.seed)
-            if number <= tail:
-                last, variant = number, (1 + number if number < tail else 0)
-            elif seen < 0.30:
-                # One touch in six changes values; the others only the time stamp.
-                last, variant = number, (100 + number if seen < 0.05 else variant)
-        touched = first + last * HOUR
+        hour_index = _index(hour)
+        newest = _index(at) if _pass(zone, self.seed, _index(at)) <= at else _index(at) - 1
+        measured = hour_index + self.measured_after(feed, zone, hour)
+        estimated = newest < measured
+        if estimated:
+            # Every pass estimates anew, the first before the hour begins.
+            touched, variant = max(newest, hour_index - 1), 2 + max(newest, hour_index - 1) - hour_index
+        else:
+            touched, variant = self._watched(zone, hour_index, measured, newest)
+        moment = _pass(zone, self.seed, touched)
+        revisions = [one for one in seen if one.kind == "revise" and one.start <= hour < one.end]
+        if revisions:
+            last = max(revisions, key=lambda one: one.since)
+            last = [one for one in revisions if one.since == last.since][-1]
+            variant = last.variant or 0
+            moment = last.updated_at or max(moment, last.since)
+        return variant, moment, estimated
+
+    def _watched(self, zone: str, hour: int, measured: int, newest: int) -> tuple[int, int]:
+        """The pass that last touched a measured hour, and the variant it shows since."""
+        touched, changed, variant = measured, measured, 0
+        looks = bits(stream("looks", zone, self.seed), hour)
+        changes = bits(stream("changes", zone, self.seed), hour)
+        for after in range(measured + 1 - hour, min(newest - hour, _WATCHED) + 1):
+            # One pass in four touches the row; one touch in four changes its values, the others its time stamp only.
+            if looks >> 2 * after & 3 == 0:
+                touched = hour + after
+                if changes >> 2 * after & 3 == 0:
+                    changed, variant = touched, 100 + after
         for days in _REFETCHED_AFTER_DAYS:
-            refetch = (hour + timedelta(days=days)).replace(hour=23) + _PASS
-            if refetch <= at and draw("refetch", zone, hour, days, self.seed) < 0.10:
-                variant, touched = 200 + days, max(touched, refetch)
-        for place, revision in enumerate(self.revisions):
-            if (revision.zone, revision.hour) == (zone, hour) and revision.feed in (None, feed) and revision.at <= at:
-                variant, touched = 1000 + place, max(touched, revision.at)
-        return variant, touched, passes < tail
+            refetch = (hour // 24 + days) * 24 + 23
+            if not measured < refetch <= newest:
+                continue
+            chance = draw(stream("refetch", days, zone, self.seed), hour)
+            if chance < 0.3:
+                touched = max(touched, refetch)
+                if chance < 0.1 and refetch > changed:
+                    changed, variant = refetch, 200 + days
+        return touched, variant
 
 
-def _power_row(zone: str, now: State, estimated: bool) -> dict[str, Any]:
+def _power(now: State, neighbours: tuple[str, ...], *, zeros: bool) -> dict[str, Any]:
     consumed = sum(now.consumption.values())
     renewable = sum(now.consumption[mode] for mode in RENEWABLE)
     free = renewable + now.consumption["nuclear"]
-    imports, exports = now.imports, now.exports
-    if estimated:
-        # Estimated rows name fewer neighbours: those without a flow in either direction are left out.
-        quiet = {n for n in imports if imports[n] == 0 and exports[n] == 0}
-        imports = {n: mw for n, mw in imports.items() if n not in quiet}
-        exports = {n: mw for n, mw in exports.items() if n not in quiet}
+    imports = {n: now.imports[n] for n in neighbours if zeros or now.imports[n]}
+    exports = {n: now.exports[n] for n in neighbours if zeros or now.exports[n]}
     return {
-        "zone": zone,
         "powerConsumptionBreakdown": now.consumption,
         "powerProductionBreakdown": now.production,
         "powerImportBreakdown": imports,
@@ -125,27 +261,29 @@ def _power_row(zone: str, now: State, estimated: bool) -> dict[str, Any]:
         "renewablePercentage": round(100 * renewable / consumed) if consumed else None,
         "powerConsumptionTotal": consumed,
         "powerProductionTotal": sum(max(0, mw or 0) for mw in now.production.values()),
-        "powerImportTotal": sum(imports.values()),
-        "powerExportTotal": sum(exports.values()),
+        # A zone without known borders has empty maps and totals that are null, not 0.
+        "powerImportTotal": sum(imports.values()) if neighbours else None,
+        "powerExportTotal": sum(exports.values()) if neighbours else None,
     }
 
 
-def _carbon_row(zone: str, now: State) -> dict[str, Any]:
-    return {"zone": zone, "carbonIntensity": now.carbon_intensity, "emissionFactorType": "lifecycle"}
+def _index(moment: datetime) -> int:
+    """Hours since 1970."""
+    return int(moment.timestamp() // 3600)
 
 
-def _ordered(feed: Feed, row: dict[str, Any], stamp: dict[str, str]) -> dict[str, Any]:
-    """The keys in the order of the recorded bodies."""
-    if feed == CARBON:
-        return {
-            "zone": row["zone"],
-            "carbonIntensity": row["carbonIntensity"],
-            **stamp,
-            "emissionFactorType": row["emissionFactorType"],
-        }
-    zone = row.pop("zone")
-    return {"zone": zone, **stamp, **row}
+@lru_cache(maxsize=65536)
+def _pass(zone: str, seed: int, index: int) -> datetime:
+    """When the provider went over a zone in an hour: the recorded passes are at minutes 47 to 52."""
+    seconds = 47 * 60 + round(300 * draw(stream("pass", zone, seed), index), 3)
+    return datetime.fromtimestamp(index * 3600, timezone.utc) + timedelta(seconds=seconds)
 
 
-def _iso(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+def iso(moment: datetime) -> str:
+    """A time as the API writes it."""
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def encode(body: Any) -> bytes:
+    """JSON as the API writes it."""
+    return json.dumps(body, separators=(",", ":")).encode()

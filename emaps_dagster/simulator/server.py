@@ -1,57 +1,32 @@
-"""The API's HTTP contract over a simulated provider: paths, plans, errors, and faults on demand.
+"""The simulated API over HTTP: a server in a thread, with a clock that tests set and faults on demand.
 
-Binds to 127.0.0.1 only. `POST /_control` sets the clock and faults from another process.
+Binds to 127.0.0.1 only. `POST /_control` sets clock, faults and perturbations from another process,
+`GET /_control` tells what they are. What the API answers is in api.py.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import struct
+import sys
 import threading
 import time
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, get_args
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
+from emaps_dagster.simulator import api
+from emaps_dagster.simulator.api import Account, Answer, Plan
+from emaps_dagster.simulator.faults import FAULT_KINDS, Fault, FaultKind, instead, spoiled
+from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.windows import HOUR, floor_hour, utc_now
-from emaps_dagster.zones import FEEDS, Feed, zone_facts
+from emaps_dagster.windows import utc_now
 
-Plan = Literal["free", "paid"]
-FaultKind = Literal[
-    "invalid_token",
-    "not_in_plan",
-    "not_found",
-    "rate_limited",
-    "server_error",
-    "slow",
-    "truncated",
-    "html",
-    "wrong_zone",
-    "sandbox",
-    "empty",
-    "echo_token",
-]
-FAULT_KINDS: tuple[str, ...] = get_args(FaultKind)
-# The first hour the simulator knows.
-FIRST_HOUR = datetime(2021, 1, 1, tzinfo=timezone.utc)
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with the next `times` requests that match; None matches all."""
-
-    kind: FaultKind
-    times: int = 1
-    feed: str | None = None
-    zone: str | None = None
-    endpoint: str | None = None
-    retry_after: int = 1
-    seconds: float = 1.0
+__all__ = ["FAULT_KINDS", "FIRST_HOUR", "Fault", "FaultKind", "Plan", "Request", "Simulator"]
 
 
 @dataclass(frozen=True)
@@ -83,20 +58,17 @@ class Simulator:
         port: int = 0,
     ) -> None:
         self.provider = Provider(seed)
-        self.zones = zones
-        self.token = token
-        self.plan = plan
+        self.account = Account(zones, token, plan)
         self.requests: list[Request] = []
-        self._now = now
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self.set_now(now)
         simulator = self
 
         class Handler(_Handler):
             owner = simulator
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
@@ -118,6 +90,9 @@ class Simulator:
         return self._now or utc_now()
 
     def set_now(self, now: datetime | None) -> None:
+        """Stop the clock at a moment; None lets it run with the machine's."""
+        if now is not None and now.tzinfo is None:
+            raise ValueError(f"the simulator's clock needs a time zone: {now.isoformat()} has none")
         self._now = now
 
     def inject(self, fault: Fault) -> None:
@@ -128,149 +103,65 @@ class Simulator:
         with self._lock:
             self._faults.clear()
 
-    def _take_fault(self, feed: str, endpoint: str, zone: str) -> Fault | None:
+    def answer(self, target: str, token: str | None) -> tuple[Answer, Fault | None]:
+        """Status, headers and body for a GET, and the fault that applies to sending it."""
+        to = api.route(target)
+        fault = self._take_fault(to)
+        if fault and (broken := instead(fault, to, token)):
+            return broken, fault
+        good = api.answer(to, self.provider, self.account, token, self.now())
+        return (spoiled(good, fault) if fault and good[0] == 200 else good), fault
+
+    def _take_fault(self, to: api.Route) -> Fault | None:
         with self._lock:
             for place, fault in enumerate(self._faults):
-                if fault.feed in (None, feed) and fault.zone in (None, zone) and fault.endpoint in (None, endpoint):
-                    left = replace(fault, times=fault.times - 1)
-                    self._faults[place : place + 1] = [left] if left.times else []
+                if fault.meets(to):
+                    self._faults[place : place + 1] = fault.used()
                     return fault
         return None
 
-    def answer(self, target: str, token: str | None) -> tuple[Answer, Fault | None]:
-        """Status, headers and body for a GET, and the fault that applies to sending it."""
-        parts = urlsplit(target)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        if parts.path == "/health":
-            return _json(200, {"monitors": {"state": "ok"}, "status": "ok"}), None
-        if parts.path == "/v3/zones":
-            return _json(200, self._zones(token)), None
-        names = parts.path.strip("/").split("/")
-        feed = next((f for f in FEEDS if len(names) == 3 and names[:2] == ["v3", f.endpoint]), None)
-        if feed is None or names[2] not in ("latest", "history", "past", "past-range"):
-            return _json(404, {"error": "Not found"}), None
-        endpoint, zone = names[2], query.get("zone", "")
-        fault = self._take_fault(feed.endpoint, endpoint, zone)
-        if fault and (broken := _broken(fault, feed, endpoint, zone, token)):
-            return broken, fault
-        good = self._signal(feed, endpoint, zone, query, token)
-        return (_spoiled(good, fault) if fault and good[0] == 200 else good), fault
-
-    def _zones(self, token: str | None) -> dict[str, Any]:
-        paid = ["*"] if self.plan == "paid" else [f"{f.endpoint}/{e}" for f in FEEDS for e in ("latest", "history")]
-        access = {"access": paid} if token and token == self.token else {}
-        return {zone: {"zoneName": zone_facts(zone).name, **access} for zone in self.zones or ("GR",)}
-
-    def _signal(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], token: str | None) -> Answer:
-        if self.token is not None and token != self.token:
-            return _unauthorised(token)
-        if self.plan == "free" and endpoint.startswith("past"):
-            return _not_in_plan(feed, zone)
-        if self.zones is not None and zone not in self.zones:
-            return _json(404, {"error": f'No recent data for zone "{zone}"'})
-        now = self.now()
-        running = floor_hour(now)
-        if endpoint == "history":
-            rows = self._rows(feed, zone, running - 23 * HOUR, running + HOUR, now)
-            return _json(200, {"zone": zone, "history": rows, "temporalGranularity": "hourly"})
-        if endpoint == "latest":
-            rows = self._rows(feed, zone, running, running + HOUR, now)
-            return _json(200, rows[0]) if rows else _json(404, {"error": f'No recent data for zone "{zone}"'})
-        start = _parse(query.get("datetime" if endpoint == "past" else "start"))
-        if start is None:
-            name = "datetime" if endpoint == "past" else "start"
-            return _json(400, {"status": "error", "message": f'Missing or invalid date parameter "{name}"'})
-        if endpoint == "past":
-            rows = self._rows(feed, zone, floor_hour(start), floor_hour(start) + HOUR, now)
-            return _json(200, rows[0]) if rows else _json(404, {"error": f'No data for zone "{zone}"'})
-        end = _parse(query.get("end"))
-        if end is None or end <= start:
-            return _json(400, {"status": "error", "message": 'Missing or invalid date parameter "end"'})
-        if end - start > timedelta(days=10):
-            return _json(400, {"status": "error", "message": "The range is longer than 10 days"})
-        rows = self._rows(feed, zone, floor_hour(start), end, now)
-        return _json(200, {"zone": zone, "data": rows, "temporalGranularity": "hourly"})
-
-    def _rows(self, feed: Feed, zone: str, start: datetime, end: datetime, at: datetime) -> list[dict[str, Any]]:
-        hours = (start + number * HOUR for number in range(-(-(end - start) // HOUR)))
-        records = (self.provider.record(feed, zone, hour, at) for hour in hours if hour >= FIRST_HOUR)
-        return [record for record in records if record is not None]
-
     def control(self, orders: dict[str, Any]) -> None:
-        """Orders of another process: `now` (ISO 8601 or null), `fault` (fields of Fault), `revise`."""
-        if "now" in orders:
-            self.set_now(datetime.fromisoformat(orders["now"]) if orders["now"] else None)
-        if "fault" in orders:
-            self.inject(Fault(**orders["fault"]))
+        """Orders of another process, all keys optional.
+
+        `now`: ISO 8601, null for the machine's clock; `fault`: fields of Fault; `clear_faults`: true;
+        `perturb`: `{"do": "withhold", "zone": "GR", "start": ..., "end": ...}`, see Perturbations.
+
+        Raises:
+            ValueError: an order that cannot be understood; nothing of it is done.
+            TypeError: an order that lacks an argument or has one too many.
+        """
+        unknown = orders.keys() - {"now", "fault", "clear_faults", "perturb", "revise"}
+        if unknown:
+            raise ValueError(f"order {', '.join(sorted(unknown))}: now, fault, clear_faults, perturb are allowed")
+        now = moment(orders["now"]) if orders.get("now") else None
+        fault = Fault(**orders["fault"]) if "fault" in orders else None
         if "revise" in orders:
-            order = orders["revise"]
-            hour = datetime.fromisoformat(order["hour"])
-            self.provider.revise(order["zone"], hour, at=datetime.fromisoformat(order["at"]))
+            orders = {**orders, "perturb": {"do": "revise", **orders["revise"]}}
+        if "perturb" in orders:
+            self.provider.obey(orders["perturb"])
+        if "now" in orders:
+            self.set_now(now)
+        if "clear_faults" in orders:
+            self.clear_faults()
+        if fault:
+            self.inject(fault)
+
+    def status(self) -> dict[str, Any]:
+        """What another process may want to know."""
+        with self._lock:
+            faults = [asdict(fault) for fault in self._faults]
+        planted = len(self.provider.planted)
+        return {"now": self.now().isoformat(), "faults": faults, "planted": planted, "requests": len(self.requests)}
 
 
-def _broken(fault: Fault, feed: Feed, endpoint: str, zone: str, token: str | None) -> Answer | None:
-    """The answer of a fault that needs no data."""
-    if fault.kind == "invalid_token":
-        return _unauthorised(token)
-    if fault.kind == "not_in_plan":
-        return _not_in_plan(feed, zone)
-    if fault.kind == "not_found":
-        return _json(404, {"error": f'No recent data for zone "{zone}"'})
-    if fault.kind == "rate_limited":
-        status, headers, body = _json(429, {"error": "Too many requests"})
-        return status, {**headers, "Retry-After": str(fault.retry_after)}, body
-    if fault.kind == "server_error":
-        return _json(503, {"status": "error", "message": "Service unavailable"})
-    if fault.kind == "html":
-        return 200, {"Content-Type": "text/html"}, b"<!DOCTYPE html><html><body>Just a moment...</body></html>"
-    if fault.kind == "empty":
-        rows = "history" if endpoint == "history" else "data"
-        return _json(200, {"zone": zone, rows: [], "temporalGranularity": "hourly"})
-    if fault.kind == "echo_token":
-        return _json(400, {"status": "error", "message": f"cannot use auth-token {token}"})
-    return None
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
 
-
-def _spoiled(answer: Answer, fault: Fault) -> Answer:
-    """A good answer for the wrong zone or in sandbox mode."""
-    body = json.loads(answer[2])
-    rows = body.get("history") or body.get("data") or [body]
-    if fault.kind == "wrong_zone":
-        for part in (body, *rows):
-            part["zone"] = "US-CAR-DUK"
-    elif fault.kind == "sandbox":
-        body["_disclaimer"] = "SANDBOX MODE: this data is not real"
-        for row in rows:
-            row["estimationMethod"] = "SANDBOX_MODE_DATA"
-    return _json(answer[0], body)
-
-
-def _unauthorised(token: str | None) -> Answer:
-    message = "The provided token is invalid." if token else "Please provide a valid authentication header."
-    return _json(401, {"error": "Invalid auth-token", "message": message})
-
-
-def _not_in_plan(feed: Feed, zone: str) -> Answer:
-    return _json(
-        401,
-        {
-            "error": f"Request unauthorized for zoneKey={zone},requestType=past,dataType={feed.endpoint}.",
-            "message": "You do not have access to this specific endpoint for this specific zone.",
-        },
-    )
-
-
-def _json(status: int, body: Any) -> Answer:
-    content = json.dumps(body, separators=(",", ":")).encode()
-    return status, {"Content-Type": "application/json; charset=utf-8"}, content
-
-
-def _parse(text: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that give up, as they should on a slow answer, are no news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -280,26 +171,47 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_GET(self) -> None:
-        (status, headers, body), fault = self.owner.answer(self.path, self.headers.get("auth-token"))
-        self.owner.requests.append(Request(self.path, status))
+        if self.path == "/_control":
+            self._send(api.json_answer(200, self.owner.status()))
+            return
+        answer, fault = self.owner.answer(self.path, self.headers.get("auth-token"))
+        self.owner.requests.append(Request(self.path, answer[0]))
         if fault and fault.kind == "slow":
             time.sleep(fault.seconds)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if fault and fault.kind == "truncated":
-            body, self.close_connection = body[: len(body) // 2], True
-        self.wfile.write(body)
+        if fault and fault.kind == "reset":
+            self._reset()
+        else:
+            self._send(answer, truncated=bool(fault and fault.kind == "truncated"))
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/_control":
+        if self.path != "/_control":
+            self._send(api.json_answer(404, {"error": "Not found"}))
+            return
+        try:
             self.owner.control(json.loads(content))
-        self.send_response(204 if self.path == "/_control" else 404)
-        self.send_header("Content-Length", "0")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            self._send(api.json_answer(400, {"status": "error", "message": str(error)}))
+        else:
+            self._send((204, {}, b""))
+
+    def _send(self, answer: Answer, *, truncated: bool = False) -> None:
+        status, headers, body = answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if truncated:
+            body, self.close_connection = body[: len(body) // 2], True
+        self.wfile.write(body)
+
+    def _reset(self) -> None:
+        """End the connection so that the client's system reports a reset."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
 
     def log_message(self, *_: object) -> None:
         """Nothing: the requests are in `Simulator.requests`."""

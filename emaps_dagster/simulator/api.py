@@ -1,0 +1,217 @@
+"""The API's contract without sockets: paths, parameters, plans and errors over a simulated provider.
+
+Error bodies have the keys of the recorded ones, and the words that tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
+from urllib.parse import parse_qs, urlsplit
+
+from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
+from emaps_dagster.simulator.provider import Endpoint, FactorType, NoDataError, Provider, encode
+from emaps_dagster.windows import HOUR, Window, floor_hour
+from emaps_dagster.zones import FEEDS, ZONES, Feed, zone_facts
+
+Plan = Literal["free", "paid"]
+Answer = tuple[int, dict[str, str], bytes]
+
+_LONGEST_RANGE = timedelta(days=10)
+# Who names no location gets the zone of the caller's address; this caller sits in Copenhagen.
+_CALLERS_ZONE = "DK-DK2"
+# Countries that have zones below them in zones.py.
+_COUNTRIES = {"IT": "Italy"}
+_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+
+
+class BadRequestError(ValueError):
+    """The parameters cannot be used; the message goes to the client."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a server serves, and to whom: `zones` None is any zone, `token` None is everybody."""
+
+    zones: tuple[str, ...] | None = None
+    token: str | None = None
+    plan: Plan = "paid"
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a request leads; `feed` is None where an endpoint belongs to none, `endpoint` where there is none."""
+
+    feed: Feed | None
+    endpoint: str | None
+    zone: str
+    query: dict[str, str]
+
+
+def route(target: str) -> Route:
+    """Where a path with its query leads."""
+    parts = urlsplit(target)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    zone = query.get("zone") or query.get("zoneKey") or ""
+    if not zone and query.get("disableCallerLookup") != "true":
+        zone = _CALLERS_ZONE
+    names = parts.path.strip("/").split("/")
+    if names == ["health"]:
+        return Route(None, "health", "", query)
+    if len(names) == 2 and names[0] == "v3" and names[1] in ("zones", "updated-since"):
+        return Route(None, names[1], zone, query)
+    feed = next((f for f in FEEDS if len(names) == 3 and names[:2] == ["v3", f.endpoint]), None)
+    if feed and names[2] in ("latest", "history", "past", "past-range"):
+        return Route(feed, names[2], zone, query)
+    return Route(feed, None, zone, query)
+
+
+def answer(to: Route, provider: Provider, account: Account, token: str | None, now: datetime) -> Answer:
+    """Status, headers and body of a request, when nothing goes wrong."""
+    if to.endpoint is None:
+        return json_answer(404, {"error": "Not found"})
+    if to.endpoint == "health":
+        return json_answer(200, {"monitors": {"state": "ok"}, "status": "ok"})
+    known = token is not None and account.token in (None, token)
+    if to.endpoint == "zones" and token is None:
+        return json_answer(200, _zones(account, access=False))
+    if account.token is not None and not known:
+        return unauthorised(token)
+    if to.endpoint == "zones":
+        return json_answer(200, _zones(account, access=known))
+    if account.plan == "free" and to.endpoint in ("past", "past-range", "updated-since"):
+        return not_in_plan(to)
+    if not to.zone:
+        return json_answer(400, {"status": "error", "message": 'Missing or invalid parameter "zone"'})
+    if account.zones is not None and to.zone not in account.zones:
+        return no_data(to.zone)
+    try:
+        if to.feed is None:
+            return json_answer(200, _updates(to, provider, now))
+        return 200, _JSON, _signal(to, to.feed, provider, now)
+    except BadRequestError as error:
+        return json_answer(400, {"status": "error", "message": str(error)})
+    except NoDataError:
+        return no_data(to.zone)
+
+
+def _signal(to: Route, feed: Feed, provider: Provider, now: datetime) -> bytes:
+    _one_of(to, "temporalGranularity", ("hourly",))
+    factors = _one_of(to, "emissionFactorType", ("lifecycle", "direct"))
+    estimations = _one_of(to, "disableEstimations", ("false", "true")) == "false"
+    window = None
+    if to.endpoint == "past":
+        hour = floor_hour(_date(to, "datetime"))
+        window = Window(hour, hour + HOUR)
+    elif to.endpoint == "past-range":
+        window = _range(to)
+        if window.end - window.start > _LONGEST_RANGE:
+            raise BadRequestError("The range is longer than 10 days")
+    endpoint = cast("Endpoint", to.endpoint)
+    return provider.body(
+        feed, to.zone, endpoint, now, window, estimations=estimations, factors=cast("FactorType", factors)
+    )
+
+
+def _updates(to: Route, provider: Provider, now: datetime) -> dict[str, Any]:
+    since = _date(to, "since")
+    estimations = _one_of(to, "disableEstimations", ("false", "true")) == "false"
+    given = to.query.get("limit", "100")
+    if not given.isdecimal() or not 1 <= int(given) <= 1000:
+        raise BadRequestError('Missing or invalid parameter "limit": 1 to 1000')
+    threshold = to.query.get("threshold", "P1D")
+    # The provider itself does not go further back than three months; what was planted may.
+    planted = [one.start for one in provider.planted if one.kind == "revise" and one.zone == to.zone]
+    oldest = min([since - timedelta(days=92), *planted])
+    start = _date(to, "start") if "start" in to.query else max(FIRST_HOUR, oldest)
+    end = _date(to, "end") if "end" in to.query else now + HOUR
+    if end <= start:
+        raise BadRequestError('Missing or invalid date parameter "end"')
+    window = Window(floor_hour(start), _ceiling(end))
+    found = provider.updates(to.zone, since, now, window, threshold=_duration(threshold), estimations=estimations)
+    limit = int(given)
+    return {
+        "zone": to.zone,
+        "updates": found[:limit],
+        "threshold": threshold,
+        "limit": limit,
+        "limitReached": len(found) >= limit,
+    }
+
+
+def _zones(account: Account, *, access: bool) -> dict[str, Any]:
+    paid = ["*"] if account.plan == "paid" else [f"{f.endpoint}/{e}" for f in FEEDS for e in ("latest", "history")]
+    listed = {}
+    for zone in account.zones or tuple(ZONES):
+        country, below, _ = zone.partition("-")
+        names = {"countryName": _COUNTRIES.get(country, country)} if below else {}
+        listed[zone] = {**names, "zoneName": zone_facts(zone).name, **({"access": paid} if access else {})}
+    return listed
+
+
+def _range(to: Route) -> Window:
+    start, end = _date(to, "start"), _date(to, "end")
+    if end <= start:
+        raise BadRequestError('Missing or invalid date parameter "end"')
+    return Window(floor_hour(start), _ceiling(end))
+
+
+def _ceiling(end: datetime) -> datetime:
+    return floor_hour(end) if end == floor_hour(end) else floor_hour(end) + HOUR
+
+
+def _date(to: Route, name: str) -> datetime:
+    try:
+        return moment(to.query[name])
+    except (KeyError, ValueError) as error:
+        raise BadRequestError(f'Missing or invalid date parameter "{name}"') from error
+
+
+def _one_of(to: Route, name: str, allowed: tuple[str, ...]) -> str:
+    """A parameter that has few values; the first is the default."""
+    given = to.query.get(name, allowed[0])
+    if given not in allowed:
+        raise BadRequestError(f'Invalid parameter "{name}": valid are {", ".join(allowed)}')
+    return given
+
+
+def _duration(text: str) -> timedelta:
+    found = _DURATION.fullmatch(text)
+    if not found or not any(found.groups()):
+        raise BadRequestError('Invalid parameter "threshold": an ISO 8601 duration such as P1D')
+    weeks, days, hours, minutes, seconds = (int(number or 0) for number in found.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def unauthorised(token: str | None) -> Answer:
+    """401 for who sends no token or a wrong one."""
+    message = "The provided token is invalid." if token else "Please provide a valid authentication header."
+    return json_answer(401, {"error": "Invalid auth-token", "message": message})
+
+
+def not_in_plan(to: Route) -> Answer:
+    """401 for what the plan does not hold; past-range calls itself past."""
+    kind = "past" if (to.endpoint or "").startswith("past") else to.endpoint
+    feed = f",dataType={to.feed.endpoint}" if to.feed else ""
+    return json_answer(
+        401,
+        {
+            "error": f"Request unauthorized for zoneKey={to.zone},requestType={kind}{feed}.",
+            "message": "You do not have access to this specific endpoint for this specific zone.",
+        },
+    )
+
+
+def no_data(zone: str) -> Answer:
+    """404 for a zone or an hour without data."""
+    return json_answer(404, {"error": f'No recent data for zone "{zone}"'})
+
+
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
+
+
+def json_answer(status: int, body: Any) -> Answer:
+    """A JSON answer with the API's content type."""
+    return status, _JSON, encode(body)

@@ -1,0 +1,144 @@
+"""What can go wrong on demand with an answer: each kind, and which requests it meets.
+
+A fault spoils what the server sends; what the provider knows is perturbed in perturbations.py.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from emaps_dagster.simulator.api import Answer, Route, json_answer, no_data, not_in_plan, unauthorised
+from emaps_dagster.zones import FEEDS
+
+FaultKind = Literal[
+    # Instead of an answer:
+    "invalid_token",  # 401, wrong token
+    "not_in_plan",  # 401, this endpoint of this zone is not paid for
+    "not_found",  # 404
+    "rate_limited",  # 429 with Retry-After
+    "server_error",  # 503
+    "echo_token",  # 400 whose text repeats the token
+    "html",  # 200 with the page of a proxy
+    "reset",  # the connection is reset before a byte is sent
+    # The right answer, sent badly:
+    "slow",  # after `seconds`
+    "truncated",  # half of the body, then the end
+    "not_utf8",  # bytes that are no UTF-8
+    # The right answer, with another content:
+    "wrong_zone",  # for another zone
+    "sandbox",  # with the marks of a sandbox key
+    "empty",  # no rows
+    "missing_rows",  # every third hour is not there
+    "null_row",  # a null instead of the second row
+    "null_values",  # carbon intensity, totals, breakdowns' values: all null
+    "duplicated_rows",  # every row twice
+    "unordered_rows",  # the last hour first
+]
+FAULT_KINDS: tuple[str, ...] = get_args(FaultKind)
+# `zones`, `health` and `updated-since` are met only when a fault names them.
+SIGNAL_ENDPOINTS = ("latest", "history", "past", "past-range")
+_ENDPOINTS = (*SIGNAL_ENDPOINTS, "updated-since", "zones", "health")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with the next `times` requests that match; None matches all signals, and `times=None` for ever.
+
+    Raises:
+        ValueError: a kind, feed or endpoint that does not exist would never strike.
+    """
+
+    kind: FaultKind
+    times: int | None = 1
+    feed: str | None = None
+    zone: str | None = None
+    endpoint: str | None = None
+    retry_after: int = 1
+    seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        for what, given, allowed in (
+            ("kind", self.kind, FAULT_KINDS),
+            ("feed", self.feed, tuple(feed.endpoint for feed in FEEDS)),
+            ("endpoint", self.endpoint, _ENDPOINTS),
+        ):
+            if given is not None and given not in allowed:
+                raise ValueError(f"fault {what} {given!r}: one of {', '.join(allowed)} is allowed")
+        if self.times is not None and self.times < 1:
+            raise ValueError(f"fault times {self.times}: at least 1, or null for ever")
+
+    def meets(self, route: Route) -> bool:
+        if self.endpoint is None and route.endpoint not in SIGNAL_ENDPOINTS:
+            return False
+        feed = route.feed.endpoint if route.feed else None
+        return self.feed in (None, feed) and self.zone in (None, route.zone) and self.endpoint in (None, route.endpoint)
+
+    def used(self) -> list[Fault]:
+        """What is left of it after it struck once."""
+        if self.times is None:
+            return [self]
+        return [replace(self, times=self.times - 1)] if self.times > 1 else []
+
+
+def instead(fault: Fault, route: Route, token: str | None) -> Answer | None:
+    """The answer of a fault that needs no data; None for the other kinds."""
+    if fault.kind == "invalid_token":
+        return unauthorised(token or "?")
+    if fault.kind == "not_in_plan":
+        return not_in_plan(route)
+    if fault.kind == "not_found":
+        return no_data(route.zone)
+    if fault.kind == "rate_limited":
+        status, headers, body = json_answer(429, {"error": "Too many requests"})
+        return status, {**headers, "Retry-After": str(fault.retry_after)}, body
+    if fault.kind == "server_error":
+        return json_answer(503, {"status": "error", "message": "Service unavailable"})
+    if fault.kind == "html":
+        return 200, {"Content-Type": "text/html"}, b"<!DOCTYPE html><html><body>Just a moment...</body></html>"
+    if fault.kind == "echo_token":
+        return json_answer(400, {"status": "error", "message": f"cannot use auth-token {token}"})
+    return None
+
+
+def spoiled(answer: Answer, fault: Fault) -> Answer:
+    """A good answer with another content; kinds that change rows leave a body of one row as it is."""
+    status, headers, content = answer
+    if fault.kind == "not_utf8":
+        return status, headers, content.replace(b'"zone"', b'"z\xf6ne"')
+    body = json.loads(content)
+    name = next((name for name in ("history", "data", "updates") if name in body), None)
+    rows = body[name] if name else [body]
+    if fault.kind == "wrong_zone":
+        for part in (body, *rows):
+            part["zone"] = "US-CAR-DUK"
+    elif fault.kind == "sandbox":
+        body["_disclaimer"] = "SANDBOX MODE: this data is not real"
+        for row in rows:
+            row["estimationMethod"] = "SANDBOX_MODE_DATA"
+    elif fault.kind == "null_values":
+        for row in rows:
+            row.update(_silenced(row))
+    elif name:
+        body[name] = _other_rows(rows, fault)
+    return json_answer(status, body)
+
+
+def _silenced(row: dict[str, Any]) -> dict[str, Any]:
+    values = {key: value for key, value in row.items() if key.startswith(("power", "carbon", "fossil", "renewable"))}
+    return {key: dict.fromkeys(value) if isinstance(value, dict) else None for key, value in values.items()}
+
+
+def _other_rows(rows: list[Any], fault: Fault) -> list[Any]:
+    if fault.kind == "empty":
+        return []
+    if fault.kind == "missing_rows":
+        return [row for place, row in enumerate(rows) if place % 3 != 1]
+    if fault.kind == "null_row":
+        return [None if place == 1 else row for place, row in enumerate(rows)]
+    if fault.kind == "duplicated_rows":
+        return [row for row in rows for _ in range(2)]
+    if fault.kind == "unordered_rows":
+        return rows[::-1]
+    return rows
