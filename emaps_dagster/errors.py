@@ -81,3 +81,11 @@ class ContractChangedError(LakehouseError):
 
 class WriteConflictError(LakehouseError):
     """Other writers won every commit race; nothing stale was written."""
+
+
+class FeaturesError(EmapsError):
+    """A question to `features.load` that cannot be answered as it was asked."""
+
+
+class NoFeaturesError(FeaturesError):
+    """There is nothing to answer it with: no table, an unknown zone, or hours that nobody has fetched by then."""

@@ -233,7 +233,7 @@ class FolderLakehouse(Lakehouse):
     def __init__(self, spark: SparkSession, warehouse: Path) -> None:
         super().__init__(spark)
         self.warehouse = warehouse.resolve()
-        self._root = _plain_path(self.warehouse)
+        self._root = plain_path(self.warehouse)
 
     def where(self, table: Table) -> str:
         return str(self.warehouse / table.layer / table.name)
@@ -302,7 +302,7 @@ class FolderLakehouse(Lakehouse):
 
 
 @cache
-def _plain_path(folder: Path) -> Path:
+def plain_path(folder: Path) -> Path:
     """The folder by a name that every engine reads as it is.
 
     Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a

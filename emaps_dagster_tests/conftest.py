@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from emaps_dagster.engine import embedded_session
 from emaps_dagster.lakehouse import FolderLakehouse
-from emaps_dagster.resources.spark import embedded_address
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +23,8 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    session = SparkSession.builder.remote(embedded_address()).create()
-    session.conf.set("spark.sql.session.timeZone", "UTC")
-    yield session
-    session.stop()
+    with embedded_session() as session:
+        yield session
 
 
 @pytest.fixture

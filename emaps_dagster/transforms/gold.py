@@ -62,6 +62,60 @@ def _dense(silver: DataFrame, start: datetime, end: datetime) -> DataFrame:
     return grid.join(present, on=["zone", "datetime"], how="left")
 
 
+def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFrame:
+    """The key columns of silver's rows, flows flattened, and what says whether they are estimated."""
+    names = [column.name for column in key_columns(zone_keys)]
+    flows = {
+        f"{direction}_{zone_column(neighbour)}": F.element_at(f"{direction}_by_zone", F.lit(neighbour))
+        for direction in ("import", "export")
+        for neighbour in neighbours_of(zone_keys)
+    }
+    return silver.select(
+        *more,
+        "zone",
+        "datetime",
+        *(name for name in names if name not in flows),
+        *(flow.alias(name) for name, flow in flows.items()),
+        "is_estimated_power",
+        "is_estimated_carbon",
+    )
+
+
+def is_estimated() -> Column:
+    """Whether a row's power or carbon is known to be estimated."""
+    return F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
+
+
+def micro(name: str) -> Column:
+    """A value in micro-units, to be summed."""
+    return F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
+
+
+def mean(total_micro: Column, count: Column) -> Column:
+    """The mean from the sum of micro-units and the number of values; null without values."""
+    # ANSI: a division by zero is an error, by null is null.
+    return total_micro.cast("double") / F.nullif(count.cast("double") * F.lit(float(_MICRO)), F.lit(0.0))
+
+
+def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
+    """Values, lags and means of the hours [start, end) with their time features, as the contract has them."""
+    return (
+        rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
+        .select(
+            "*",
+            F.hour("datetime").alias("hour"),
+            F.dayofweek("datetime").alias("day_of_week"),
+            F.month("datetime").alias("month"),
+            F.hour("_local").alias("local_hour"),
+            F.dayofweek("_local").alias("local_day_of_week"),
+            F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
+            _is_holiday(start, end).alias("is_holiday"),
+            F.date_format("datetime", "yyyy-MM").alias("year_month"),
+        )
+        .select(ml_features(zone_keys).column_names)
+    )
+
+
 def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
     """The gold rows of [start, end), each a pure function of silver's rows in [datetime - 23 h, datetime].
 
@@ -74,64 +128,28 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     Returns:
         One row for each (zone, datetime) that silver holds, as `tables.ml_features(zone_keys)`.
     """
-    table = ml_features(zone_keys)
     names = [column.name for column in key_columns(zone_keys)]
     context = start - LOOK_BACK
     in_context = (F.col("datetime") >= F.lit(context)) & (F.col("datetime") < F.lit(end))
-    flows = [
-        F.element_at(f"{direction}_by_zone", F.lit(neighbour)).alias(f"{direction}_{zone_column(neighbour)}")
-        for direction in ("import", "export")
-        for neighbour in neighbours_of(zone_keys)
-    ]
-    flow_names = {f"{d}_{zone_column(n)}" for d in ("import", "export") for n in neighbours_of(zone_keys)}
-    rows = silver.where(in_context).select(
-        "zone",
-        "datetime",
-        *(name for name in names if name not in flow_names),
-        *flows,
-        "is_estimated_power",
-        "is_estimated_carbon",
-    )
-    estimated = F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
-    dense = _dense(rows, context, end)
+    dense = _dense(values(silver.where(in_context), zone_keys), context, end)
     by_hour = Window.partitionBy("zone").orderBy("datetime")
     last_24_hours = by_hour.rowsBetween(-23, 0)
-
-    def mean(name: str) -> Column:
-        micro = F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
-        count = F.count(name).over(last_24_hours)
-        total = F.sum(micro).over(last_24_hours)
-        # ANSI: a division by zero is an error, by null is null.
-        return total.cast("double") / F.nullif(count.cast("double") * F.lit(float(_MICRO)), F.lit(0.0))
-
-    return (
-        dense.select(
-            "zone",
-            "datetime",
-            "_present",
-            *names,
-            *(F.lag(name, 1).over(by_hour).alias(lag_column(name)) for name in names),
-            *(mean(name).alias(rolling_column(name)) for name in names),
-            F.count("_present").over(last_24_hours).cast("int").alias("hours_observed_24h"),
-            F.count(F.when(F.col("_present") & estimated, True))
-            .over(last_24_hours)
-            .cast("int")
-            .alias("hours_estimated_24h"),
-            "is_estimated_power",
-            "is_estimated_carbon",
-        )
-        .where(F.col("_present") & (F.col("datetime") >= F.lit(start)))
-        .withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
-        .select(
-            "*",
-            F.hour("datetime").alias("hour"),
-            F.dayofweek("datetime").alias("day_of_week"),
-            F.month("datetime").alias("month"),
-            F.hour("_local").alias("local_hour"),
-            F.dayofweek("_local").alias("local_day_of_week"),
-            F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
-            _is_holiday(start, end).alias("is_holiday"),
-            F.date_format("datetime", "yyyy-MM").alias("year_month"),
-        )
-        .select(table.column_names)
-    )
+    rows = dense.select(
+        "zone",
+        "datetime",
+        "_present",
+        *names,
+        *(F.lag(name, 1).over(by_hour).alias(lag_column(name)) for name in names),
+        *(
+            mean(F.sum(micro(name)).over(last_24_hours), F.count(name).over(last_24_hours)).alias(rolling_column(name))
+            for name in names
+        ),
+        F.count("_present").over(last_24_hours).cast("int").alias("hours_observed_24h"),
+        F.count(F.when(F.col("_present") & is_estimated(), True))
+        .over(last_24_hours)
+        .cast("int")
+        .alias("hours_estimated_24h"),
+        "is_estimated_power",
+        "is_estimated_carbon",
+    ).where(F.col("_present") & (F.col("datetime") >= F.lit(start)))
+    return with_calendar(rows, zone_keys, start, end)

@@ -5,6 +5,7 @@ Nothing is filled and nothing is computed from neighbouring hours: that is gold'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, Window
@@ -42,6 +43,12 @@ _CARBON_FIELDS = {"carbon_intensity": "carbonIntensity", "emission_factor_type":
 _PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estimationMethod"}
 _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 
+# What orders the records of one hour, from the oldest to the newest.
+INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256", "position")
+
+# From the records of a feed and the names of their content: which of them silver shows.
+Pick = Callable[[DataFrame, list[str]], DataFrame]
+
 
 def _sorted_map(column: Column) -> Column:
     """Entries sorted by neighbour: comparable on every engine and independent of the body's order."""
@@ -69,20 +76,25 @@ def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> 
     )
 
 
-def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
-    """The record of each (zone, datetime) that was ingested last, with the time since when it is known.
+def news(records: DataFrame, content: list[str]) -> DataFrame:
+    """The records of each (zone, datetime) without those that repeat the content of the one before.
 
     Order: `ingested_at`, the provider's `updated_at`, the payload's hash, the place in the body. Where
     consecutive ingestions carry the same `content`, the first of them stands for all.
     """
-    order = ["ingested_at", "updated_at", "payload_sha256", "position"]
-    hour = Window.partitionBy("zone", "datetime")
-    oldest_first = hour.orderBy(*order)
-    newest_first = hour.orderBy(*(F.col(name).desc() for name in order))
+    oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
     return (
         records.withColumn("_carried", F.struct(*content))
         .withColumn("_repeats", F.col("_carried").eqNullSafe(F.lag("_carried").over(oldest_first)))
         .where(~F.col("_repeats"))
+    )
+
+
+def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
+    """The record of each (zone, datetime) that was ingested last, with the time since when it is known."""
+    newest_first = Window.partitionBy("zone", "datetime").orderBy(*(F.col(name).desc() for name in INGESTION_ORDER))
+    return (
+        news(records, content)
         .withColumn("_rank", F.row_number().over(newest_first))
         .where(F.col("_rank") == 1)
         .select("zone", "datetime", "ingested_at", *content)
@@ -96,6 +108,7 @@ def _feed(
     maps: dict[str, str],
     start: datetime,
     end: datetime,
+    pick: Pick,
 ) -> DataFrame:
     records = _records(bronze, record, start, end).select(
         "zone",
@@ -108,7 +121,7 @@ def _feed(
         *(F.to_timestamp(f"record.{source}").alias(name) for name, source in _PROVENANCE_TIMES.items()),
     )
     content = [*fields, *maps, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES]
-    return latest_records(records, content)
+    return pick(records, content)
 
 
 def _provenance(feed: str) -> list[Column]:
@@ -118,7 +131,15 @@ def _provenance(feed: str) -> list[Column]:
     ]
 
 
-def energy_data(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+def energy_data(
+    power: DataFrame,
+    carbon: DataFrame,
+    start: datetime,
+    end: datetime,
+    *,
+    pick: Pick = latest_records,
+    more_keys: tuple[str, ...] = (),
+) -> DataFrame:
     """The silver rows of [start, end), a pure function of every response that holds their hours.
 
     Args:
@@ -126,23 +147,23 @@ def energy_data(power: DataFrame, carbon: DataFrame, start: datetime, end: datet
         carbon: rows of bronze.carbon_data, likewise.
         start: first hour wanted, UTC.
         end: end of the last hour wanted, UTC.
+        pick: which record of an hour is shown; as-of reads show more than the latest.
+        more_keys: columns that `pick` adds to tell those apart.
 
     Returns:
-        One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`.
+        One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`; with
+        `more_keys` one per (zone, datetime, *more_keys), and these columns first.
     """
-    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, _POWER_MAPS, start, end)
-    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, {}, start, end)
+    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, _POWER_MAPS, start, end, pick)
+    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, {}, start, end, pick)
     power_side, carbon_side = power_rows.alias("power"), carbon_rows.alias("carbon")
-    datetime_ = F.coalesce("power.datetime", "carbon.datetime")
+    keys = {name: F.coalesce(f"power.{name}", f"carbon.{name}") for name in (*more_keys, "zone", "datetime")}
     joined = power_side.join(
-        carbon_side,
-        (F.col("power.zone") == F.col("carbon.zone")) & (F.col("power.datetime") == F.col("carbon.datetime")),
-        how="full_outer",
+        carbon_side, [F.col(f"power.{name}") == F.col(f"carbon.{name}") for name in keys], how="full_outer"
     )
     columns = {
-        "zone": F.coalesce("power.zone", "carbon.zone"),
-        "datetime": datetime_,
-        "year_month": F.date_format(datetime_, "yyyy-MM"),
+        **keys,
+        "year_month": F.date_format(keys["datetime"], "yyyy-MM"),
         **{name: F.map_from_entries(F.col(f"power.{name}")) for name in _POWER_MAPS},
     }
     return joined.select(
@@ -151,4 +172,4 @@ def energy_data(power: DataFrame, carbon: DataFrame, start: datetime, end: datet
         *(F.col(f"carbon.{name}") for name in _CARBON_FIELDS),
         *_provenance("power"),
         *_provenance("carbon"),
-    ).select(ENERGY_DATA.column_names)
+    ).select(*more_keys, *ENERGY_DATA.column_names)

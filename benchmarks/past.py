@@ -1,0 +1,82 @@
+"""A warehouse with a past: what runs at given moments would have fetched, stored and merged.
+
+The bodies are the simulator's; storing and merging are the pipeline's own. No HTTP, no Dagster run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from emaps_dagster.assets.bronze import store
+from emaps_dagster.assets.gold import merge_gold
+from emaps_dagster.assets.silver import merge_silver
+from emaps_dagster.bodies import Response, hours_of_body
+from emaps_dagster.lakehouse import Lakehouse
+from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.tables import CARBON_DATA, POWER_DATA
+from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
+from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
+
+TABLE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# The API's limit for one past-range request.
+_LONGEST_RANGE = timedelta(days=10)
+
+
+class Past:
+    """Fetches as a run at a moment would, and merges when told to."""
+
+    def __init__(self, house: Lakehouse, zones: tuple[str, ...] = ("GR",), provider: Provider | None = None) -> None:
+        self.house, self.zones, self.provider = house, zones, provider or Provider()
+        for table in TABLE.values():
+            house.create(table)
+
+    def tick(self, *moments: datetime, feeds: Iterable[Feed] = FEEDS) -> Window:
+        """Store what /history says at each moment; returns the hours of those hourly runs."""
+        for feed in feeds:
+            bodies = (self.history(feed, zone, now) for now in moments for zone in self.zones)
+            store(self.house, TABLE[feed], [body for body in bodies if body is not None])
+        return Window(floor_hour(min(moments)) - HOUR, floor_hour(max(moments)))
+
+    def backfill(self, window: Window, now: datetime, feeds: Iterable[Feed] = FEEDS) -> Window:
+        """Store what /past-range says of the window at a moment."""
+        for feed in feeds:
+            bodies = [self.past_range(feed, zone, part, now) for zone in self.zones for part in _ranges(window)]
+            store(self.house, TABLE[feed], [body for body in bodies if body is not None])
+        return window
+
+    def merge(self, run: Window) -> None:
+        """Bring silver and gold up to date, as runs of these hours do."""
+        merge_silver(self.house, silver_window(run))
+        merge_gold(self.house, self.zones, gold_window(run))
+
+    def history(self, feed: Feed, zone: str, now: datetime) -> Response | None:
+        hours = Window(floor_hour(now) - 23 * HOUR, floor_hour(now) + HOUR)
+        return self._response(feed, zone, hours, now, "history", "history", f"zone={zone}")
+
+    def past_range(self, feed: Feed, zone: str, hours: Window, now: datetime) -> Response | None:
+        query = f"zone={zone}&start={hours.start:%Y-%m-%dT%H:%MZ}&end={hours.end:%Y-%m-%dT%H:%MZ}"
+        return self._response(feed, zone, hours, now, "past-range", "data", query)
+
+    def _response(
+        self, feed: Feed, zone: str, hours: Window, now: datetime, endpoint: str, rows: str, query: str
+    ) -> Response | None:
+        told: list[dict[str, Any]] = []
+        for hour in hours.hours():
+            record = self.provider.record(feed, zone, hour, now)
+            if record is not None:
+                told.append(record)
+        if not told:
+            return None
+        body = json.dumps({"zone": zone, rows: told, "temporalGranularity": "hourly"}, separators=(",", ":"))
+        span = hours_of_body(body, feed, zone)
+        return Response(feed, zone, endpoint, f"/{feed.endpoint}/{endpoint}?{query}", body, now, *span)
+
+
+def _ranges(window: Window) -> list[Window]:
+    starts = [window.start]
+    while starts[-1] + _LONGEST_RANGE < window.end:
+        starts.append(starts[-1] + _LONGEST_RANGE)
+    return [Window(start, min(start + _LONGEST_RANGE, window.end)) for start in starts]
