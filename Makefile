@@ -15,6 +15,12 @@ setup: .venv/installed ## make .venv with exactly what requirements.lock names
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+demo: setup ## two weeks of Greece from a simulated API through the whole pipeline, and a picture
+	@$(BIN)/python -m emaps_dagster.demo
+
+dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours, if EMAPS_API_TOKEN is set)
+	@$(BIN)/python -m emaps_dagster.demo.dev
+
 test: lint types imports ## every test that this machine can run, after lint, types and imports
 	$(BIN)/python -m pytest
 
@@ -34,4 +40,4 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.tables > docs/tables.md
 
-.PHONY: help setup test lint types imports lock docs
+.PHONY: help setup demo dev test lint types imports lock docs

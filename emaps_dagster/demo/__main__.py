@@ -1,0 +1,133 @@
+"""`python -m emaps_dagster.demo`: two weeks of Greece through the whole pipeline, on the screen. See `make demo`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events.log import EventLogEntry
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from emaps_dagster.demo import screen
+from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.picture import draw, read_gold
+from emaps_dagster.demo.story import TOKEN, ZONE, Story, environment, tell
+from emaps_dagster.demo.times import Times
+from emaps_dagster.errors import EmapsError
+from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.windows import Window, utc_now
+
+_PICTURED = timedelta(days=4)
+_INTERRUPTED = 130
+
+
+def main() -> int:
+    """0 when everything is as it must be, 1 when not, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m emaps_dagster.demo", description=__doc__)
+    parser.add_argument("--days", type=int, default=14, help="how much to backfill (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
+    options = parser.parse_args()
+    if options.days < 1:
+        parser.error(f"--days is {options.days}: at least 1 is needed")
+    folder = Folder(options.folder.resolve())
+    # A pipe has no width: give tables the room they need.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        with folder.claimed():
+            return _demo(console, folder, options.days)
+    except EmapsError as error:
+        console.print(f"[red]{error}")
+        return 1
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        console.print("[yellow]Interrupted; nothing is left running.")
+        return _INTERRUPTED
+
+
+def _demo(console: Console, folder: Folder, days: int) -> int:
+    began = time.monotonic()
+    folder.start_afresh()
+    times = Times.until(utc_now().replace(microsecond=0), days)
+    folder.prepare(ZONE, times.start, times.present)
+    with Simulator(token=TOKEN, zones=(ZONE,)) as simulator:
+        screen.opening(console, simulator.url, folder, times)
+        with (
+            environment(folder.environment(simulator.url, TOKEN, times.present), folder.root),
+            _stderr_to(folder.log),
+            dg.DagsterInstance.get() as instance,
+            _progress(console) as progress,
+        ):
+            story = tell(folder, instance, simulator, times, _watch(progress))
+    _picture(folder, story)
+    screen.summary(console, folder, story, time.monotonic() - began)
+    return 0 if story.ok else 1
+
+
+def _picture(folder: Folder, story: Story) -> None:
+    if story.ok:
+        window = Window(max(story.times.start, story.times.tick.end - _PICTURED), story.times.tick.end)
+        draw(read_gold(folder.warehouse, ZONE, window), ZONE, "simulated data", folder.picture)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("events"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[step]}"),
+        console=console,
+    )
+
+
+def _watch(progress: Progress) -> Callable[[str], Callable[[int, EventLogEntry], None]]:
+    """Who draws a bar for a run: one unit a materialization or check evaluation."""
+
+    def watch(title: str) -> Callable[[int, EventLogEntry], None]:
+        task = progress.add_task(title, total=None, step="starting")
+
+        def heard(events: int, entry: EventLogEntry) -> None:
+            event = entry.dagster_event
+            if event is None:
+                return
+            progress.update(task, total=events)
+            if event.is_step_start:
+                progress.update(task, step=event.step_key)
+            elif event.is_step_materialization or event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                progress.advance(task)
+            elif event.event_type == dg.DagsterEventType.RUN_SUCCESS:
+                progress.update(task, step="green")
+            elif event.is_run_failure:
+                progress.update(task, step="[red]failed")
+
+        return heard
+
+    return watch
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Send what Dagster and the engine write to stderr, from Python or Rust, to a file."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What must be true after the demo: the provider's own records against silver, and what follows of it in gold.
+
+Another road than the pipeline's: rows are read without Spark and compared with what the simulator says it served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+from emaps_dagster.demo.times import Times
+from emaps_dagster.errors import LakehouseError
+from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.tables import Table
+from emaps_dagster.windows import HOUR, LOOK_BACK, floor_hour
+from emaps_dagster.zones import CARBON, FEEDS, MODE_KEYS, POWER, mode_column
+
+# A tick reads /history: the running hour and the 23 before it.
+_HISTORY = timedelta(hours=23)
+# When we came to know a record and when it was touched: true news, but no change of what it says.
+_BOOKKEEPING = {f"{stamp}_{feed.name}" for stamp in ("ingested_at", "updated_at") for feed in FEEDS}
+
+Row = dict[str, Any]
+Rows = dict[datetime, Row]
+Changes = dict[datetime, dict[str, tuple[Any, Any]]]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Something that must hold after the demo; `detail` is for a person when it does not."""
+
+    says: str
+    holds: bool
+    detail: str = ""
+
+
+def rows_of(warehouse: Path, table: Table) -> Rows:
+    """Every row by its hour; maps as sorted entries, so that rows can be compared."""
+    listed = DeltaTable(str(warehouse / table.layer / table.name)).to_pyarrow_table().to_pylist()
+    rows: Rows = {}
+    for row in listed:
+        if row["datetime"] in rows:
+            raise LakehouseError(f"{table.qualified_name} has two rows of {row['datetime']:%Y-%m-%dT%H:%MZ}.")
+        rows[row["datetime"]] = {
+            name: sorted(value) if isinstance(value, list) else value for name, value in row.items()
+        }
+    return rows
+
+
+def changes(before: Rows, after: Rows) -> Changes:
+    """What rows that were there before say differently now: column, old and new value."""
+    found: Changes = {}
+    for hour in sorted(before.keys() & after.keys()):
+        differences = {
+            name: (before[hour][name], value)
+            for name, value in after[hour].items()
+            if name not in _BOOKKEEPING and value != before[hour][name]
+        }
+        if differences:
+            found[hour] = differences
+    return found
+
+
+def judge(
+    provider: Provider,
+    zone: str,
+    times: Times,
+    silver: Rows,
+    gold: Rows,
+    silver_changes: Changes,
+    gold_changes: Changes,
+) -> Iterator[Truth]:
+    hours = [*times.backfill.hours(), times.last]
+    for name, rows in (("silver", silver), ("gold", gold)):
+        yield Truth(
+            f"{name} has exactly one row for each of the {len(hours)} hours",
+            sorted(rows) == hours,
+            f"it has {len(rows)} rows, {len(set(hours) - rows.keys())} hours are missing",
+        )
+    missing = [hour for hour in times.revised if hour not in silver_changes]
+    yield Truth("every revised hour changed in silver", not missing, f"unchanged: {_list(missing)}")
+
+    refetched = [hour for hour in hours if floor_hour(times.present) - _HISTORY <= hour < times.last]
+    other_opinion = {
+        hour
+        for hour in refetched
+        if _said(provider, zone, hour, times.backfilled_at) != _said(provider, zone, hour, times.present)
+    }
+    yield Truth(
+        "in silver the hours changed of which the provider says something new, and no others",
+        silver_changes.keys() == other_opinion,
+        _difference(set(silver_changes), other_opinion, other_opinion),
+    )
+    present = {hour: times.present if hour in {*refetched, times.last} else times.backfilled_at for hour in hours}
+    wrong = [
+        hour
+        for hour in hours
+        if hour in silver and not _agrees(silver[hour], _said(provider, zone, hour, present[hour]))
+    ]
+    yield Truth("every number in silver is the provider's", not wrong, f"other numbers: {_list(wrong)}")
+
+    must, may = _followers(silver_changes, times.last)
+    changed = set(gold_changes)
+    yield Truth(
+        "in gold those hours and the 23 after each changed, and no others",
+        must <= changed <= may,
+        _difference(changed, must, may),
+    )
+
+
+def _followers(silver_changes: Changes, last: datetime) -> tuple[set[datetime], set[datetime]]:
+    """The hours of gold that must and those that may follow: a mean may move by nothing when only a label changed."""
+    must: set[datetime] = set()
+    may: set[datetime] = set()
+    for hour, columns in silver_changes.items():
+        followers = {hour + step * HOUR for step in range(LOOK_BACK // HOUR + 1) if hour + step * HOUR < last}
+        may |= followers
+        if "consumption_total" in columns or "carbon_intensity" in columns:
+            must |= followers
+    return must, may
+
+
+def _said(provider: Provider, zone: str, hour: datetime, at: datetime) -> tuple[Row | None, ...]:
+    """The provider's records of an hour as served at a moment, without when it touched them."""
+    records = (provider.record(feed, zone, hour, at) for feed in (POWER, CARBON))
+    return tuple(
+        record and {name: value for name, value in record.items() if name != "updatedAt"} for record in records
+    )
+
+
+def _agrees(row: Row, said: tuple[Row | None, ...]) -> bool:
+    power, carbon = said
+    if power is None or carbon is None:
+        return False
+    return (
+        all(row[f"consumption_{mode_column(key)}"] == power["powerConsumptionBreakdown"][key] for key in MODE_KEYS)
+        and all(row[f"production_{mode_column(key)}"] == power["powerProductionBreakdown"][key] for key in MODE_KEYS)
+        and dict(row["import_by_zone"]) == power["powerImportBreakdown"]
+        and dict(row["export_by_zone"]) == power["powerExportBreakdown"]
+        and row["consumption_total"] == power["powerConsumptionTotal"]
+        and row["production_total"] == power["powerProductionTotal"]
+        and row["carbon_intensity"] == carbon["carbonIntensity"]
+        and row["is_estimated_power"] == power["isEstimated"]
+        and row["is_estimated_carbon"] == carbon["isEstimated"]
+    )
+
+
+def _difference(changed: set[datetime], must: set[datetime], may: set[datetime]) -> str:
+    return f"too many: {_list(changed - may)}; too few: {_list(must - changed)}"
+
+
+def _list(hours: Iterable[datetime]) -> str:
+    return ", ".join(f"{hour:%Y-%m-%dT%H:%MZ}" for hour in sorted(hours)) or "none"

@@ -1,0 +1,185 @@
+"""The last days of gold as a picture: production by mode, exchange, carbon intensity. Reads Delta, needs no Spark."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import matplotlib.dates as mdates
+import numpy as np
+import pandas as pd
+from deltalake import DeltaTable
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from emaps_dagster.tables import CARBON_INTENSITY_UNIT, MEGAWATT, rolling_column
+from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.zones import MODES, zone_facts
+
+# From the bottom of the stack: what runs all day, what follows the weather, what follows demand, storage.
+_COLOURS = {
+    "nuclear": "#8e6bbf",
+    "geothermal": "#a0522d",
+    "biomass": "#7a9a3a",
+    "coal": "#5b5b5b",
+    "unknown": "#c9c9c9",
+    "hydro": "#2f6fb2",
+    "wind": "#74bfe8",
+    "solar": "#f6c434",
+    "gas": "#e3805c",
+    "oil": "#8c2d19",
+    "hydro_discharge": "#1b9e9e",
+    "battery_discharge": "#d05fa2",
+}
+assert set(_COLOURS) == set(MODES)
+_NAMES = {"hydro_discharge": "pumped hydro", "battery_discharge": "battery"}
+# A mode that never reaches this share of the largest is a line nobody can tell; its name would only be in the way.
+_NAMED = 0.01
+
+
+def read_gold(warehouse: Path, zone: str, window: Window) -> pd.DataFrame:
+    """The rows of a zone, one an hour; hours that gold lacks are rows of NaN, so that a gap stays a gap.
+
+    Raises:
+        ValueError: gold has no row of the zone in the window.
+    """
+    rows = DeltaTable(str(warehouse / "gold" / "ml_features")).to_pandas(
+        filters=[("datetime", ">=", window.start), ("datetime", "<", window.end)],
+    )
+    # No filter above: Arrow cannot yet compare the string views that delta-rs reads.
+    rows = rows[rows["zone"] == zone]
+    if rows.empty:
+        raise ValueError(f"gold.ml_features in {warehouse} has no row of zone {zone} in {window}.")
+    hours = pd.DatetimeIndex(list(window.hours()), name="datetime")
+    return rows.set_index("datetime").reindex(hours)
+
+
+def draw(rows: pd.DataFrame, zone: str, source: str, path: Path) -> None:
+    """Write `picture_of` as PNG."""
+    picture_of(rows, zone, source).savefig(path, pil_kwargs={"optimize": True})
+
+
+def picture_of(rows: pd.DataFrame, zone: str, source: str) -> Figure:
+    """One zone's hours, in three panels.
+
+    Args:
+        rows: as `read_gold` gives them.
+        zone: its key, for the title.
+        source: whose numbers these are; a picture travels without its README.
+    """
+    start, end = rows.index[0].to_pydatetime(), rows.index[-1].to_pydatetime() + HOUR
+    figure = Figure(figsize=(11, 8.2), dpi=100, layout="constrained")
+    power, exchange, carbon = figure.subplots(3, 1, sharex=True, height_ratios=[3.2, 1.1, 1.7])
+    _production(power, rows)
+    _exchange(exchange, rows)
+    _carbon(carbon, rows)
+    for axes in (power, exchange, carbon):
+        axes.set_xlim(start, end)
+        axes.grid(visible=True, color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        _shade_estimates(axes, rows, named=axes is carbon)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False, fontsize=9, labelspacing=0.35)
+    _days(carbon, start, end)
+    figure.suptitle(
+        f"{zone_facts(zone).name} ({zone}), {start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC",
+        x=0.012,
+        ha="left",
+        fontsize=14,
+        fontweight="bold",
+    )
+    figure.text(0.99, 0.008, source, ha="right", fontsize=8, color="#777777")
+    return figure
+
+
+def _production(axes: Axes, rows: pd.DataFrame) -> None:
+    amounts = {mode: rows[f"production_{mode}"] for mode in _COLOURS}
+    peak = max((float(values.abs().max()) for values in amounts.values() if values.notna().any()), default=0.0)
+    for sign in (1, -1):
+        edge = np.zeros(len(rows) + 1)
+        for mode, values in amounts.items():
+            part = (sign * values).clip(lower=0)
+            # A mode that is not reported adds no height to the picture; gold keeps its null.
+            heights = _steps(part.where(part.notna(), 0.0))
+            if heights.max() > 0:
+                top = edge + sign * heights
+                axes.fill_between(_edges(rows), edge, top, step="post", color=_COLOURS[mode], linewidth=0)
+                edge = top
+    axes.step(
+        _edges(rows), _steps(rows["consumption_total"]), where="post", color="black", linewidth=1.6, label="consumption"
+    )
+    for mode in reversed(_COLOURS):
+        if amounts[mode].abs().max() > peak * _NAMED:
+            axes.fill_between([], [], color=_COLOURS[mode], label=_NAMES.get(mode, mode))
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylabel(f"production [{MEGAWATT}]\n(below zero: storage charging)")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _exchange(axes: Axes, rows: pd.DataFrame) -> None:
+    for column, sign, colour in (("import_total", 1, "#4c8c6b"), ("export_total", -1, "#b0793c")):
+        axes.fill_between(
+            _edges(rows),
+            sign * _steps(rows[column]),
+            step="post",
+            color=colour,
+            alpha=0.75,
+            linewidth=0,
+            label=column.removesuffix("_total"),
+        )
+    net = rows["import_total"] - rows["export_total"]
+    axes.step(_edges(rows), _steps(net), where="post", color="black", linewidth=1.2, label="net import")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylabel(f"exchange [{MEGAWATT}]")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _carbon(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.step(
+        _edges(rows),
+        _steps(rows["carbon_intensity"]),
+        where="post",
+        color="#6d6d6d",
+        linewidth=1.2,
+        label="carbon intensity",
+    )
+    axes.step(
+        _edges(rows),
+        _steps(rows[rolling_column("carbon_intensity")]),
+        where="post",
+        color="#c0392b",
+        linewidth=2.2,
+        label="mean of 24 h",
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"carbon intensity\n[{CARBON_INTENSITY_UNIT}]".replace("CO2eq", "CO$_2$eq"))
+
+
+def _edges(rows: pd.DataFrame) -> Any:
+    """The hours' starts and the end of the last: a mean of an hour is a step as wide as the hour."""
+    return pd.DatetimeIndex([*rows.index, rows.index[-1] + HOUR]).to_pydatetime()
+
+
+def _steps(values: pd.Series[float]) -> Any:
+    numbers = values.to_numpy(dtype=float)
+    return np.append(numbers, numbers[-1])
+
+
+def _shade_estimates(axes: Axes, rows: pd.DataFrame, *, named: bool) -> None:
+    estimated = rows["is_estimated_power"].eq(True) | rows["is_estimated_carbon"].eq(True)
+    for number, hour in enumerate(rows.index[estimated]):
+        label = "estimated" if named and number == 0 else None
+        axes.axvspan(hour, hour + HOUR, facecolor="none", edgecolor="#999999", hatch="////", linewidth=0, label=label)
+
+
+def _days(axes: Axes, start: datetime, end: datetime) -> None:
+    days = (end - start) / timedelta(days=1)
+    axes.xaxis.set_major_locator(mdates.DayLocator())  # type: ignore[no-untyped-call]  # no types
+    axes.xaxis.set_major_formatter(mdates.DateFormatter("%a %d %b"))  # type: ignore[no-untyped-call]  # no types
+    axes.xaxis.set_minor_locator(mdates.HourLocator(byhour=(6, 12, 18) if days <= 8 else (12,)))  # type: ignore[no-untyped-call]  # no types
+    axes.xaxis.set_minor_formatter(mdates.DateFormatter("%H" if days <= 5 else ""))  # type: ignore[no-untyped-call]  # no types
+    axes.tick_params(axis="x", which="minor", labelsize=8, labelcolor="#666666")
+    axes.tick_params(axis="x", which="major", pad=12 if days <= 5 else 4)
+    axes.set_xlabel("UTC")
