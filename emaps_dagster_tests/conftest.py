@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,40 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for name in [name for name in os.environ if name.startswith("EMAPS_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A finished `python -m emaps_dagster.demo`."""
+
+    folder: Path
+    code: int
+    output: str
+    session: int
+
+
+def run_demo(folder: Path, **environment: str) -> DemoRun:
+    """One day through the demo, by its command line, in a session of its own and a folder that is not the checkout."""
+    checkout = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emaps_dagster.demo", "--days", "1", "--folder", str(folder)],
+        cwd=folder.parent,
+        env={**os.environ, "PYTHONPATH": str(checkout), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    output, _ = process.communicate(timeout=120)
+    return DemoRun(folder, process.returncode, output, process.pid)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """A demo that several modules look at, started by somebody whose own settings must not matter. Read only."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    (folder.parent / ".env").write_text("EMAPS_ZONES=no zone at all\n")
+    return run_demo(folder, EMAPS_DEPLOYMENT="databricks", EMAPS_API_TOKEN="a-token-of-the-person", EMAPS_NOW="2020")
 
 
 @pytest.fixture(scope="session")
