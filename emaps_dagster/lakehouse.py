@@ -204,8 +204,8 @@ class Lakehouse(ABC):
             version = self.version(table)
             if version is None:
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
-            stored = self.read_hours(table, window, version=version)
-            compared = _compare(compute(window), stored, table).toArrow()
+            stored = self.read_hours(table, window, version=version).toArrow()
+            compared = _compare(compute(window).select(table.column_names).toArrow(), stored, table)
             changed = compared.filter(pc.field("_change") != "unchanged")
             if changed.num_rows:
                 self._merge(table, window.months(), changed, version)
@@ -333,32 +333,32 @@ def _field(column: Column) -> Field:
     return Field(column.name, type_, nullable=column.nullable, metadata={"comment": column.comment})
 
 
-def _content(table: Table) -> str:
-    """SQL for everything a row says beside its key, in a form that every engine can compare.
-
-    One struct, since a condition that names a hundred columns is too deep for Spark Connect, and maps as
-    sorted entries, since the JVM compares no maps.
-    """
-    types = {column.name: column.type for column in table.columns}
-    fields = (
-        f"'{name}', " + (f"array_sort(map_entries(`{name}`))" if types[name].startswith("map") else f"`{name}`")
-        for name in table.value_columns
+def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
+    """Fresh rows with `_change`: inserted, updated or unchanged against the stored row of the same key."""
+    place = pa.array(range(stored.num_rows), pa.int64())
+    keys = stored.select(table.key).append_column("_stored", place)
+    numbered = fresh.append_column("_fresh", pa.array(range(fresh.num_rows), pa.int64()))
+    found = numbered.select([*table.key, "_fresh"]).join(keys, list(table.key)).sort_by("_fresh")["_stored"]
+    old = stored.take(found)
+    same = pa.array([True] * fresh.num_rows, pa.bool_())
+    for name in table.value_columns:
+        same = pc.and_(same, _same(fresh[name], old[name]))
+    change = pc.case_when(
+        pc.make_struct(pc.is_null(found), same), pa.scalar("inserted"), pa.scalar("unchanged"), pa.scalar("updated")
     )
-    return f"named_struct({', '.join(fields)})"
+    return fresh.append_column("_change", change)
 
 
-def _compare(fresh: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
-    """Fresh rows with `_change`: inserted, updated or unchanged against what is stored."""
-    new = fresh.select(*table.column_names, F.expr(_content(table)).alias("_says")).alias("new")
-    old = stored.select(*table.key, F.expr(_content(table)).alias("_said")).alias("old")
-    change = (
-        F.when(F.col("old._said").isNull(), "inserted")
-        .when(F.col("new._says").eqNullSafe(F.col("old._said")), "unchanged")
-        .otherwise("updated")
-    )
-    return new.join(old, [F.col(f"new.{name}") == F.col(f"old.{name}") for name in table.key], how="left").select(
-        *(F.col(f"new.{name}") for name in table.column_names), change.alias("_change")
-    )
+def _same(new: pa.ChunkedArray, old: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where two columns say the same; null is the same as null and as nothing else."""
+    if pa.types.is_map(new.type):
+        # Arrow compares no maps, and the order of their keys says nothing.
+        pairs = zip(new.to_pylist(), old.to_pylist(), strict=True)
+        return pa.array([(a and dict(a)) == (b and dict(b)) for a, b in pairs], pa.bool_())
+    if pa.types.is_floating(new.type):
+        # Bit by bit: -0.0 is not 0.0.
+        new, old = (column.combine_chunks().view(pa.int64()) for column in (new, old))
+    return pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
 
 
 def _report(compared: pa.Table, retries: int) -> MergeReport:

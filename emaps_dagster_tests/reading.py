@@ -1,4 +1,4 @@
-"""An oracle of our own making that shares no code with the package: bodies read by plain Python."""
+"""Silver and gold by plain Python from raw bodies: an oracle that shares no code with the package, to the last bit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 Key = tuple[str, datetime]
+Rows = dict[Key, dict[str, Any]]
+
+_MODES = ["nuclear", "geothermal", "biomass", "coal", "wind", "solar", "hydro", "gas", "oil", "unknown"]
+_MODES += ["hydro discharge", "battery discharge"]
+_GR = ("AL", "BG", "IT-SO", "MK", "TR")
 
 
 def latest_by_hand(
@@ -42,3 +47,78 @@ def latest_by_hand(
 
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None and name != "zone"}
+
+
+def silver_by_hand(
+    power: dict[Key, tuple[dict[str, Any], datetime]], carbon: dict[Key, tuple[dict[str, Any], datetime]]
+) -> Rows:
+    """Every row of silver, from the records of both feeds that count."""
+    rows: Rows = {}
+    for key in power.keys() | carbon.keys():
+        row: dict[str, Any] = {"zone": key[0], "datetime": key[1], "year_month": key[1].isoformat()[:7]}
+        p, p_since = power.get(key, ({}, None))
+        c, c_since = carbon.get(key, ({}, None))
+        for side in ("production", "consumption"):
+            told = p.get(f"power{side.title()}Breakdown") or {}
+            for mode in _MODES:
+                row[f"{side}_{mode.replace(' ', '_')}"] = _number(told.get(mode))
+        for what in ("production", "consumption", "import", "export"):
+            row[f"{what}_total"] = _number(p.get(f"power{what.title()}Total"))
+        for way in ("import", "export"):
+            flows = p.get(f"power{way.title()}Breakdown")
+            row[f"{way}_by_zone"] = None if flows is None else {n: _number(mw) for n, mw in flows.items()}
+        row["fossil_free_percentage"] = _number(p.get("fossilFreePercentage"))
+        row["renewable_percentage"] = _number(p.get("renewablePercentage"))
+        row["carbon_intensity"] = _number(c.get("carbonIntensity"))
+        row["emission_factor_type"] = c.get("emissionFactorType")
+        for feed, told, since in (("power", p, p_since), ("carbon", c, c_since)):
+            row[f"is_estimated_{feed}"] = told.get("isEstimated")
+            row[f"estimation_method_{feed}"] = told.get("estimationMethod")
+            row[f"updated_at_{feed}"] = _time(told.get("updatedAt"))
+            row[f"created_at_{feed}"] = _time(told.get("createdAt"))
+            row[f"ingested_at_{feed}"] = since
+        rows[key] = row
+    return rows
+
+
+def gold_by_hand(silver: Rows) -> Rows:
+    """Values, lags, means and counts of every row of gold for GR; time features are tested elsewhere.
+
+    A mean is the exact sum of millionths, divided once: what any correct computation must give, bit for bit.
+    """
+    values: Rows = {}
+    for key, row in silver.items():
+        names = [n for n in row if n.startswith(("production_", "consumption_")) or n in _TOTALS]
+        flat = {name: row[name] for name in names}
+        for way in ("import", "export"):
+            for neighbour in _GR:
+                flat[f"{way}_{neighbour.replace('-', '_')}"] = (row[f"{way}_by_zone"] or {}).get(neighbour)
+        values[key] = flat
+    gold: Rows = {}
+    for (zone, hour), flat in values.items():
+        day = [(zone, hour - timedelta(hours=back)) for back in range(24)]
+        held = [key for key in day if key in values]
+        row = {"zone": zone, "datetime": hour, **flat}
+        for name in flat:
+            row[f"lag_{name}_1h"] = values.get(day[1], {}).get(name)
+            micros = [round(values[key][name] * 1e6) for key in held if values[key][name] is not None]
+            row[f"rolling_avg_{name}_24h"] = float(sum(micros)) / (float(len(micros)) * 1e6) if micros else None
+        row["hours_observed_24h"] = len(held)
+        row["hours_estimated_24h"] = sum(
+            bool(silver[key]["is_estimated_power"] or silver[key]["is_estimated_carbon"]) for key in held
+        )
+        row["is_estimated_power"] = silver[zone, hour]["is_estimated_power"]
+        row["is_estimated_carbon"] = silver[zone, hour]["is_estimated_carbon"]
+        gold[zone, hour] = row
+    return gold
+
+
+_TOTALS = ("import_total", "export_total", "carbon_intensity")
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))

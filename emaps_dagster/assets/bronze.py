@@ -3,7 +3,7 @@
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import dagster as dg
@@ -44,17 +44,10 @@ def _bronze(
         house = lakehouse.open()
         house.create(table)
         house.create(REJECTED_RESPONSES)
-        stored: list[Window] = []
-        failures: list[Failure] = []
-        fetched = 0
         with electricity_maps.client() as client:
-            outcomes = iter(fetch(client, feed, zones, window, electricity_maps.clock()))
-            while batch := list(islice(outcomes, _BATCH)):
-                responses = [outcome for outcome in batch if isinstance(outcome, Response)]
-                failures += [outcome for outcome in batch if isinstance(outcome, Failure)]
-                fetched += len(responses)
-                stored += store(house, table, responses)
-                keep_evidence(house, [f.error for f in failures if f in batch])
+            stored, failures, fetched = ingest(
+                house, table, fetch(client, feed, zones, window, electricity_maps.clock())
+            )
         for hour, key in hours_of(window).items():
             context.add_asset_metadata({"responses": sum(hour in span for span in stored)}, partition_key=key)
         if failures:
@@ -69,6 +62,23 @@ def _bronze(
         )
 
     return bronze
+
+
+def ingest(
+    house: Lakehouse, table: Table, outcomes: Iterator[Response | Failure]
+) -> tuple[list[Window], list[Failure], int]:
+    """Store what comes, batch by batch; returns the hours stored, the failures, and how many bodies were usable."""
+    stored: list[Window] = []
+    failures: list[Failure] = []
+    fetched = 0
+    while batch := list(islice(outcomes, _BATCH)):
+        responses = [outcome for outcome in batch if isinstance(outcome, Response)]
+        failed = [outcome for outcome in batch if isinstance(outcome, Failure)]
+        stored += store(house, table, responses)
+        keep_evidence(house, [failure.error for failure in failed])
+        failures += failed
+        fetched += len(responses)
+    return stored, failures, fetched
 
 
 def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:

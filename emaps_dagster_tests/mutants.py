@@ -1,0 +1,130 @@
+"""Ten bugs and more that a pipeline like this one has had, as changes of one function's source.
+
+`planted` puts one in place for a test; a change whose text is no longer in the source fails, so the table stays true.
+"""
+
+from __future__ import annotations
+import __future__
+
+import importlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`function` is `module:qualified.name` below emaps_dagster; `old` becomes `new` in its source."""
+
+    name: str
+    function: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "row-based lag",
+        "transforms.gold:features",
+        "dense = _dense(rows, context, end)",
+        'dense = rows.withColumn("_present", F.lit(True))',
+    ),
+    Mutant(
+        "nulls filled with 0",
+        "transforms.gold:features",
+        "dense = _dense(rows, context, end)",
+        "dense = _dense(rows.na.fill(0.0), context, end)",
+    ),
+    Mutant("inner join of the feeds", "transforms.silver:energy_data", 'how="full_outer"', 'how="inner"'),
+    Mutant(
+        "context rows written with a cut-off window",
+        "assets.gold:merge_gold",
+        "house.read_hours(ENERGY_DATA, gold_context(part))",
+        "house.read_hours(ENERGY_DATA, part)",
+    ),
+    Mutant(
+        "older ingestion wins",
+        "transforms.silver:latest_records",
+        "F.col(name).desc() for name in order",
+        "F.col(name).asc() for name in order",
+    ),
+    Mutant(
+        "mean by a sliding float sum",
+        "transforms.gold:features",
+        'return total.cast("double") / F.nullif(count.cast("double") * F.lit(float(_MICRO)), F.lit(0.0))',
+        "return F.avg(name).over(last_24_hours)",
+    ),
+    Mutant(
+        "hours read as local time",
+        "transforms.silver:_records",
+        'F.to_timestamp("record.datetime")',
+        'F.to_utc_timestamp(F.to_timestamp("record.datetime"), "Europe/Athens")',
+    ),
+    Mutant(
+        "no ripple to the hours after a changed one",
+        "windows:gold_window",
+        "silver_window(run).widen(timedelta(0), LOOK_BACK)",
+        "run.widen(LOOK_BACK, timedelta(0))",
+    ),
+    Mutant(
+        "merge without a guard against other writers",
+        "lakehouse:FolderLakehouse._merge",
+        "DeltaTable(self._path(table), version=version)",
+        "DeltaTable(self._path(table))",
+    ),
+    Mutant(
+        "running hour taken",
+        "transforms.silver:_records",
+        '& (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))',
+        "",
+    ),
+    Mutant(
+        "the provider's update time decides before the ingestion",
+        "transforms.silver:latest_records",
+        'order = ["ingested_at", "updated_at", "payload_sha256", "position"]',
+        'order = ["updated_at", "ingested_at", "payload_sha256", "position"]',
+    ),
+    Mutant(
+        "only this run's hours of silver",
+        "windows:silver_window",
+        "run.widen(REACH, REACH)",
+        "run",
+    ),
+    Mutant(
+        "a known body skipped although others came since",
+        "transforms.bronze:new_responses",
+        'old.join(other, overtaken, how="left_anti").alias("old")',
+        "old",
+    ),
+)
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """The bug in place wherever its function is used, until the block ends."""
+    module_name, _, qualified = mutant.function.partition(":")
+    module = importlib.import_module(f"emaps_dagster.{module_name}")
+    owner: Any = module
+    *path, name = qualified.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(original))
+    assert source.count(mutant.old) == 1, f"{mutant.name}: {mutant.function} does not say {mutant.old!r} once"
+    made: dict[str, Any] = {}
+    flags = __future__.annotations.compiler_flag
+    exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec", flags), module.__dict__, made)
+    # A module that imported the function by name holds it itself.
+    holders = [owner] if path else [m for n, m in sys.modules.items() if n.startswith("emaps_dagster")]
+    places = [holder for holder in holders if getattr(holder, name, None) is original]
+    for holder in places:
+        setattr(holder, name, made[name])
+    try:
+        yield
+    finally:
+        for holder in places:
+            setattr(holder, name, original)

@@ -1,0 +1,235 @@
+"""A provider that does anything a provider may do, and a pipeline on it that may be killed anywhere or be raced.
+
+The pipeline is the assets' own code path without Dagster: fetch, ingest, merge_silver, merge_gold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from emaps_dagster.assets import bronze as bronze_module
+from emaps_dagster.assets import gold as gold_module
+from emaps_dagster.assets import silver as silver_module
+from emaps_dagster.bodies import Response
+from emaps_dagster.client import admit
+from emaps_dagster.errors import ProviderUnavailableError
+from emaps_dagster.fetch import fetch
+from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
+from emaps_dagster.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed
+from emaps_dagster_tests.making import iso, record, utc
+from emaps_dagster_tests.reading import Rows, gold_by_hand, latest_by_hand, silver_by_hand
+
+# The last days of March 2024: the end of a month, of a quarter and of winter time all lie within reach.
+BASE = utc(2024, 3, 30)
+GOLD = ml_features(("GR",))
+BRONZE = {POWER.name: POWER_DATA, CARBON.name: CARBON_DATA}
+
+
+class KilledError(Exception):
+    """The process died here: what was committed is committed, nothing else was."""
+
+
+class Provider:
+    """Answers like the API for GR; every perturbation is a field that a test changes."""
+
+    def __init__(self) -> None:
+        self.now = BASE + 30 * HOUR
+        self.opinions: dict[tuple[str, datetime], int] = {}
+        self.missing: set[tuple[str, datetime]] = set()
+        self.gone_neighbours: set[str] = set()
+        self.null_modes: set[str] = set()
+        self.repeats: set[datetime] = set()
+        self.backwards = False
+        self.down: dict[str, int] = {}
+        self.answers: list[Response] = []
+        self.clock_error = timedelta(0)
+
+    @property
+    def told_time(self) -> datetime:
+        """What the pipeline's machine takes for the present."""
+        return self.now + self.clock_error
+
+    def history(self, feed: Feed, zone: str) -> Response:
+        running = floor_hour(self.now)
+        return self._answer(feed, zone, "history", "history", Window(running - 23 * HOUR, running + HOUR))
+
+    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
+        return self._answer(feed, zone, "past-range", "data", Window(start, min(end, floor_hour(self.now) + HOUR)))
+
+    def _answer(self, feed: Feed, zone: str, endpoint: str, key: str, window: Window) -> Response:
+        if self.down.get(feed.name):
+            self.down[feed.name] -= 1
+            raise ProviderUnavailableError(f"{feed.endpoint} of zone {zone}, {window}: down")
+        hours = [h for h in window.hours() if (feed.name, h) not in self.missing and h <= self.now]
+        hours += [hour for hour in hours if hour in self.repeats]
+        rows = [self._record(feed, hour, again=place >= len(set(hours))) for place, hour in enumerate(hours)]
+        if self.backwards:
+            rows.reverse()
+        text = json.dumps({"zone": zone, key: rows})
+        answer = admit(Response(feed, zone, endpoint, f"/v3/{feed.endpoint}/{endpoint}", text, self.told_time))
+        self.answers.append(answer)
+        return answer
+
+    def _record(self, feed: Feed, hour: datetime, *, again: bool) -> dict[str, Any]:
+        opinion = self.opinions.get((feed.name, hour), 0) + 1000 * again
+
+        def number(name: str) -> float | None:
+            draw = int(hashlib.md5(f"{feed.name}{hour}{opinion}{name}".encode()).hexdigest()[:8], 16)
+            return None if draw % 23 == 0 else [0, draw % 9000, (draw % 90_000) / 10, (draw % 10**7) / 1000][draw % 4]
+
+        stamps: dict[str, Any] = {"isEstimated": [True, False, None][opinion % 3]}
+        if opinion % 4:
+            # Some opinions share their time of update, and some have none.
+            stamps["updatedAt"] = iso(hour + (opinion // 2 % 5) * HOUR)
+        if feed == CARBON:
+            return record(hour, zone="GR", carbonIntensity=number("ci"), emissionFactorType="lifecycle", **stamps)
+        flows = {n: number(f"import{n}") for n in ("AL", "BG", "IT-SO", "NEW") if n not in self.gone_neighbours}
+        return record(
+            hour,
+            powerProductionBreakdown={m: None if m in self.null_modes else number(m) for m in MODE_KEYS[3:]},
+            powerConsumptionBreakdown={m: number(f"c{m}") for m in MODE_KEYS[:5]},
+            powerImportBreakdown=flows if len(flows) > 1 else None,
+            powerExportBreakdown={n: mw for n, mw in flows.items() if mw},
+            powerProductionTotal=number("total"),
+            powerConsumptionTotal=number("load"),
+            powerImportTotal=number("import"),
+            **stamps,
+        )
+
+
+class World:
+    """Provider, tables, the runs that failed, and what must be true of the tables."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark = spark
+        self.folder = folder
+        self.provider = Provider()
+        self.failed: list[Window] = []
+        self.told: dict[str, list[tuple[str, dict[str, Any], datetime, str]]] = {feed.name: [] for feed in FEEDS}
+        house = FolderLakehouse(spark, folder)
+        for table in (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, ENERGY_DATA, GOLD):
+            house.create(table)
+
+    def run(self, window: Window, *, before_commit: Callable[[Table, int], None] | None = None) -> None:
+        """One run as Dagster makes it: a failed bronze feed keeps silver and gold from running.
+
+        Args:
+            window: its partitions.
+            before_commit: called before every commit with the table and how many came before; it may raise.
+        """
+        house = _Watched(self.spark, self.folder, before_commit)
+        failures: list[object] = []
+        try:
+            for feed in FEEDS:
+                now = self.provider.told_time
+                client: Any = self.provider
+                outcomes = fetch(client, feed, ("GR",), window, now)
+                self.provider.answers.clear()
+                failures += bronze_module.ingest(house, BRONZE[feed.name], outcomes)[1]
+                self.told[feed.name] += [
+                    (a.zone, json.loads(a.body), a.received_at, a.body) for a in self.provider.answers
+                ]
+            if not failures:
+                silver_module.merge_silver(house, silver_window(window))
+                gold_module.merge_gold(house, ("GR",), gold_window(window))
+        except KilledError:
+            failures = ["killed"]
+        self.failed = [other for other in self.failed if other != window] + [window] * bool(failures)
+
+    def versions(self) -> dict[str, int | None]:
+        house = FolderLakehouse(self.spark, self.folder)
+        return {table.name: house.version(table) for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD)}
+
+    def merged_versions(self) -> dict[str, int | None]:
+        """Of silver and gold: fetching again may append to bronze again."""
+        versions = self.versions()
+        return {table.name: versions[table.name] for table in (ENERGY_DATA, GOLD)}
+
+    def _table(self, table: Table) -> pa.Table:
+        return DeltaTable(str(self.folder / table.layer / table.name)).to_pyarrow_table()
+
+    def _rows(self, table: Table) -> Rows:
+        rows: Rows = {}
+        for row in self._table(table).to_pylist():
+            key = row["zone"], row["datetime"]
+            assert key not in rows, f"{key} twice in {table.qualified_name}"
+            rows[key] = {name: dict(v) if name.endswith("_by_zone") and v is not None else v for name, v in row.items()}
+        return rows
+
+    def check(self) -> None:
+        """Silver and gold are what the provider's answers say, bit for bit, wherever no failed run waits.
+
+        Not what bronze says: an answer that bronze left out as nothing new must not be missed.
+        """
+        power, carbon = (latest_by_hand(self.told[feed.name]) for feed in FEEDS)
+        silver = silver_by_hand(power, carbon)
+        self._equal(ENERGY_DATA, silver, [silver_window(window) for window in self.failed])
+        self._equal(GOLD, gold_by_hand(silver), [gold_window(window) for window in self.failed])
+
+    def _equal(self, table: Table, expected: Rows, waiting: list[Window]) -> None:
+        stored = self._rows(table)
+        for key in sorted(stored.keys() | expected.keys()):
+            if any(key[1] in window for window in waiting):
+                continue
+            assert key in stored, f"{table.qualified_name} lacks {key}"
+            assert key in expected, f"{table.qualified_name} has {key}, which no answer held"
+            row = stored[key]
+            wrong = {
+                n: (row[n], must) for n, must in expected[key].items() if repr(row[n]) != repr(must) and row[n] != must
+            }
+            assert not wrong, f"{table.qualified_name} {key}, stored and expected: {wrong}"
+
+    def check_rebuild(self, folder: Path) -> None:
+        """The tables equal those that the same code makes from bronze alone, all at once, in an empty place."""
+        # What failed is run again when the provider is well, and an hour later, as a person would.
+        self.provider.down.clear()
+        self.provider.missing.clear()
+        self.provider.clock_error = timedelta(0)
+        self.provider.now += HOUR
+        for window in list(self.failed):
+            self.run(window)
+        assert self.failed == []
+        shutil.copytree(self.folder / "bronze", folder / "bronze")
+        house = FolderLakehouse(self.spark, folder)
+        everything = Window(BASE - 96 * HOUR, floor_hour(self.provider.now) + 96 * HOUR)
+        silver_module.merge_silver(house, everything)
+        gold_module.merge_gold(house, ("GR",), everything)
+        for table in (ENERGY_DATA, GOLD):
+            rebuilt = DeltaTable(house.where(table)).to_pyarrow_table().to_pylist()
+            kept = self._table(table).to_pylist()
+            order = lambda row: (row["zone"], row["datetime"])  # noqa: E731
+            assert repr(sorted(kept, key=order)) == repr(sorted(rebuilt, key=order)), table.qualified_name
+
+
+class _Watched(FolderLakehouse):
+    """The lakehouse, telling a test of every commit before it is made."""
+
+    def __init__(self, spark: SparkSession, folder: Path, before: Callable[[Table, int], None] | None) -> None:
+        super().__init__(spark, folder)
+        self._before = before
+        self._commits = 0
+
+    def _tell(self, table: Table) -> None:
+        if self._before:
+            self._before(table, self._commits)
+        self._commits += 1
+
+    def _append(self, table: Table, rows: pa.Table) -> None:
+        self._tell(table)
+        super()._append(table, rows)
+
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+        self._tell(table)
+        super()._merge(table, months, rows, version)
