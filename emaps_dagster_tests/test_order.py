@@ -16,15 +16,14 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from emaps_dagster.assets.bronze import store
+from emaps_dagster.assets.bronze import ingest
 from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.bodies import Response
 from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.fetch import fetch
 from emaps_dagster.lakehouse import FolderLakehouse
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.windows import HOUR, Window, gold_window, silver_window
 from emaps_dagster.zones import CARBON, POWER
 
@@ -40,13 +39,12 @@ WHOLE = Window(END - HOURS * HOUR, END)
 
 def run(client: ElectricityMapsClient, house: FolderLakehouse, window: Window) -> bool:
     """What the assets do for the hours of one run; false when a feed failed, and silver and gold did not run."""
-    outcomes = []
+    failures = []
     for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
         house.create(table)
-        answers = list(fetch(client, feed, ZONES, window, NOW))
-        store(house, table, [answer for answer in answers if isinstance(answer, Response)])
-        outcomes += answers
-    if not all(isinstance(outcome, Response) for outcome in outcomes):
+        house.create(REJECTED_RESPONSES)
+        failures += ingest(house, table, fetch(client, feed, ZONES, window, NOW))[1]
+    if failures:
         return False
     merge(house, window)
     return True
