@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "older ingestion wins",
         "transforms.silver:latest_records",
-        "F.col(name).desc() for name in order",
-        "F.col(name).asc() for name in order",
+        "F.col(name).desc() for name in INGESTION_ORDER",
+        "F.col(name).asc() for name in INGESTION_ORDER",
     ),
     Mutant(
         "mean by a sliding float sum",
@@ -85,8 +85,8 @@ MUTANTS = (
     Mutant(
         "the provider's update time decides before the ingestion",
         "transforms.silver:latest_records",
-        'order = ["ingested_at", "updated_at", "payload_sha256", "position"]',
-        'order = ["updated_at", "ingested_at", "payload_sha256", "position"]',
+        "for name in INGESTION_ORDER",
+        'for name in ("updated_at", "ingested_at", "payload_sha256", "position")',
     ),
     Mutant(
         "only this run's hours of silver",

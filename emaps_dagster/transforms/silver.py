@@ -38,7 +38,8 @@ _POWER_FIELDS: dict[str, str] = {
     "renewable_percentage": "renewablePercentage",
 }
 _POWER_MAPS = {"import_by_zone": "powerImportBreakdown", "export_by_zone": "powerExportBreakdown"}
-_CARBON_FIELDS = {"carbon_intensity": "carbonIntensity", "emission_factor_type": "emissionFactorType"}
+_CARBON_FIELDS = {"carbon_intensity": "carbonIntensity"}
+_CARBON_TEXTS = {"emission_factor_type": "emissionFactorType"}
 # Field by field the same for both feeds; the feed's name is appended.
 _PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estimationMethod"}
 _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
@@ -50,9 +51,17 @@ INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256", "position")
 Pick = Callable[[DataFrame, list[str]], DataFrame]
 
 
+def _number(column: Column) -> Column:
+    """`-0` in a body is -0.0 to Sail and 0.0 to the JVM; the sum is 0.0 on both."""
+    return column + F.lit(0.0)
+
+
 def _sorted_map(column: Column) -> Column:
     """Entries sorted by neighbour: comparable on every engine and independent of the body's order."""
-    return F.array_sort(F.map_entries(column))
+    entries = F.transform(
+        F.map_entries(column), lambda entry: F.struct(entry.key.alias("key"), _number(entry.value).alias("value"))
+    )
+    return F.array_sort(entries)
 
 
 def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
@@ -104,7 +113,8 @@ def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
 def _feed(
     bronze: DataFrame,
     record: str,
-    fields: dict[str, str],
+    numbers: dict[str, str],
+    texts: dict[str, str],
     maps: dict[str, str],
     start: datetime,
     end: datetime,
@@ -116,11 +126,12 @@ def _feed(
         "ingested_at",
         "payload_sha256",
         "position",
-        *(F.col(f"record.{source}").alias(name) for name, source in (fields | _PROVENANCE_FIELDS).items()),
+        *(_number(F.col(f"record.{source}")).alias(name) for name, source in numbers.items()),
+        *(F.col(f"record.{source}").alias(name) for name, source in (texts | _PROVENANCE_FIELDS).items()),
         *(_sorted_map(F.col(f"record.{source}")).alias(name) for name, source in maps.items()),
         *(F.to_timestamp(f"record.{source}").alias(name) for name, source in _PROVENANCE_TIMES.items()),
     )
-    content = [*fields, *maps, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES]
+    content = [*numbers, *texts, *maps, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES]
     return pick(records, content)
 
 
@@ -154,8 +165,8 @@ def energy_data(
         One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`; with
         `more_keys` one per (zone, datetime, *more_keys), and these columns first.
     """
-    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, _POWER_MAPS, start, end, pick)
-    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, {}, start, end, pick)
+    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, {}, _POWER_MAPS, start, end, pick)
+    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, _CARBON_TEXTS, {}, start, end, pick)
     power_side, carbon_side = power_rows.alias("power"), carbon_rows.alias("carbon")
     keys = {name: F.coalesce(f"power.{name}", f"carbon.{name}") for name in (*more_keys, "zone", "datetime")}
     joined = power_side.join(
@@ -169,7 +180,7 @@ def energy_data(
     return joined.select(
         *(column.alias(name) for name, column in columns.items()),
         *(F.col(f"power.{name}") for name in _POWER_FIELDS),
-        *(F.col(f"carbon.{name}") for name in _CARBON_FIELDS),
+        *(F.col(f"carbon.{name}") for name in _CARBON_FIELDS | _CARBON_TEXTS),
         *_provenance("power"),
         *_provenance("carbon"),
     ).select(*more_keys, *ENERGY_DATA.column_names)
