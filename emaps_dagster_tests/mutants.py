@@ -118,13 +118,26 @@ def planted(mutant: Mutant) -> Iterator[None]:
     made: dict[str, Any] = {}
     flags = __future__.annotations.compiler_flag
     exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec", flags), module.__dict__, made)
-    # A module that imported the function by name holds it itself.
-    holders = [owner] if path else [m for n, m in sys.modules.items() if n.startswith("emaps_dagster")]
-    places = [holder for holder in holders if getattr(holder, name, None) is original]
-    for holder in places:
-        setattr(holder, name, made[name])
+    loaded = [m for n, m in sys.modules.items() if n.startswith("emaps_dagster.")]
+    # A module that imported the function by name holds it itself; another function may have it as a default.
+    holders = [owner] if path else [m for m in loaded if getattr(m, name, None) is original]
+    defaults = [
+        (function.__kwdefaults__, key)
+        for m in loaded
+        for function in vars(m).values()
+        if inspect.isfunction(function)
+        for key, value in (function.__kwdefaults__ or {}).items()
+        if value is original
+    ]
+
+    def put(function: Any) -> None:
+        for holder in holders:
+            setattr(holder, name, function)
+        for kept, key in defaults:
+            kept[key] = function
+
+    put(made[name])
     try:
         yield
     finally:
-        for holder in places:
-            setattr(holder, name, original)
+        put(original)
