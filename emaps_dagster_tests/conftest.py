@@ -16,6 +16,37 @@ from emaps_dagster.engine import embedded_session
 from emaps_dagster.lakehouse import FolderLakehouse
 
 
+# Skips that CI expects; any other there means that it does not test what it should.
+EXPECTED_SKIPS = ("the long run", "atheris")
+
+
+class _SkipsFail:
+    """In CI: a test that was skipped without being expected to be fails the run."""
+
+    def __init__(self) -> None:
+        self.unexpected: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            if not any(expected in reason for expected in EXPECTED_SKIPS):
+                self.unexpected.append(f"{report.nodeid}: {reason}")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for line in self.unexpected:
+            terminalreporter.write_line(f"skipped in CI without being expected: {line}", red=True)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unexpected:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_SkipsFail())
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A test sees neither the person's EMAPS_ variables nor their .env."""
