@@ -15,7 +15,6 @@ from pyspark.sql import SparkSession
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.lakehouse import FolderLakehouse
 
-
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
 
