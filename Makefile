@@ -40,4 +40,7 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.tables > docs/tables.md
 
-.PHONY: help setup demo dev test lint types imports lock docs
+bench: setup ## times of ticks and backfills, into benchmarks/RESULTS.md; for a machine that does nothing else
+	@$(BIN)/python -m benchmarks
+
+.PHONY: help setup demo dev test lint types imports lock docs bench

@@ -1,0 +1,83 @@
+"""Ten zones and a year from bodies to gold on disk: `python -m benchmarks.backfill`.
+
+Embedded engine, no HTTP and no Dagster. Each repeat is a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.bodies import StoredApi, days_before
+from benchmarks.figures import Figures, progress
+from benchmarks.tick import judge, run
+from emaps_dagster.engine import embedded_session
+from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.tables import POWER_DATA, all_tables
+
+# Greece and what lies around it, then Germany: six that zones.py knows, with 25 neighbours, and four that it does not.
+ZONES = ("GR", "AL", "BG", "IT-SO", "MK", "DE", "RO", "RS", "TR", "HU")
+
+
+def measure(repeats: int, zones: tuple[str, ...], days: int, *, checks: bool) -> Figures:
+    taken = Figures()
+    what = f"{len(zones)} zones x {days} days"
+    progress(f"backfill: making the bodies of {what}, which is not measured")
+    bodies = StoredApi().prepare(zones, days_before(days))
+    taken.add("bodies", bodies, "responses")
+    for number in range(repeats):
+        progress(f"backfill: {number + 1} of {repeats}")
+        once = ["--once", "--zones", ",".join(zones), "--days", str(days), *(["--checks"] if checks else [])]
+        command = [sys.executable, "-m", "benchmarks.backfill", *once]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        for name, (value, unit) in json.loads(done.stdout).items():
+            taken.add(name, value, unit)
+    return taken
+
+
+def once(zones: tuple[str, ...], days: int, *, checks: bool) -> dict[str, tuple[float, str]]:
+    """One backfill in this process."""
+    taken = Figures()
+    window = days_before(days)
+    told: dict[str, tuple[float, str]] = {}
+    with embedded_session() as spark, tempfile.TemporaryDirectory() as folder:
+        house, api = FolderLakehouse(spark, Path(folder)), StoredApi()
+        run(house, api, zones, window, taken, "backfill")
+        taken.total("all without checks, backfill", [f"{layer}, backfill" for layer in ("bronze", "silver", "gold")])
+        told["peak of memory without checks"] = (_peak_gigabytes(), "GB")
+        if checks:
+            with taken.clock("checks, backfill"):
+                judge(house, api, zones, window)
+            told["peak of memory with checks"] = (_peak_gigabytes(), "GB")
+        for table in all_tables(zones):
+            if table.layer in ("silver", "gold") or table == POWER_DATA:
+                told[f"rows of {table.qualified_name}"] = (house.read(table).count(), "rows")
+                size = sum(path.stat().st_size for path in Path(house.where(table)).rglob("*.parquet"))
+                told[f"files of {table.qualified_name}"] = (size / 1e6, "MB")
+    return {**{name: (values[-1], "s") for name, values in taken.values.items()}, **told}
+
+
+def _peak_gigabytes() -> float:
+    """The most memory that this process, engine included, has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--zones", default=",".join(ZONES))
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--checks", action="store_true", help="all checks of the whole range, too")
+    parser.add_argument("--once", action="store_true", help="one repeat in this process, as JSON")
+    options = parser.parse_args()
+    which = tuple(options.zones.split(","))
+    if options.once:
+        print(json.dumps(once(which, options.days, checks=options.checks)))
+    else:
+        print(measure(options.repeats, which, options.days, checks=options.checks).table())

@@ -1,0 +1,83 @@
+"""The simulated provider without its cost: bodies are made once, kept in the temp folder, and answered from there.
+
+A stand-in for the HTTP client: `fetch` asks it as it asks the API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from emaps_dagster import simulator
+from emaps_dagster.bodies import Response
+from emaps_dagster.client import admit
+from emaps_dagster.fetch import Failure, fetch
+from emaps_dagster.simulator.provider import Endpoint, Provider
+from emaps_dagster.windows import HOUR, Window, floor_hour
+from emaps_dagster.zones import FEEDS, Feed
+
+# The middle of a month: a tick at the turn of a month merges into two months and costs about twice as much.
+PRESENT = datetime(2024, 12, 15, 0, 7, tzinfo=timezone.utc)
+
+
+class StoredApi:
+    """Answers of a provider whose clock stands at `now`; a body that is not in the store is made first."""
+
+    def __init__(self, now: datetime = PRESENT, seed: int = 7) -> None:
+        self.now = now
+        self.seed = seed
+
+    def history(self, feed: Feed, zone: str) -> Response:
+        running = floor_hour(self.now)
+        return self._answer(feed, zone, "history", Window(running - 23 * HOUR, running + HOUR))
+
+    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
+        return self._answer(feed, zone, "past-range", Window(start, end))
+
+    def prepare(self, zones: tuple[str, ...], window: Window) -> int:
+        """Make every body that a run of the window asks for; returns how many there are."""
+        answers = [answer for feed in FEEDS for answer in fetch(as_client(self), feed, zones, window, self.now)]
+        failed = [answer for answer in answers if isinstance(answer, Failure)]
+        if failed:
+            raise failed[0].error
+        return len(answers)
+
+    def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> Response:
+        name = f"{feed.name}-{endpoint}-{zone}-{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}-{self.now:%Y%m%dT%H%M}"
+        path = _store() / f"{self.seed}-{name}.json"
+        if not path.exists():
+            written = path.with_suffix(f".{os.getpid()}")
+            written.write_bytes(self._provider.body(feed, zone, endpoint, self.now, window))
+            written.replace(path)
+        request = (
+            f"/v3/{feed.endpoint}/{endpoint}?zone={zone}&window={window.start:%Y-%m-%dT%H}/{window.end:%Y-%m-%dT%H}"
+        )
+        return admit(Response(feed, zone, endpoint, request, path.read_text(), self.now))
+
+    @cached_property
+    def _provider(self) -> Provider:
+        return Provider(self.seed)
+
+
+def as_client(api: StoredApi) -> Any:
+    """The type that `fetch` names is the HTTP client's; it needs these two methods of it."""
+    return api
+
+
+def days_before(days: int, end: datetime = PRESENT) -> Window:
+    """So many days of hours that were over."""
+    return Window(floor_hour(end) - timedelta(days=days), floor_hour(end))
+
+
+def _store() -> Path:
+    # Another simulator is another provider: its bodies are none of these.
+    sources = sorted(Path(simulator.__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"emaps-benchmarks-{digest}"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,91 @@
+"""Times of several repeats as a Markdown table, and on what machine they were taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+_PACKAGES = ("dagster", "pyspark", "pysail", "deltalake", "pyarrow", "pandas")
+
+
+class Figures:
+    """What was measured, by name, in the order it was first measured."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = defaultdict(list)
+        self._units: dict[str, str] = {}
+
+    def add(self, name: str, value: float, unit: str = "s") -> None:
+        self.values[name].append(value)
+        self._units[name] = unit
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.add(name, time.perf_counter() - began)
+
+    def total(self, name: str, of: list[str]) -> None:
+        """The sum of the latest values of others."""
+        self.add(name, sum(self.values[part][-1] for part in of))
+
+    def table(self) -> str:
+        lines = ["| measure | unit | median | min | max | repeats |", "|---|---|---|---|---|---|"]
+        for name, values in self.values.items():
+            figures = (statistics.median(values), min(values), max(values))
+            lines.append(f"| {name} | {self._units[name]} | {' | '.join(map(_short, figures))} | {len(values)} |")
+        return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    if value == int(value) or value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def machine() -> str:
+    """Cores, memory, system and versions, in one line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+@contextmanager
+def watching_others(told: list[float]) -> Iterator[None]:
+    """Adds the mean number of cores that other processes kept busy meanwhile; nothing where /proc/stat is missing."""
+    began, busy, own = time.perf_counter(), _busy(), _own()
+    yield
+    now = _busy()
+    if busy is not None and now is not None:
+        told.append(max(0.0, (now - busy - (_own() - own)) / (time.perf_counter() - began)))
+
+
+def _busy() -> float | None:
+    """Seconds that all cores together have worked since the start of the machine."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts = map(int, path.read_text().split()[1:8])
+    return (user + nice + system + interrupts + soft_interrupts) / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    """Seconds that this process and the children that it has waited for have worked."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def progress(text: str) -> None:
+    """A line for the person who waits; the table alone goes to stdout."""
+    print(text, file=sys.stderr, flush=True)

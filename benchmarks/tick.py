@@ -1,0 +1,90 @@
+"""The time of an hourly tick on tables of two weeks, one month and one year: `python -m benchmarks.tick`.
+
+Zone GR, embedded engine, no HTTP and no Dagster: what the assets and checks do with the bodies of one hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks.bodies import PRESENT, StoredApi, as_client, days_before
+from benchmarks.figures import Figures, progress
+from emaps_dagster.assets.bronze import ingest
+from emaps_dagster.assets.checks import Scene, checks_of, judge_hours, judge_table
+from emaps_dagster.assets.gold import merge_gold
+from emaps_dagster.assets.silver import merge_silver
+from emaps_dagster.engine import embedded_session
+from emaps_dagster.fetch import fetch
+from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.transforms.quality.summary import hourly_summary
+from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
+from emaps_dagster.zones import CARBON, FEEDS, POWER
+
+SIZES = {"two weeks": 14, "one month": 30, "one year": 365}
+BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# The first ticks of a process find no warm caches; in production each tick is a process of its own, see command.py.
+WARM_UP = 2
+
+
+def run(
+    house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window, taken: Figures, of: str
+) -> None:
+    """Every step of a run, each timed as `<layer>, <of>`."""
+    gold = ml_features(zones)
+    with taken.clock(f"bronze, {of}"):
+        for feed in FEEDS:
+            house.create(BRONZE[feed])
+            house.create(REJECTED_RESPONSES)
+            _, failures, _ = ingest(house, BRONZE[feed], fetch(as_client(api), feed, zones, window, api.now))
+            assert not failures, failures
+    with taken.clock(f"silver, {of}"):
+        merge_silver(house, silver_window(window))
+        hourly_summary(house.read_hours(ENERGY_DATA, window))
+    with taken.clock(f"gold, {of}"):
+        merge_gold(house, zones, gold_window(window))
+        hourly_summary(house.read_hours(gold, window))
+
+
+def judge(house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
+    """Every check of every table, as after a run."""
+    scene = Scene(house, zones, window, api.now)
+    for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones)):
+        _pass(table, scene)
+
+
+def _pass(table: Table, scene: Scene) -> None:
+    checks = checks_of(table)
+    outcomes = judge_hours(scene, table, [check for check in checks if not check.of_the_table])
+    outcomes |= {check: judge_table(scene, table, check) for check in checks if check.of_the_table}
+    failed = [check.name for check, outcome in outcomes.items() if check.blocking and not outcome.passed]
+    assert not failed, f"{table.qualified_name}: {failed}"
+
+
+def measure(repeats: int) -> Figures:
+    taken = Figures()
+    with embedded_session() as spark, tempfile.TemporaryDirectory() as folder:
+        for size, days in SIZES.items():
+            progress(f"tick: a table of {size}")
+            house, api, build = FolderLakehouse(spark, Path(folder) / size.replace(" ", "_")), StoredApi(), Figures()
+            run(house, api, ("GR",), days_before(days), build, size)
+            for number in range(WARM_UP + repeats):
+                api.now = PRESENT + timedelta(hours=1 + number)
+                window = Window(floor_hour(api.now) - HOUR, floor_hour(api.now))
+                api.prepare(("GR",), window)
+                figures = taken if number >= WARM_UP else build
+                run(house, api, ("GR",), window, figures, size)
+                with figures.clock(f"checks, {size}"):
+                    judge(house, api, ("GR",), window)
+                parts = [f"{layer}, {size}" for layer in ("bronze", "silver", "gold", "checks")]
+                figures.total(f"all, {size}", parts)
+    return taken
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=10)
+    print(measure(parser.parse_args().repeats).table())

@@ -1,0 +1,71 @@
+"""The benchmarks do what they claim: bodies of the provider, every layer filled, figures told right."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks import backfill, bodies
+from benchmarks.__main__ import MEASURES
+from benchmarks.figures import Figures, machine
+from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.zones import POWER
+
+BENCHMARKS = Path(backfill.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _store_of_this_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_stored_bodies_are_the_providers_and_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = bodies.days_before(2)
+    # A day by /history and the day before by /past-range, of two feeds.
+    assert bodies.StoredApi().prepare(("GR",), window) == 4
+
+    def made_again(*_: object, **__: object) -> bytes:
+        raise AssertionError("a stored body was made again")
+
+    body = Provider().body(POWER, "GR", "history", bodies.PRESENT)
+    monkeypatch.setattr(Provider, "body", made_again)
+    assert bodies.StoredApi().prepare(("GR",), window) == 4
+    assert bodies.StoredApi().history(POWER, "GR").body == body.decode()
+
+
+def test_a_backfill_fills_every_layer_passes_its_checks_and_tells_time_and_memory() -> None:
+    told = backfill.once(("GR", "HU"), 2, checks=True)
+    assert told["rows of silver.energy_data"] == (96, "rows")
+    assert told["rows of gold.ml_features"] == (96, "rows")
+    assert told["rows of bronze.power_data"] == (4, "rows")
+    parts = [told[f"{layer}, backfill"][0] for layer in ("bronze", "silver", "gold")]
+    assert min(parts) > 0
+    assert told["all without checks, backfill"] == (pytest.approx(sum(parts)), "s")
+    # The engine is in this process: it cannot be less than it needs by itself, nor more than a small machine has.
+    assert 0.1 < told["peak of memory without checks"][0] <= told["peak of memory with checks"][0] < 8
+
+
+def test_figures_are_told_as_median_min_max_and_repeats() -> None:
+    figures = Figures()
+    for value in (0.25, 1500.4, 0.5):
+        figures.add("a tick", value)
+    figures.add("a row", 87600, "rows")
+    figures.total("both", ["a tick", "a row"])
+    assert figures.table().splitlines() == [
+        "| measure | unit | median | min | max | repeats |",
+        "|---|---|---|---|---|---|",
+        "| a tick | s | 0.500 | 0.250 | 1,500 | 3 |",
+        "| a row | rows | 87,600 | 87,600 | 87,600 | 1 |",
+        "| both | s | 87,600 | 87,600 | 87,600 | 1 |",
+    ]
+    assert re.match(r"\d+ cores, \d+ GB, \S+ \S+, Python 3\.", machine())
+
+
+def test_every_measure_is_a_module_that_the_readme_explains() -> None:
+    readme = (BENCHMARKS / "README.md").read_text()
+    for name in MEASURES:
+        assert (BENCHMARKS / f"{name}.py").exists()
+        assert f"`python -m benchmarks.{name}`" in readme
