@@ -40,7 +40,7 @@ class GoldEvidence:
     gold: pa.Table
     silver: pa.Table
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [column.name for column in key_columns(self.zones)]
 
