@@ -132,6 +132,37 @@ def test_a_second_demo_starts_afresh_and_ctrl_c_ends_it_cleanly(tmp_path: Path) 
     assert (folder.root / "notes.txt").read_text() == "not of a demo"
 
 
+# `make dev` with an API of one's own; with the simulator it is looked at in test_ui.py
+
+
+def test_dev_with_a_token_is_no_simulation_keeps_its_tables_apart_and_ends_on_sigterm(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "DAGSTER_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emaps_dagster.demo.dev", "--port", "0"],
+        cwd=tmp_path,
+        # The address answers nobody: nothing asks it before an hour is materialized.
+        env={
+            **environment,
+            "PYTHONPATH": str(CHECKOUT),
+            "EMAPS_API_URL": "http://127.0.0.1:9/v3",
+            "EMAPS_API_TOKEN": "a-token-of-the-person",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline() + process.stdout.readline()
+    process.terminate()
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said + rest
+    assert "no simulation: http://127.0.0.1:9/v3, zones GR" in said
+    assert f"tables in {tmp_path}/warehouse, Dagster's home {tmp_path}/.dagster" in said
+    assert "a-token-of-the-person" not in said + rest
+    assert not (tmp_path / "demo").exists()
+    assert processes_of(process.pid) == []
+
+
 # Its folder
 
 
