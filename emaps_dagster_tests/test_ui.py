@@ -23,6 +23,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from emaps_dagster.demo.dev import ask, free_port
 from emaps_dagster.demo.folder import Folder
+from emaps_dagster.partitions import partition_key
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.conftest import DemoRun
 
@@ -156,8 +157,9 @@ def _open_hours_of_a_check(dev: Dev, page: Page) -> None:
 
 def test_every_hour_has_its_own_status_of_a_check(dev: Dev, page: Page) -> None:
     _open_hours_of_a_check(dev, page)
-    expect(page.get_by_text("Passed (25)")).to_be_visible()
-    expect(page.get_by_text(f"Missing ({MISSING})")).to_be_visible()
+    # At the turn of an hour there is one more to be had, at minute 7 the schedule gets it.
+    expect(page.get_by_text(re.compile(r"Passed \((25|26)\)"))).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"Missing \(({MISSING}|{MISSING + 1})\)"))).to_be_visible()
 
 
 def test_the_schedule_is_on_and_says_when(dev: Dev, page: Page) -> None:
@@ -173,7 +175,8 @@ def test_a_backfill_launched_by_clicks_ends_green_and_the_tables_hold_its_hours(
     page.goto(f"{dev.address}/asset-groups")
     page.get_by_role("button", name="Materialize all").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name="Missing", exact=True).click()
+    dialog.get_by_role("textbox").fill(f"[{partition_key(missing[0])}...{partition_key(missing[-1])}]")
+    dialog.get_by_role("textbox").press("Tab")
     expect(dialog.get_by_text(f"{MISSING} partitions", exact=True)).to_be_visible()
     dialog.get_by_role("button", name="Launch backfill").click()
     expect(dialog).to_have_count(0)
@@ -191,10 +194,12 @@ def test_a_backfill_launched_by_clicks_ends_green_and_the_tables_hold_its_hours(
     page.goto(f"{dev.address}/runs?view=backfills")
     expect(page.get_by_text("Success", exact=True)).to_be_visible()
     for table in ("silver/energy_data", "gold/ml_features"):
-        assert dev.hours(table)[:MISSING] == missing
-        assert len(dev.hours(table)) == len(set(dev.hours(table))) == 25 + MISSING
+        hours = dev.hours(table)
+        assert hours[:MISSING] == missing
+        assert hours == [missing[0] + number * HOUR for number in range(len(hours))]
+        assert len(hours) in (25 + MISSING, 26 + MISSING)
     _open_hours_of_a_check(dev, page)
-    expect(page.get_by_text(f"Passed ({25 + MISSING})")).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"Passed \(({25 + MISSING}|{26 + MISSING})\)"))).to_be_visible()
 
 
 def test_ctrl_c_ends_it_with_all_that_it_started(dev: Dev, page: Page) -> None:
