@@ -14,7 +14,7 @@ from emaps_dagster.assets.bronze import bronze_assets  # noqa: E402
 from emaps_dagster.assets.checks import check_definitions  # noqa: E402
 from emaps_dagster.assets.gold import gold_asset  # noqa: E402
 from emaps_dagster.assets.silver import silver_asset  # noqa: E402
-from emaps_dagster.jobs import hourly_job  # noqa: E402
+from emaps_dagster.jobs import hourly_job, rebuild_job  # noqa: E402
 from emaps_dagster.partitions import hourly_partitions  # noqa: E402
 from emaps_dagster.resources.deployments import resources  # noqa: E402
 from emaps_dagster.schedules import hourly_schedule  # noqa: E402
@@ -36,7 +36,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             gold_asset(settings.zones, partitions),
         ],
         asset_checks=check_definitions(settings.zones, partitions),
-        jobs=[job],
+        jobs=[job, rebuild_job(settings.zones, settings.start)],
         schedules=[hourly_schedule(job)],
         resources=resources(settings),
         # One process: a step costs 0.15 s instead of 2.4, and all steps share one Spark session.

@@ -1,10 +1,15 @@
-"""What runs together: all tables with their checks, over the hours it is given."""
+"""What runs together: the hourly job over all tables with their checks, and the rebuild of a range from bronze."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import dagster as dg
 
+from emaps_dagster.assets.rebuild import rebuild_graph, same_for_both_steps
+
 HOURLY = "hourly"
+REBUILD = "rebuild"
 
 
 def hourly_job() -> dg.UnresolvedAssetJobDefinition:
@@ -12,4 +17,17 @@ def hourly_job() -> dg.UnresolvedAssetJobDefinition:
         HOURLY,
         selection=dg.AssetSelection.all(),
         description="Bronze, silver, gold and all checks for one hour or a range of hours.",
+    )
+
+
+def rebuild_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
+    return rebuild_graph(zones, first_partition).to_job(
+        name=REBUILD,
+        description=(
+            "Makes silver and gold of a range again from bronze alone, fetches nothing, and says how many rows "
+            "differed: 0 is the healthy answer. For a table whose contract changed (another EMAPS_ZONES, a new "
+            "release: give all its hours), for rows that a check found wrong or too many, and, with dry_run, for "
+            "asking whether all is well."
+        ),
+        config=same_for_both_steps,
     )

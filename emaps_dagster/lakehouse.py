@@ -14,12 +14,12 @@ import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +32,9 @@ from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.tables import Column, Table
-from emaps_dagster.windows import Window
+from emaps_dagster.transforms.differences import Differences, differences, same_values
+from emaps_dagster.transforms.quality.contract import conform
+from emaps_dagster.windows import HOUR, Window, floor_hour
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -76,6 +78,20 @@ class MergeReport:
         return MergeReport(hours, self.retries + other.retries)
 
 
+@dataclass(frozen=True)
+class RebuildReport:
+    """What a rebuild found, what it settled of a changed contract, and how often it had to compute again."""
+
+    differences: Differences
+    contract: tuple[str, ...] = ()
+    retries: int = 0
+
+    def __add__(self, other: RebuildReport) -> RebuildReport:
+        return RebuildReport(
+            self.differences + other.differences, self.contract + other.contract, self.retries + other.retries
+        )
+
+
 class _LostRaceError(Exception):
     """Another writer committed first."""
 
@@ -113,6 +129,20 @@ class Lakehouse(ABC):
         Raises _LostRaceError, having written nothing, when those months changed since.
         """
 
+    @abstractmethod
+    def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
+        """Commit that the window's rows, in whatever month they lie, are these and no others, made from `version`.
+
+        Raises _LostRaceError, having written nothing, when the table changed since.
+        """
+
+    @abstractmethod
+    def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
+        """Commit rows and columns of the whole table at once, made from `version`; earlier versions stay readable.
+
+        Raises _LostRaceError, having written nothing, when the table changed since.
+        """
+
     def create(self, table: Table) -> None:
         """Make sure that the table exists and is what its contract promises.
 
@@ -121,33 +151,49 @@ class Lakehouse(ABC):
         """
         if self.version(table) is None:
             self._create(table)
-        differences = self.schema_differences(table)
-        if differences:
-            remedy = (
-                "restore it: bronze cannot be made again"
-                if table.append_only
-                else "move it away and backfill its hours: it is made again from the layer below"
-            )
+        changes = self.schema_differences(table)
+        if changes:
+            remedy = "restore it: bronze cannot be made again" if table.append_only else self._rebuild_command(table)
             raise ContractChangedError(
                 f"{table.qualified_name} ({self.where(table)}) is not what its contract promises: "
-                f"{'; '.join(differences)}. If the contract changed on purpose (another EMAPS_ZONES, a new "
-                f"release), {remedy}."
+                f"{'; '.join(changes)}. If the contract changed on purpose (another EMAPS_ZONES, a new release), "
+                f"{remedy}."
             )
 
-    def schema_differences(self, table: Table) -> list[str]:
+    def _rebuild_command(self, table: Table) -> str:
+        span = self.span(table)
+        hours = span or Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 2, tzinfo=timezone.utc))
+        return (
+            "rebuild it from bronze: launch the job `rebuild` in Dagster's UI, or run `dagster job execute -m "
+            f"emaps_dagster.definitions -j rebuild -c rebuild.yaml`, with {'' if span else 'any hours, such as '}"
+            f'{{start: "{hours.start:%Y-%m-%dT%H:%MZ}", end: "{hours.end:%Y-%m-%dT%H:%MZ}"}} '
+            "(docs/operations.md, Rebuild)"
+        )
+
+    def span(self, table: Table, *, version: int | None = None) -> Window | None:
+        """From the first to the last hour that silver or gold holds; None without rows."""
+        rows = self.read(table, version=version).agg(F.min("datetime").alias("first"), F.max("datetime").alias("last"))
+        first, last = (rows.toArrow()[name][0].as_py() for name in ("first", "last"))
+        if first is None:
+            return None
+        return Window(floor_hour(first.astimezone(timezone.utc)), floor_hour(last.astimezone(timezone.utc)) + HOUR)
+
+    def schema_differences(self, table: Table, *, version: int | None = None) -> list[str]:
         """How the stored schema departs from the contract, one phrase each; empty when it does not."""
-        stored = {field.name: field.dataType for field in self.read(table).schema.fields}
-        empty = self.spark.createDataFrame([], table.schema)
-        wanted = {field.name: field.dataType for field in empty.schema.fields}
+        stored = self._types(table, version=version)
+        wanted = {column.name: column.type for column in table.columns}
         return [
             *(f"column {name} is missing" for name in wanted if name not in stored),
             *(f"column {name} is not in the contract" for name in stored if name not in wanted),
             *(
-                f"column {name} is {stored[name].simpleString()}, not {type_.simpleString()}"
+                f"column {name} is {stored[name]}, not {type_}"
                 for name, type_ in wanted.items()
-                if name in stored and stored[name].simpleString() != type_.simpleString()
+                if stored.get(name, type_) != type_
             ),
         ]
+
+    def _types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
+        return {f.name: f.dataType.simpleString() for f in self.read(table, version=version).schema.fields}
 
     def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
         """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
@@ -213,6 +259,90 @@ class Lakehouse(ABC):
 
         return self._until_won(table, f"the merge of {window}", attempt)
 
+    def rebuild(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame], *, dry_run: bool = False
+    ) -> RebuildReport:
+        """Make the table's rows of the window exactly what `compute` says, and tell what differed.
+
+        Unlike a merge it also removes: rows that `compute` does not return, second rows of a key. A month that
+        does not differ gets no Delta version. When the contract changed, the whole table is written anew with its
+        columns, in one version; values are then compared in the columns that both have.
+
+        Args:
+            table: silver or gold, keyed by zone and datetime; made when it does not exist.
+            window: the hours to rebuild.
+            compute: all rows wanted for a part of the window; called at every attempt, it must read anew.
+            dry_run: compare only, write nothing.
+
+        Raises:
+            ContractChangedError: the contract changed and the window is not all of the table.
+            WriteConflictError: other writers kept winning; nothing stale was written.
+        """
+        if table.append_only:
+            raise LakehouseError(f"{table.qualified_name} cannot be rebuilt: all else is rebuilt from it.")
+        if not dry_run and self.version(table) is None:
+            self._create(table)
+        if self.version(table) is not None and self.schema_differences(table):
+            return self._until_won(
+                table, "the rebuild", lambda number: self._rebuild_whole(table, window, compute, dry_run, number)
+            )
+        report = RebuildReport(Differences({}))
+        for part in window.by_month():
+            report += self._rebuild_part(table, part, compute, dry_run)
+        return report
+
+    def _rebuild_part(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame], dry_run: bool
+    ) -> RebuildReport:
+        def attempt(number: int) -> RebuildReport:
+            version = self.version(table)
+            wanted = conform(compute(window).toArrow(), table)
+            stored = self._stored(table, window, version)
+            found = differences(wanted, stored, (*table.value_columns, table.partition))
+            if version is not None and not dry_run and found.total.differing:
+                self._replace(table, window, wanted, version)
+            return RebuildReport(found, retries=number)
+
+        return self._until_won(table, f"the rebuild of {window}", attempt)
+
+    def _rebuild_whole(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame], dry_run: bool, number: int
+    ) -> RebuildReport:
+        version = self.version(table)
+        assert version is not None
+        changes = self.schema_differences(table, version=version)
+        span = self.span(table, version=version)
+        if span and not (window.start <= span.start and span.end <= window.end):
+            raise ContractChangedError(
+                f"{table.qualified_name} ({self.where(table)}) has other columns than its contract: "
+                f"{'; '.join(changes)}. They can only change in the whole table, and {window} is not all of it: "
+                f"{self._rebuild_command(table)}."
+            )
+        stored_types = self._types(table, version=version)
+        kept = [c.name for c in table.columns if c.name not in table.key and stored_types.get(c.name) == c.type]
+        found = Differences({})
+
+        def parts() -> Iterator[pa.Table]:
+            nonlocal found
+            for part in window.by_month():
+                wanted = conform(compute(part).toArrow(), table)
+                found += differences(wanted, self._stored(table, part, version), kept)
+                yield wanted
+
+        if dry_run:
+            for _ in parts():
+                pass
+        else:
+            self._overwrite(table, parts(), version)
+        return RebuildReport(found, tuple(changes), number)
+
+    def _stored(self, table: Table, window: Window, version: int | None) -> pa.Table:
+        """The rows of the window in the contract's columns, those that lie in a wrong month, too."""
+        if version is None:
+            return conform(pa.table({}), table)
+        hours = (F.col("datetime") >= F.lit(window.start)) & (F.col("datetime") < F.lit(window.end))
+        return conform(self.read(table, version=version).where(hours).toArrow(), table)
+
     def _until_won(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
         for number in range(_ATTEMPTS):
             try:
@@ -260,7 +390,7 @@ class FolderLakehouse(Lakehouse):
     def _create(self, table: Table) -> None:
         DeltaTable.create(
             self._path(table),
-            schema=Schema([_field(column) for column in table.columns]),
+            schema=_schema(table),
             partition_by=[table.partition],
             description=table.meaning,
             configuration={
@@ -300,6 +430,41 @@ class FolderLakehouse(Lakehouse):
         except CommitFailedError as error:
             raise _LostRaceError(str(error)) from error
 
+    def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
+        hours = f"datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'"
+        self._write(table, rows.cast(_arrow_schema(table)), version, predicate=hours)
+
+    def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
+        schema = _arrow_schema(table)
+        # Rows of a long table do not fit in memory, and nothing may be computed inside delta-rs's own threads.
+        with tempfile.TemporaryFile() as spool:
+            with pa.ipc.new_stream(spool, schema) as writer:
+                for part in parts:
+                    writer.write_table(part.cast(schema))
+            spool.seek(0)
+            self._write(table, pa.ipc.open_stream(spool), version, schema_mode="overwrite")
+
+    def _write(
+        self,
+        table: Table,
+        rows: pa.Table | pa.RecordBatchReader,
+        version: int,
+        predicate: str | None = None,
+        schema_mode: Literal["overwrite"] | None = None,
+    ) -> None:
+        try:
+            write_deltalake(
+                DeltaTable(self._path(table), version=version),
+                rows,
+                mode="overwrite",
+                partition_by=[table.partition],
+                commit_properties=CommitProperties(max_commit_retries=0),
+                predicate=predicate,
+                schema_mode=schema_mode,
+            )
+        except CommitFailedError as error:
+            raise _LostRaceError(str(error)) from error
+
 
 @cache
 def plain_path(folder: Path) -> Path:
@@ -323,6 +488,14 @@ def plain_path(folder: Path) -> Path:
     return link
 
 
+def _schema(table: Table) -> Schema:
+    return Schema([_field(column) for column in table.columns])
+
+
+def _arrow_schema(table: Table) -> pa.Schema:
+    return pa.schema(_schema(table).to_arrow())
+
+
 def _field(column: Column) -> Field:
     primitive = {"int": "integer"}
     type_: PrimitiveType | MapType = (
@@ -336,29 +509,19 @@ def _field(column: Column) -> Field:
 def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
     """Fresh rows with `_change`: inserted, updated or unchanged against the stored row of the same key."""
     place = pa.array(range(stored.num_rows), pa.int64())
-    keys = stored.select(table.key).append_column("_stored", place)
+    # A key that is stored twice is told by its check and removed by a rebuild; it must not stop a merge.
+    places = stored.select(table.key).append_column("_stored", place)
+    keys = places.group_by(table.key).aggregate([("_stored", "min")]).rename_columns([*table.key, "_stored"])
     numbered = fresh.append_column("_fresh", pa.array(range(fresh.num_rows), pa.int64()))
     found = numbered.select([*table.key, "_fresh"]).join(keys, list(table.key)).sort_by("_fresh")["_stored"]
     old = stored.take(found)
     same = pa.array([True] * fresh.num_rows, pa.bool_())
     for name in table.value_columns:
-        same = pc.and_(same, _same(fresh[name], old[name]))
+        same = pc.and_(same, same_values(fresh[name], old[name]))
     change = pc.case_when(
         pc.make_struct(pc.is_null(found), same), pa.scalar("inserted"), pa.scalar("unchanged"), pa.scalar("updated")
     )
     return fresh.append_column("_change", change)
-
-
-def _same(new: pa.ChunkedArray, old: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Where two columns say the same; null is the same as null and as nothing else."""
-    if pa.types.is_map(new.type):
-        # Arrow compares no maps, and the order of their keys says nothing.
-        pairs = zip(new.to_pylist(), old.to_pylist(), strict=True)
-        return pa.array([(a and dict(a)) == (b and dict(b)) for a, b in pairs], pa.bool_())
-    if pa.types.is_floating(new.type):
-        # Bit by bit: -0.0 is not 0.0.
-        new, old = (column.combine_chunks().view(pa.int64()) for column in (new, old))
-    return pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
 
 
 def _report(compared: pa.Table, retries: int) -> MergeReport:

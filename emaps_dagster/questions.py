@@ -71,17 +71,26 @@ def ask(
         raise FeaturesError("No zone is given; give a zone key such as 'GR', or several.")
     return Question(
         zones=zones,
-        window=_window(_moment(start, "start"), _moment(end, "end")),
+        window=hours_between(start, end),
         as_of=None if as_of is None else _moment(as_of, "as_of"),
         delay=None if known_at is None else _delay(known_at),
         columns=None if columns is None else tuple(dict.fromkeys(columns)),
     )
 
 
+def hours_between(start: date | str, end: date | str) -> Window:
+    """The hours [start, end), each an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
+
+    Raises:
+        FeaturesError: they are no full UTC hours in this order.
+    """
+    return _window(_moment(start, "start"), _moment(end, "end"))
+
+
 def _window(start: datetime, end: datetime) -> Window:
     for name, bound in (("start", start), ("end", end)):
         if bound != floor_hour(bound):
-            raise FeaturesError(f"{name} is {bound.isoformat()}; the features are hourly, give a full UTC hour.")
+            raise FeaturesError(f"{name} is {bound.isoformat()}; give a full UTC hour.")
     if start >= end:
         raise FeaturesError(
             f"start {start:%Y-%m-%dT%H:%MZ} is not before end {end:%Y-%m-%dT%H:%MZ}; the hours are [start, end)."

@@ -82,6 +82,16 @@ def gold_window(run: Window) -> Window:
     return silver_window(run).widen(timedelta(0), LOOK_BACK)
 
 
+def rebuilt_silver(hours: Window) -> Window:
+    """The hours of silver that a rebuild of gold's `hours` from bronze alone must have rebuilt."""
+    return hours.widen(LOOK_BACK, timedelta(0))
+
+
+def rebuilt_gold(hours: Window) -> Window:
+    """The hours of gold whose features can depend on `rebuilt_silver`."""
+    return hours.widen(LOOK_BACK, LOOK_BACK)
+
+
 def gold_context(gold: Window) -> Window:
     """The hours of silver that gold's features read: context rows are read, never written."""
     return gold.widen(LOOK_BACK, timedelta(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from emaps_dagster import lakehouse as lakehouse_module
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.lakehouse import FolderLakehouse, HourChange
 from emaps_dagster.tables import Column, Table, all_tables
+from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.windows import HOUR, Window
 
 READINGS = Table(
@@ -259,6 +261,94 @@ def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
     with pytest.raises(WriteConflictError, match=r"silver\.readings.*3 times.*pool of 1"):
         table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 3 * HOUR), compute)
     assert stored(table) == [("GR", 2, 2.0, None)]
+
+
+def test_a_key_that_is_stored_twice_does_not_stop_a_merge(table: FolderLakehouse, spark: SparkSession) -> None:
+    table.append(READINGS, rows_of(spark, (2, 1.0), (2, 1.0)))
+    assert table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0)))).total == HourChange(unchanged=1)
+    assert table.merge(READINGS, DAY, answering(rows_of(spark, (2, 5.0), (3, 6.0)))).total.inserted == 1
+    assert stored(table) == [("GR", 2, 5.0, None), ("GR", 2, 5.0, None), ("GR", 3, 6.0, None)]
+
+
+def test_a_rebuild_leaves_exactly_what_is_computed(table: FolderLakehouse, spark: SparkSession) -> None:
+    # Wrong, right, too many, twice; hour 3 is missing; 0 and 20 lie beside the window.
+    table.append(READINGS, rows_of(spark, (0, 9.0), (2, 9.0), (4, 4.0), (5, 5.0), (6, 6.0), (6, 6.0), (20, 9.0)))
+    window = Window(T0 + 2 * HOUR, T0 + 20 * HOUR)
+    truth = answering(rows_of(spark, (2, 2.0), (3, 3.0), (4, 4.0), (6, 6.0)))
+    counted = {
+        T0 + 2 * HOUR: HourDifference(rows=1, wrong=1),
+        T0 + 3 * HOUR: HourDifference(rows=1, missing=1),
+        T0 + 4 * HOUR: HourDifference(rows=1),
+        T0 + 5 * HOUR: HourDifference(surplus=1),
+        T0 + 6 * HOUR: HourDifference(rows=1, duplicate=1),
+    }
+    assert table.rebuild(READINGS, window, truth, dry_run=True).differences.hours == counted
+    assert table.version(READINGS) == 1
+    assert table.rebuild(READINGS, window, truth).differences.hours == counted
+    right = ((0, 9.0), (2, 2.0), (3, 3.0), (4, 4.0), (6, 6.0), (20, 9.0))
+    assert stored(table) == [("GR", number, value, None) for number, value in right]
+    assert table.rebuild(READINGS, window, truth).differences.total == HourDifference(rows=4)
+    assert table.version(READINGS) == 2
+
+
+def test_a_rebuild_that_computes_nothing_empties_its_window(table: FolderLakehouse, spark: SparkSession) -> None:
+    table.append(READINGS, rows_of(spark, (1, 1.0), (2, 2.0), (3, 3.0)))
+    two = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
+    assert table.rebuild(READINGS, two, answering(rows_of(spark, (9, 1.0)))).differences.total.surplus == 2
+    assert stored(table) == [("GR", 1, 1.0, None)]
+
+
+def test_a_rebuild_that_lost_a_race_computes_again_and_keeps_the_winners_row(
+    table: FolderLakehouse, spark: SparkSession
+) -> None:
+    table.append(READINGS, rows_of(spark, (2, 9.0)))
+    truth = [rows_of(spark, (2, 2.0)), rows_of(spark, (2, 2.0), (3, 3.0))]
+    calls = []
+
+    def compute(part: Window) -> DataFrame:
+        calls.append(part)
+        if len(calls) == 1:
+            FolderLakehouse(spark, table.warehouse).merge(READINGS, part, answering(truth[1]))
+        return truth[len(calls) - 1]
+
+    report = table.rebuild(READINGS, Window(T0 + 2 * HOUR, T0 + 4 * HOUR), compute)
+    assert (len(calls), report.retries) == (2, 1)
+    assert report.differences.total == HourDifference(rows=2), "the winner has repaired it"
+    assert stored(table) == [("GR", 2, 2.0, None), ("GR", 3, 3.0, None)]
+
+
+def test_a_changed_contract_is_rebuilt_in_one_version_of_the_whole_table_or_not_at_all(
+    table: FolderLakehouse, spark: SparkSession
+) -> None:
+    columns = (*READINGS.columns[:2], Column("more", "double", "Another"), *READINGS.columns[3:])
+    changed = replace(READINGS, columns=columns)
+    table.append(READINGS, rows_of(spark, (0, 1.0, {"AL": 1.0}), (20, 2.0)))
+
+    def compute(part: Window) -> DataFrame:
+        rows = rows_of(spark, (0, 7.0, {"AL": 5.0}), (20, 8.0), (21, 9.0)).withColumnRenamed("value", "more")
+        if part.start.month == 1 and not raced:
+            raced.append(table.append(READINGS, rows_of(spark, (19, 3.0))))
+        return answering(rows)(part)
+
+    raced: list[Any] = [None]
+    with pytest.raises(ContractChangedError, match=r'not all of it.*start: "2024-01-31T22:00Z", end: "2024-02-01T19:0'):
+        table.rebuild(changed, Window(T0, T0 + 20 * HOUR), compute)
+    assert table.rebuild(changed, DAY, compute, dry_run=True).differences.total.missing == 1
+    assert table.version(READINGS) == 1
+
+    raced.clear()
+    report = table.rebuild(changed, DAY, compute)
+    assert report.differences.total == HourDifference(rows=3, wrong=1, missing=1, surplus=1), "of the columns of both"
+    assert report.contract == ("column more is missing", "column value is not in the contract")
+    assert (report.retries, table.version(READINGS)) == (1, 3), "a row that came meanwhile is not lost sight of"
+    rows = DeltaTable(table.where(READINGS)).to_pyarrow_table().sort_by("datetime").to_pydict()
+    assert rows["more"] == [7.0, 8.0, 9.0]
+    assert sorted(DeltaTable(table.where(READINGS), version=1).to_pyarrow_table()["value"].to_pylist()) == [1.0, 2.0]
+
+
+def test_bronze_is_never_rebuilt(house: FolderLakehouse, spark: SparkSession) -> None:
+    with pytest.raises(LakehouseError, match=r"bronze\.power_data cannot be rebuilt: all else is rebuilt from it"):
+        house.rebuild(all_tables(("GR",))[0], DAY, answering(rows_of(spark, (0, 1.0))))
 
 
 def test_many_writers_at_once_lose_and_double_nothing(table: FolderLakehouse, spark: SparkSession) -> None:

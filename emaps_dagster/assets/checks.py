@@ -80,7 +80,7 @@ class Scene:
 _SCHEMA = Check(
     schema_matches_the_contract,
     "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table or a new release changed "
-    "the contract: restore bronze; move silver or gold away and backfill their hours.",
+    "the contract: restore bronze; launch the job `rebuild` over all hours of silver or gold.",
     of_the_table=True,
 )
 _FRESH = Check(
@@ -92,7 +92,7 @@ _FRESH = Check(
 )
 _UNIQUE = Check(
     primary_key_is_unique,
-    "Zone and datetime name one row. If not, move the table's folder away and backfill it from the layer below.",
+    "Zone and datetime name one row. If not, launch the job `rebuild` over the hours that are named.",
 )
 _BRONZE = [
     _SCHEMA,
@@ -117,8 +117,8 @@ _SILVER = [
     ),
     Check(
         silver_equals_bronze,
-        "Silver holds the hours and values of bronze. If not, materialize the partitions of silver again; rows that "
-        "bronze does not hold must be deleted by hand.",
+        "Silver holds the hours and values of bronze. If not, launch the job `rebuild` over the hours that are named; "
+        "it also removes rows that bronze does not give.",
     ),
     Check(
         every_hour_is_present,
@@ -162,7 +162,7 @@ _GOLD = [
     Check(
         gold_equals_silver,
         "Each gold row carries the values of its silver row, and its time columns and counts are right. If not, "
-        "materialize the partition of gold again; rows that silver does not hold must be deleted by hand.",
+        "launch the job `rebuild` over the hours that are named; it also removes rows that silver does not give.",
     ),
     Check(
         gold_is_not_stale,

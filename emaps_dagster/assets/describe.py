@@ -58,8 +58,13 @@ def table_asset(
         },
         code_version="1",
         # Writers of one table queue up where the instance gives its pool a limit of 1.
-        pool=f"{table.layer}_{table.name}",
+        pool=pool_of(table),
     )
+
+
+def pool_of(table: Table) -> str:
+    """Writers of one table, assets and the rebuild alike, share its pool."""
+    return f"{table.layer}_{table.name}"
 
 
 def change_metadata(change: HourChange) -> dict[str, int]:

@@ -25,7 +25,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
             if zone not in ZONES:
                 context.log.warning(
                     "zones.py knows no neighbours, time zone and holidays of %s: its flows stay in silver's maps, "
-                    "its local time features are null. Add it to zones.py and rebuild gold.",
+                    "its local time features are null. Add it to zones.py and launch the job `rebuild` over all hours.",
                     zone,
                 )
         window = run_window(context)

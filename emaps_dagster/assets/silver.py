@@ -28,11 +28,12 @@ def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
 
 def merge_silver(house: Lakehouse, window: Window) -> MergeReport:
     """Bring silver's rows of the window to what bronze says."""
-
-    def compute(part: Window) -> DataFrame:
-        power = house.read_responses(POWER_DATA, part, longest=LONGEST_BODY)
-        carbon = house.read_responses(CARBON_DATA, part, longest=LONGEST_BODY)
-        return energy_data(power, carbon, part.start, part.end)
-
     house.create(ENERGY_DATA)
-    return house.merge(ENERGY_DATA, window, compute)
+    return house.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(house, part))
+
+
+def silver_from_bronze(house: Lakehouse, window: Window) -> DataFrame:
+    """The rows of silver that the window must have."""
+    power = house.read_responses(POWER_DATA, window, longest=LONGEST_BODY)
+    carbon = house.read_responses(CARBON_DATA, window, longest=LONGEST_BODY)
+    return energy_data(power, carbon, window.start, window.end)

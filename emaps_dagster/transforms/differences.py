@@ -1,0 +1,167 @@
+"""How stored rows depart from the rows that must be there: what a rebuild counts and shows.
+
+Arrow tables in, plain values out. Reading, computing and writing them is lakehouse.py's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emaps_dagster.transforms.quality.outcome import Finding, differing
+
+# A page shows ten rows; who wants more asks the table's history.
+_SHOWN = 10
+
+Fault = Literal["missing", "wrong", "surplus", "duplicate"]
+_SAYS = {
+    "missing": "the row is missing",
+    "surplus": "there is a row that bronze does not give",
+    "duplicate": "there is another row with this key",
+}
+
+
+@dataclass(frozen=True)
+class HourDifference:
+    """The rows of one hour, all zones together: how many must be there, and how those stored depart from them.
+
+    `missing` must be there and are not, `wrong` have other values, `surplus` have a key that must not be there, and
+    `duplicate` are the second and further rows of a key that must be there once.
+    """
+
+    rows: int = 0
+    missing: int = 0
+    wrong: int = 0
+    surplus: int = 0
+    duplicate: int = 0
+
+    @property
+    def differing(self) -> int:
+        return self.missing + self.wrong + self.surplus + self.duplicate
+
+    def __add__(self, other: HourDifference) -> HourDifference:
+        return HourDifference(
+            self.rows + other.rows,
+            self.missing + other.missing,
+            self.wrong + other.wrong,
+            self.surplus + other.surplus,
+            self.duplicate + other.duplicate,
+        )
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Every hour that has rows or must have them, and the first differing rows by hour and zone."""
+
+    hours: dict[datetime, HourDifference]
+    first: tuple[Finding, ...] = ()
+
+    @property
+    def total(self) -> HourDifference:
+        return sum(self.hours.values(), HourDifference())
+
+    def __add__(self, other: Differences) -> Differences:
+        hours = dict(self.hours)
+        for hour, difference in other.hours.items():
+            hours[hour] = hours.get(hour, HourDifference()) + difference
+        return Differences(hours, (*self.first, *other.first)[:_SHOWN])
+
+
+def differences(wanted: pa.Table, stored: pa.Table, columns: Iterable[str]) -> Differences:
+    """Compare what is stored with what must be, null-safe and to the last bit.
+
+    Args:
+        wanted: the rows that must be there, one a (zone, datetime).
+        stored: the rows that are there, of the same hours and types; any number a (zone, datetime).
+        columns: beside the key, what is compared.
+    """
+    compared = list(columns)
+    place = _places(wanted, stored)
+    beside = wanted.take(pa.array(place, pa.int64()))
+    same = pa.array([True] * stored.num_rows, pa.bool_())
+    for name in compared:
+        same = pc.and_(same, same_values(stored[name], beside[name]))
+    rows_of: dict[int, list[tuple[bool, int]]] = defaultdict(list)
+    faults: list[tuple[Fault, int | None, int | None]] = []
+    for row, (of, is_same) in enumerate(zip(place, same.to_pylist(), strict=True)):
+        if of is None:
+            faults.append(("surplus", None, row))
+        else:
+            rows_of[of].append((is_same, row))
+    for of in range(wanted.num_rows):
+        # The one that is right stands for the key, the others are too many.
+        candidates = sorted(rows_of[of], key=lambda candidate: not candidate[0])
+        if not candidates:
+            faults.append(("missing", of, None))
+        elif not candidates[0][0]:
+            faults.append(("wrong", of, candidates[0][1]))
+        faults += [("duplicate", of, row) for _, row in candidates[1:]]
+    return _told(wanted, stored, compared, faults)
+
+
+def same_values(new: pa.ChunkedArray, old: pa.ChunkedArray) -> pa.Array:
+    """Where two columns say the same; null is the same as null and as nothing else."""
+    if pa.types.is_map(new.type):
+        # Arrow compares no maps, and the order of their keys says nothing.
+        pairs = zip(new.to_pylist(), old.to_pylist(), strict=True)
+        return pa.array([_mapping(a) == _mapping(b) for a, b in pairs], pa.bool_())
+    if pa.types.is_floating(new.type):
+        # Bit by bit: -0.0 is not 0.0.
+        new, old = (column.combine_chunks().view(pa.int64()) for column in (new, old))
+    return pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
+
+
+def _mapping(entries: list[tuple[str, float | None]] | None) -> dict[str, float | None] | None:
+    return None if entries is None else dict(entries)
+
+
+def _places(wanted: pa.Table, stored: pa.Table) -> list[int | None]:
+    """For each stored row the place of the wanted row with its key, None where there is none."""
+    place = {key: number for number, key in enumerate(_keys(wanted))}
+    return [place.get(key) for key in _keys(stored)]
+
+
+def _keys(rows: pa.Table) -> list[tuple[str, datetime]]:
+    hours = (hour.astimezone(timezone.utc) for hour in rows["datetime"].to_pylist())
+    return list(zip(rows["zone"].to_pylist(), hours, strict=True))
+
+
+def _told(
+    wanted: pa.Table, stored: pa.Table, columns: list[str], faults: list[tuple[Fault, int | None, int | None]]
+) -> Differences:
+    must, are = _keys(wanted), _keys(stored)
+    counts: dict[datetime, Counter[str]] = defaultdict(Counter)
+    for _, hour in must:
+        counts[hour]["rows"] += 1
+    placed = []
+    for fault, of, row in faults:
+        zone, hour = must[of] if of is not None else are[row or 0]
+        counts[hour][fault] += 1
+        placed.append((hour, zone, fault, of, row))
+    # Bounded before it is put into words: a table with another contract may differ in every row.
+    shown = sorted(placed, key=lambda fault: fault[:3])[:_SHOWN]
+    return Differences(
+        {hour: HourDifference(**count) for hour, count in sorted(counts.items())},
+        tuple(
+            Finding(zone, hour, _SAYS.get(fault) or _wrong(wanted.slice(of, 1), stored.slice(row, 1), columns))
+            for hour, zone, fault, of, row in shown
+        ),
+    )
+
+
+def _wrong(wanted: pa.Table, stored: pa.Table, columns: list[str]) -> str:
+    def value(rows: pa.Table, name: str) -> Any:
+        found = rows[name][0].as_py()
+        return dict(found) if isinstance(found, list) else found
+
+    return differing(
+        (name, value(stored, name), value(wanted, name))
+        for name in columns
+        if not same_values(stored[name], wanted[name])[0].as_py()
+    )

@@ -1,0 +1,337 @@
+"""Silver and gold made again from bronze alone: each kind of damage is counted, shown and repaired bit for bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from emaps_dagster.assets.gold import merge_gold
+from emaps_dagster.assets.rebuild import rebuild_gold, rebuild_silver
+from emaps_dagster.assets.silver import merge_silver
+from emaps_dagster.errors import ContractChangedError, LakehouseError
+from emaps_dagster.lakehouse import FolderLakehouse, RebuildReport
+from emaps_dagster.partitions import partition_key
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.transforms.differences import HourDifference
+from emaps_dagster.windows import HOUR, Window
+from emaps_dagster_tests.making import body, bronze, record, utc
+
+ROOT = Path(__file__).resolve().parents[1]
+GR = ("GR",)
+GOLD = ml_features(GR)
+# Sixty hours over the turn of a month.
+HELD = Window(utc(2024, 4, 29, 12), utc(2024, 5, 2))
+# Rebuilt in most tests: with the 23 hours on both sides it stays within May.
+RANGE = Window(utc(2024, 5, 1, 0) + 23 * HOUR, utc(2024, 5, 2))
+H = utc(2024, 5, 1, 6)
+
+
+def _bodies(feed: str) -> list[tuple[str, datetime]]:
+    """Bodies of 12 hours each; every value is another."""
+    bodies = []
+    for start in HELD.hours():
+        if (start - HELD.start) % timedelta(hours=12):
+            continue
+        records = []
+        for hour in (start + number * HOUR for number in range(12)):
+            n = float((hour - HELD.start) // HOUR)
+            power = {
+                "powerProductionBreakdown": {"gas": 1000 + n, "wind": 0.1 * n, "hydro discharge": -n, "coal": None},
+                "powerProductionTotal": 1000 + 0.1 * n,
+                "powerImportBreakdown": {"AL": n, "RO": 7.0 + n},
+            }
+            records.append(record(hour, **(power if feed == "power" else {"carbonIntensity": 300 + n / 3})))
+        bodies.append((body(*records), start + timedelta(hours=12, minutes=7)))
+    return bodies
+
+
+@pytest.fixture(scope="module")
+def healthy(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FolderLakehouse:
+    house = FolderLakehouse(spark, tmp_path_factory.mktemp("healthy") / "warehouse")
+    for feed, table in (("power", POWER_DATA), ("carbon", CARBON_DATA)):
+        house.create(table)
+        house.append(table, bronze(spark, *_bodies(feed)))
+    merge_silver(house, HELD)
+    merge_gold(house, GR, HELD)
+    return house
+
+
+@pytest.fixture
+def house(healthy: FolderLakehouse, tmp_path: Path) -> FolderLakehouse:
+    """A copy to be broken."""
+    shutil.copytree(healthy.warehouse, tmp_path / "warehouse")
+    return FolderLakehouse(healthy.spark, tmp_path / "warehouse")
+
+
+def rebuild(
+    house: FolderLakehouse, hours: Window = RANGE, zones: tuple[str, ...] = GR, *, dry_run: bool = False
+) -> tuple[RebuildReport, RebuildReport]:
+    return rebuild_silver(house, hours, dry_run=dry_run), rebuild_gold(house, zones, hours, dry_run=dry_run)
+
+
+def counted(reports: tuple[RebuildReport, RebuildReport]) -> tuple[HourDifference, HourDifference]:
+    silver, gold = (replace(report.differences.total, rows=0) for report in reports)
+    return silver, gold
+
+
+def delta(house: FolderLakehouse, table: Table) -> DeltaTable:
+    return DeltaTable(house.where(table))
+
+
+def rows(house: FolderLakehouse, table: Table) -> list[dict[str, Any]]:
+    stored = delta(house, table).to_pyarrow_table()
+    return sorted(stored.to_pylist(), key=lambda row: (row["zone"], row["datetime"], row["year_month"]))
+
+
+def versions(house: FolderLakehouse) -> tuple[int | None, int | None]:
+    return house.version(ENERGY_DATA), house.version(GOLD)
+
+
+def _add(house: FolderLakehouse, table: Table, **columns: Any) -> None:
+    """A row like that of H, with other values."""
+    stored = delta(house, table).to_pyarrow_table()
+    row = next(row for row in stored.to_pylist() if row["datetime"] == H)
+    write_deltalake(delta(house, table), pa.Table.from_pylist([{**row, **columns}], stored.schema), mode="append")
+
+
+def _alter(house: FolderLakehouse, table: Table, hours: int = 1, at: datetime = H) -> None:
+    until = at + hours * HOUR
+    predicate = f"datetime >= '{at.isoformat()}' AND datetime < '{until.isoformat()}'"
+    delta(house, table).update(predicate=predicate, updates={"production_gas": "production_gas + 0.5"})
+
+
+def _delete(house: FolderLakehouse, table: Table) -> None:
+    until = H + 3 * HOUR
+    delta(house, table).delete(f"datetime >= '{H.isoformat()}' AND datetime < '{until.isoformat()}'")
+
+
+def _damage_silver_and_let_gold_follow(house: FolderLakehouse) -> None:
+    _alter(house, ENERGY_DATA)
+    merge_gold(house, GR, HELD)
+
+
+def _in_both(plant: Callable[[FolderLakehouse, Table], None]) -> Callable[[FolderLakehouse], None]:
+    def plant_both(house: FolderLakehouse) -> None:
+        for table in (ENERGY_DATA, GOLD):
+            plant(house, table)
+
+    return plant_both
+
+
+NONE = HourDifference()
+AFTER = utc(2024, 5, 2, 3)
+# From H to the end of what is held its value is in 18 means.
+FOLLOWING = HourDifference(wrong=18)
+
+
+@pytest.mark.parametrize(
+    ("plant", "silver", "gold"),
+    [
+        (lambda house: _alter(house, ENERGY_DATA, 2), HourDifference(wrong=2), NONE),
+        (lambda house: _alter(house, GOLD), NONE, HourDifference(wrong=1)),
+        (_damage_silver_and_let_gold_follow, HourDifference(wrong=1), FOLLOWING),
+        (_in_both(_delete), HourDifference(missing=3), HourDifference(missing=3)),
+        (_in_both(lambda h, table: _add(h, table, zone="AL")), HourDifference(surplus=1), HourDifference(surplus=1)),
+        (lambda house: _add(house, GOLD, datetime=AFTER), NONE, HourDifference(surplus=1)),
+        (_in_both(_add), HourDifference(duplicate=1), HourDifference(duplicate=1)),
+        (
+            _in_both(lambda h, table: _add(h, table, production_gas=1.0, year_month="2031-01")),
+            HourDifference(duplicate=1),
+            HourDifference(duplicate=1),
+        ),
+    ],
+    ids=[
+        "wrong values in silver",
+        "a wrong value in gold",
+        "gold followed a wrong silver",
+        "missing hours",
+        "a zone that bronze lacks",
+        "an hour that bronze lacks",
+        "a key twice",
+        "a key twice, in another month",
+    ],
+)
+def test_damage_is_counted_and_repaired_bit_for_bit(
+    house: FolderLakehouse,
+    healthy: FolderLakehouse,
+    plant: Callable[[FolderLakehouse], None],
+    silver: HourDifference,
+    gold: HourDifference,
+) -> None:
+    plant(house)
+    before = versions(house)
+    assert counted(rebuild(house, dry_run=True)) == (silver, gold)
+    assert versions(house) == before, "a dry run writes nothing"
+
+    assert counted(rebuild(house)) == (silver, gold)
+    assert rows(house, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
+    assert rows(house, GOLD) == rows(healthy, GOLD)
+    after = [number + (of.differing > 0) for number, of in zip(before, (silver, gold), strict=True) if number]
+    assert versions(house) == tuple(after), "one version of each table that differed"
+
+
+def test_silver_that_changed_behind_golds_back_is_followed(house: FolderLakehouse) -> None:
+    revised = body(record(H, carbonIntensity=500.0))
+    house.append(CARBON_DATA, bronze(house.spark, (revised, utc(2024, 5, 3))))
+    merge_silver(house, HELD)
+    assert counted(rebuild(house)) == (NONE, FOLLOWING)
+    assert merge_gold(house, GR, HELD).total.unchanged == 60
+
+
+def test_healthy_tables_report_nothing_and_get_no_version(house: FolderLakehouse) -> None:
+    before = versions(house)
+    reports = rebuild(house, HELD)
+    assert counted(reports) == (NONE, NONE)
+    assert [report.differences.total.rows for report in reports] == [60, 60]
+    assert set(reports[1].differences.hours) == set(HELD.hours())
+    assert versions(house) == before
+
+
+def test_tables_that_are_gone_are_made_again(house: FolderLakehouse, healthy: FolderLakehouse) -> None:
+    for table in (ENERGY_DATA, GOLD):
+        shutil.rmtree(house.where(table))
+    everything = (HourDifference(missing=60), HourDifference(missing=60))
+    assert counted(rebuild(house, HELD, dry_run=True)) == everything
+    assert versions(house) == (None, None)
+    assert counted(rebuild(house, HELD)) == everything
+    for table in (ENERGY_DATA, GOLD):
+        assert rows(house, table) == rows(healthy, table)
+
+
+def test_hours_beside_the_range_are_neither_judged_nor_touched(house: FolderLakehouse) -> None:
+    start = HELD.start + 47 * HOUR
+    _alter(house, ENERGY_DATA, at=start - 24 * HOUR)
+    _alter(house, GOLD, at=start + 24 * HOUR)
+    found = rebuild(house, Window(start, start + HOUR))
+    assert counted(found)[0] == NONE
+    assert min(found[1].differences.hours) == start - 23 * HOUR
+    assert counted(rebuild(house, Window(start - HOUR, start)))[0] == HourDifference(wrong=1)
+
+
+def test_without_bronze_nothing_is_rebuilt(house: FolderLakehouse, healthy: FolderLakehouse) -> None:
+    shutil.rmtree(house.where(CARBON_DATA))
+    with pytest.raises(LakehouseError, match=r"bronze\.carbon_data does not exist at .*nothing was changed"):
+        rebuild(house)
+    assert rows(house, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
+
+
+def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
+    house: FolderLakehouse, healthy: FolderLakehouse
+) -> None:
+    both = ("GR", "BG")
+    with pytest.raises(ContractChangedError) as told:
+        merge_gold(house, both, HELD)
+    for part in (
+        "gold.ml_features",
+        "column import_RO is missing",
+        "column import_AL",
+        "EMAPS_ZONES",
+        "`dagster job execute -m emaps_dagster.definitions -j rebuild -c rebuild.yaml`",
+        '{start: "2024-04-29T12:00Z", end: "2024-05-02T00:00Z"}',
+        "docs/operations.md",
+    ):
+        assert (part in str(told.value)) == (part != "column import_AL")
+
+    before = versions(house)
+    with pytest.raises(ContractChangedError, match=r'not all of it.*start: "2024-04-29T12:00Z", end: "2024-05-02T00'):
+        rebuild(house, RANGE, both)
+    assert counted(rebuild(house, HELD, both, dry_run=True)) == (NONE, NONE)
+    assert versions(house) == before
+
+    _, gold = rebuild(house, HELD, both)
+    assert gold.differences.total == HourDifference(rows=60), "values did not change in the columns that both have"
+    assert "column lag_import_RO_1h is missing" in gold.contract
+    assert versions(house) == (before[0], (before[1] or 0) + 1)
+    assert house.schema_differences(ml_features(both)) == []
+    fields = {field.name: field for field in delta(house, GOLD).schema().fields}
+    assert {name: (f.nullable, f.metadata["comment"]) for name, f in fields.items()} == {
+        column.name: (column.nullable, column.comment) for column in ml_features(both).columns
+    }
+    old, new = rows(healthy, GOLD), rows(house, GOLD)
+    assert [{name: row[name] for name in old[0]} for row in new] == old
+    assert [row["import_RO"] for row in new] == [7.0 + number for number in range(60)]
+    assert [row["lag_import_RO_1h"] for row in new] == [None, *(7.0 + number for number in range(59))]
+    earlier = DeltaTable(house.where(GOLD), version=before[1]).to_pyarrow_table()
+    assert "import_RO" not in earlier.column_names, "the table as it was can still be read"
+    assert merge_gold(house, both, HELD).total.unchanged == 60
+
+
+def test_the_job_by_the_command_line_repairs_and_tells_each_hour(
+    house: FolderLakehouse, healthy: FolderLakehouse, tmp_path: Path
+) -> None:
+    _alter(house, GOLD)
+    _add(house, ENERGY_DATA, zone="AL")
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "rebuild.yaml").write_text(
+        f'{{start: "{RANGE.start:%Y-%m-%dT%H:%MZ}", end: "{RANGE.end:%Y-%m-%dT%H:%MZ}"}}\n'
+    )
+    command = "dagster job execute -m emaps_dagster.definitions -j rebuild -c rebuild.yaml"
+    settings = {"EMAPS_WAREHOUSE": str(house.warehouse), "EMAPS_START": "2024-05-01", "DAGSTER_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, **settings, "PYTHONPATH": str(ROOT), "DAGSTER_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (
+        "silver.energy_data [2024-05-01T00:00Z, 2024-05-02T00:00Z): 1 row differs from the 24 that bronze"
+        in done.stderr + done.stdout
+    )
+    assert [rows(house, table) for table in (ENERGY_DATA, GOLD)] == [
+        rows(healthy, table) for table in (ENERGY_DATA, GOLD)
+    ]
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        written = {
+            (record.asset_key.to_user_string(), record.partition_key): record.asset_materialization.metadata
+            for table in (ENERGY_DATA, GOLD)
+            for record in instance.fetch_materializations(dg.AssetKey(table.asset_key), limit=100).records
+            if record.asset_key and record.asset_materialization
+        }
+        assert set(written) == {("silver/energy_data", partition_key(H)), ("gold/ml_features", partition_key(H))}
+        numbers = {name: value.value for name, value in written["silver/energy_data", partition_key(H)].items()}
+        assert (numbers["rows"], numbers["differing"], numbers["surplus"]) == (1, 1, 1)
+        observed = instance.fetch_observations(dg.AssetKey(GOLD.asset_key), limit=100).records
+        assert len(observed) == 23
+        (run,) = instance.get_runs()
+        events = [e.dagster_event for e in instance.all_logs(run.run_id) if e.dagster_event]
+    outputs = [e.step_output_data.metadata for e in events if e.event_type_value == "STEP_OUTPUT"]
+    assert [output["rows_differing"].value for output in outputs] == [1, 1]
+    shown = [output["first_differing_rows"].records[0].data["difference"] for output in outputs]
+    assert shown == ["there is a row that bronze does not give", "production_gas is 1042.5, must be 1042.0"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [
+        ("2024-05-01T06:30Z", "2024-05-02", "start is 2024-05-01T06:30:00\\+00:00; give a full UTC hour"),
+        ("2024-05-02", "2024-05-01", "is not before end"),
+        ("2024-05-01T06:00", "2024-05-02", "says no time zone"),
+        ("yesterday", "2024-05-02", "not an ISO 8601 time"),
+    ],
+)
+def test_hours_that_make_no_sense_are_refused_with_a_sentence(start: str, end: str, says: str) -> None:
+    from emaps_dagster.definitions import build_definitions
+    from emaps_dagster.settings import Settings
+
+    job = build_definitions(Settings(_env_file=None)).resolve_job_def("rebuild")
+    with pytest.raises(Exception, match=says):
+        job.execute_in_process(run_config={"start": start, "end": end})
