@@ -1,0 +1,121 @@
+"""The graph itself: pinned names, what Dagster shows of the tables, deployments, the map of the package."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from pyspark.sql import SparkSession
+
+import emaps_dagster
+from emaps_dagster.assets.gold import gold_asset
+from emaps_dagster.definitions import build_definitions
+from emaps_dagster.errors import SettingsError
+from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.partitions import hourly_partitions
+from emaps_dagster.resources.deployments import resources
+from emaps_dagster.settings import Deployment, Settings
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster_tests.graph import GOLDEN, graph_text
+from emaps_dagster_tests.making import silver, utc
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_graph_is_the_one_that_is_pinned() -> None:
+    pinned, actual = GOLDEN.read_text(), graph_text()
+    diff = difflib.unified_diff(pinned.splitlines(), actual.splitlines(), "pinned", "now", lineterm="", n=1)
+    assert actual == pinned, (
+        "the graph changed:\n"
+        + "\n".join(diff)
+        + "\nIf on purpose: python -m emaps_dagster_tests.graph > emaps_dagster_tests/graph.txt"
+    )
+
+
+def test_dagster_shows_the_columns_of_the_contracts() -> None:
+    definitions = build_definitions(Settings(zones=("GR", "BG"), _env_file=None))
+    for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(("GR", "BG"))):
+        key = dg.AssetKey(table.asset_key)
+        schema = definitions.resolve_assets_def(key).get_asset_spec(key).metadata["dagster/column_schema"]
+        shown = [(c.name, c.type, c.constraints.nullable, c.description, c.tags) for c in schema.columns]
+        units = {None: {}, "MW": {"unit": "MW"}, "gCO2eq/kWh": {"unit": "gCO2eq_per_kWh"}}
+        units |= {"%": {"unit": "percent"}, "h": {"unit": "h"}}
+        assert shown == [
+            (c.name, c.type, c.nullable, f"{c.meaning} [{c.unit}]" if c.unit else c.meaning, units[c.unit])
+            for c in table.columns
+        ]
+
+
+@pytest.mark.parametrize("deployment", ["spark", "databricks"])
+def test_a_deployment_that_is_not_built_yet_is_one_clear_error(deployment: Deployment) -> None:
+    with pytest.raises(SettingsError, match=rf"^EMAPS_DEPLOYMENT is '{deployment}': this release runs 'embedded' only"):
+        build_definitions(Settings(deployment=deployment, _env_file=None))
+
+
+def _validate(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`dagster definitions validate -w workspace.yaml` from another folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **settings},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
+    done = _validate(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Validation successful for code location emaps_dagster" in done.stdout + done.stderr
+
+
+def test_an_unknown_deployment_is_one_sentence_on_the_command_line_too(tmp_path: Path) -> None:
+    done = _validate(tmp_path, EMAPS_DEPLOYMENT="laptop")
+    assert done.returncode == 1
+    told = done.stdout + done.stderr
+    sentence = "SettingsError: EMAPS_DEPLOYMENT is 'laptop': embedded, spark or databricks is allowed.\n"
+    assert told.count(sentence) == 1
+    assert "Traceback" not in told, "nothing but the sentence is to be read"
+
+
+def test_a_zone_whose_neighbours_are_not_listed_is_warned_of_and_has_no_flow_columns(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    house = FolderLakehouse(spark, tmp_path / "warehouse")
+    house.create(ENERGY_DATA)
+    hour = utc(2024, 5, 4, 5)
+    house.append(ENERGY_DATA, silver(spark, [{"datetime": hour, "import_by_zone": {"BE": 9.0}}], zone="FR"))
+    settings = Settings(zones=("FR",), warehouse=tmp_path / "warehouse", _env_file=None)
+    gold = gold_asset(settings.zones, hourly_partitions(settings.start))
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [gold, dg.AssetSpec(ENERGY_DATA.asset_key)],
+            selection=[gold],
+            partition_key="2024-05-04-05:00",
+            resources=resources(settings),
+            instance=instance,
+        )
+        warnings = [e.user_message for e in instance.all_logs(result.run_id) if e.level == 30]
+    assert warnings == [
+        "zones.py knows no neighbours, time zone and holidays of FR: its flows stay in silver's maps, its local time "
+        "features are null. Add it to zones.py and launch the job `rebuild` over all hours."
+    ]
+    (row,) = house.read(ml_features(("FR",))).collect()
+    assert row["zone"] == "FR"
+    flows = [name for name in row.asDict() if name.startswith(("import_", "export_"))]
+    assert flows == ["import_total", "export_total"]
+
+
+def test_the_map_of_the_package_names_files_that_exist() -> None:
+    package = Path(emaps_dagster.__file__).parent
+    named = re.findall(r"[\w/<>]+(?:\.py|/)(?=[\s,;])", (emaps_dagster.__doc__ or "").replace("<layer>", "silver"))
+    assert len(named) > 10
+    assert [name for name in named if not (package / name).exists()] == []
