@@ -5,17 +5,15 @@ The bodies are the simulator's; storing and merging are the pipeline's own. No H
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
 from emaps_dagster.assets.bronze import store
 from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.bodies import Response, hours_of_body
+from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
 from emaps_dagster.lakehouse import Lakehouse
-from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.simulator.provider import Endpoint, Provider
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
@@ -53,25 +51,21 @@ class Past:
         merge_gold(self.house, self.zones, gold_window(run))
 
     def history(self, feed: Feed, zone: str, now: datetime) -> Response | None:
-        hours = Window(floor_hour(now) - 23 * HOUR, floor_hour(now) + HOUR)
-        return self._response(feed, zone, hours, now, "history", "history", f"zone={zone}")
+        return self._response(feed, zone, now, "history", None, f"zone={zone}")
 
     def past_range(self, feed: Feed, zone: str, hours: Window, now: datetime) -> Response | None:
         query = f"zone={zone}&start={hours.start:%Y-%m-%dT%H:%MZ}&end={hours.end:%Y-%m-%dT%H:%MZ}"
-        return self._response(feed, zone, hours, now, "past-range", "data", query)
+        return self._response(feed, zone, now, "past-range", hours, query)
 
     def _response(
-        self, feed: Feed, zone: str, hours: Window, now: datetime, endpoint: str, rows: str, query: str
+        self, feed: Feed, zone: str, now: datetime, endpoint: Endpoint, hours: Window | None, query: str
     ) -> Response | None:
-        told: list[dict[str, Any]] = []
-        for hour in hours.hours():
-            record = self.provider.record(feed, zone, hour, now)
-            if record is not None:
-                told.append(record)
-        if not told:
+        body = self.provider.body(feed, zone, endpoint, now, hours).decode()
+        try:
+            span = hours_of_body(body, feed, zone)
+        except UnusableBodyError:
+            # No rows in a gap: the client would reject it.
             return None
-        body = json.dumps({"zone": zone, rows: told, "temporalGranularity": "hourly"}, separators=(",", ":"))
-        span = hours_of_body(body, feed, zone)
         return Response(feed, zone, endpoint, f"/{feed.endpoint}/{endpoint}?{query}", body, now, *span)
 
 
