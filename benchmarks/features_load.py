@@ -1,19 +1,19 @@
-"""How long `features.load` takes: `.venv/bin/python -m benchmarks.features_load`.
+"""How long a person waits for `features.load`, all columns unless said: `python -m benchmarks.features_load`.
 
-Input: one zone, a year fetched afterwards in 10-day ranges, its last 30 days by hourly runs as well.
+Zone GR, embedded engine: a year fetched afterwards in 10-day ranges, its last 30 days by hourly runs as well.
 """
 
 from __future__ import annotations
 
-import statistics
+import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from benchmarks.figures import Figures, progress
 from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.engine import embedded_session
@@ -42,54 +42,39 @@ def build(folder: Path) -> None:
         past.merge(YEAR)
 
 
-def seconds(call: Callable[[], object], times: int) -> float:
-    """The median of some calls, after one that warms up."""
-    call()
-    taken = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "warehouse"
-        begin = time.perf_counter()
-        build(folder)
-        print(f"made the input in {time.perf_counter() - begin:.0f} s\n")
-        cold = subprocess.run(
-            [sys.executable, "-c", _COLD.format(str(folder))], check=True, capture_output=True, text=True
-        )
-        last_month = (YEAR.end - TICKED, YEAR.end)
-        now = YEAR.end + timedelta(days=60)
-        few = ["carbon_intensity", "lag_carbon_intensity_1h", "rolling_avg_carbon_intensity_24h"]
-        table = [
-            ("a year as stored, new process, imports included", float(cold.stdout)),
-            ("a year as stored, warm", seconds(lambda: features.load("GR", *_year(), warehouse=folder), 5)),
-            ("... three columns", seconds(lambda: features.load("GR", *_year(), warehouse=folder, columns=few), 5)),
-            ("30 days of hourly runs, as_of", _median("GR", *last_month, as_of=now, warehouse=folder)),
-            ("... known_at 15min", _median("GR", *last_month, known_at="15min", warehouse=folder)),
-            ("a year, as_of", _median("GR", *_year(), as_of=now, warehouse=folder)),
-            ("a year, known_at 400d", _median("GR", *_year(), known_at="400d", warehouse=folder)),
-        ]
-        print("| zone GR, all 250 columns unless said | s |\n|---|---|".replace("250", str(_columns(folder))))
-        for what, took in table:
-            print(f"| {what} | {took:.2f} |")
-
-
-def _year() -> tuple[datetime, datetime]:
-    return YEAR.start, YEAR.end
-
-
-def _median(*question: object, **more: object) -> float:
-    return seconds(lambda: features.load(*question, **more), 1)  # type: ignore[arg-type]  # as the caller gave it
-
-
-def _columns(folder: Path) -> int:
-    return features.load("GR", YEAR.start, YEAR.start + HOUR, warehouse=folder).shape[1]
+def measure(folder: Path, repeats: int) -> Figures:
+    taken = Figures()
+    code = _COLD.format(str(folder))
+    year, month = (YEAR.start, YEAR.end), (YEAR.end - TICKED, YEAR.end)
+    few = ["carbon_intensity", "lag_carbon_intensity_1h", "rolling_avg_carbon_intensity_24h"]
+    now = YEAR.end + timedelta(days=60)
+    questions: dict[str, Callable[[], object]] = {
+        "a year as stored, warm": lambda: features.load("GR", *year, warehouse=folder),
+        "a year as stored, three columns, warm": lambda: features.load("GR", *year, warehouse=folder, columns=few),
+        "30 days of hourly runs, as_of": lambda: features.load("GR", *month, as_of=now, warehouse=folder),
+        "30 days of hourly runs, known_at 15min": lambda: features.load(
+            "GR", *month, known_at="15min", warehouse=folder
+        ),
+        "a year, as_of": lambda: features.load("GR", *year, as_of=now, warehouse=folder),
+        "a year, known_at 400d": lambda: features.load("GR", *year, known_at="400d", warehouse=folder),
+    }
+    for number in range(repeats):
+        progress(f"features_load: {number + 1} of {repeats}")
+        cold = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        taken.add("a year as stored, a new process, imports included", float(cold.stdout))
+        for name, ask in questions.items():
+            if number == 0:
+                # Imports and, for what was known when, the start of the engine.
+                ask()
+            with taken.clock(name):
+                ask()
+    return taken
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    with tempfile.TemporaryDirectory() as name:
+        progress("features_load: making a year and 30 days of hourly runs")
+        build(Path(name) / "warehouse")
+        print(measure(Path(name) / "warehouse", parser.parse_args().repeats).table())
