@@ -269,7 +269,7 @@ def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
     assert merge_gold(house, both, HELD).total.unchanged == 60
 
 
-def test_the_job_by_the_command_line_repairs_and_tells_each_hour(
+def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
     house: FolderLakehouse, healthy: FolderLakehouse, tmp_path: Path
 ) -> None:
     _alter(house, GOLD)
@@ -309,8 +309,7 @@ def test_the_job_by_the_command_line_repairs_and_tells_each_hour(
         assert set(written) == {("silver/energy_data", partition_key(H)), ("gold/ml_features", partition_key(H))}
         numbers = {name: value.value for name, value in written["silver/energy_data", partition_key(H)].items()}
         assert (numbers["rows"], numbers["differing"], numbers["surplus"]) == (1, 1, 1)
-        observed = instance.fetch_observations(dg.AssetKey(GOLD.asset_key), limit=100).records
-        assert len(observed) == 23
+        assert instance.fetch_observations(dg.AssetKey(GOLD.asset_key), limit=100).records == []
         (run,) = instance.get_runs()
         events = [e.dagster_event for e in instance.all_logs(run.run_id) if e.dagster_event]
     outputs = [e.step_output_data.metadata for e in events if e.event_type_value == "STEP_OUTPUT"]
