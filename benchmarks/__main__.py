@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.figures import machine, progress, watching_others
 
 _FOLDER = Path(__file__).parent
-# Modules of this folder that print a table when they are run; the cheap ones first.
+# Modules of this folder that print a table when they are run.
 MEASURES = ("tick", "features_load", "command", "backfill")
 # Below it, what others do is lost in the noise of the measures themselves.
 _QUIET_CORES = 0.3

@@ -1,6 +1,7 @@
 """The time of an hourly tick on tables of two weeks, one month and one year: `python -m benchmarks.tick`.
 
-Zone GR, embedded engine, no HTTP and no Dagster: what the assets and checks do with the bodies of one hour.
+Zone GR, embedded engine, no HTTP and no Dagster: what the assets and checks do with the bodies of one hour. Two weeks
+made of ticks have a file in bronze for every hour and feed, where a backfill makes a few.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from emaps_dagster.zones import CARBON, FEEDS, POWER
 
 SIZES = {"two weeks": 14, "one month": 30, "one year": 365}
 BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+OF_TICKS = "two weeks made of ticks"
 # The first ticks of a process find no warm caches; in production each tick is a process of its own, see command.py.
 WARM_UP = 2
 
@@ -36,17 +38,22 @@ def run(
     """Every step of a run, each timed as `<layer>, <of>`."""
     gold = ml_features(zones)
     with taken.clock(f"bronze, {of}"):
-        for feed in FEEDS:
-            house.create(BRONZE[feed])
-            house.create(REJECTED_RESPONSES)
-            _, failures, _ = ingest(house, BRONZE[feed], fetch(as_client(api), feed, zones, window, api.now))
-            assert not failures, failures
+        take_in(house, api, zones, window)
     with taken.clock(f"silver, {of}"):
         merge_silver(house, silver_window(window))
         hourly_summary(house.read_hours(ENERGY_DATA, window))
     with taken.clock(f"gold, {of}"):
         merge_gold(house, zones, gold_window(window))
         hourly_summary(house.read_hours(gold, window))
+
+
+def take_in(house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
+    """What the bronze assets do."""
+    for feed in FEEDS:
+        house.create(BRONZE[feed])
+        house.create(REJECTED_RESPONSES)
+        _, failures, _ = ingest(house, BRONZE[feed], fetch(as_client(api), feed, zones, window, api.now))
+        assert not failures, failures
 
 
 def judge(house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
@@ -67,10 +74,14 @@ def _pass(table: Table, scene: Scene) -> None:
 def measure(repeats: int) -> Figures:
     taken = Figures()
     with embedded_session() as spark, tempfile.TemporaryDirectory() as folder:
-        for size, days in SIZES.items():
+        for size in (*SIZES, OF_TICKS):
             progress(f"tick: a table of {size}")
             house, api, build = FolderLakehouse(spark, Path(folder) / size.replace(" ", "_")), StoredApi(), Figures()
-            run(house, api, ("GR",), days_before(days), build, size)
+            if size == OF_TICKS:
+                for hour in days_before(14).hours():
+                    api.now = hour + timedelta(minutes=67)
+                    take_in(house, api, ("GR",), Window(hour, hour + HOUR))
+            run(house, api, ("GR",), days_before(SIZES.get(size, 14)), build, size)
             for number in range(WARM_UP + repeats):
                 api.now = PRESENT + timedelta(hours=1 + number)
                 window = Window(floor_hour(api.now) - HOUR, floor_hour(api.now))
@@ -79,8 +90,7 @@ def measure(repeats: int) -> Figures:
                 run(house, api, ("GR",), window, figures, size)
                 with figures.clock(f"checks, {size}"):
                     judge(house, api, ("GR",), window)
-                parts = [f"{layer}, {size}" for layer in ("bronze", "silver", "gold", "checks")]
-                figures.total(f"all, {size}", parts)
+                figures.total(f"all, {size}", [f"{layer}, {size}" for layer in ("bronze", "silver", "gold", "checks")])
     return taken
 
 
