@@ -388,20 +388,27 @@ class FolderLakehouse(Lakehouse):
         return reader.schema(nullable).load(self._path(table))
 
     def _create(self, table: Table) -> None:
-        DeltaTable.create(
-            self._path(table),
-            schema=_schema(table),
-            partition_by=[table.partition],
-            description=table.meaning,
-            configuration={
-                "delta.appendOnly": "true" if table.append_only else "false",
-                # What reads are narrowed by; statistics of a hundred values would only swell the log.
-                "delta.dataSkippingStatsColumns": ",".join(
-                    name for name in ("zone", "datetime", "window_start", "window_end") if name in table.column_names
-                ),
-            },
-            mode="ignore",
-        )
+        try:
+            DeltaTable.create(
+                self._path(table),
+                schema=_schema(table),
+                partition_by=[table.partition],
+                description=table.meaning,
+                configuration={
+                    "delta.appendOnly": "true" if table.append_only else "false",
+                    # What reads are narrowed by; statistics of a hundred values would only swell the log.
+                    "delta.dataSkippingStatsColumns": ",".join(
+                        name
+                        for name in ("zone", "datetime", "window_start", "window_end")
+                        if name in table.column_names
+                    ),
+                },
+                mode="ignore",
+            )
+        except CommitFailedError:
+            # Another writer made it at the same moment.
+            if self.version(table) is None:
+                raise
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         try:

@@ -30,14 +30,14 @@ MUTANTS = (
     Mutant(
         "row-based lag",
         "transforms.gold:features",
-        "dense = _dense(rows, context, end)",
-        'dense = rows.withColumn("_present", F.lit(True))',
+        "_dense(values(silver.where(in_context), zone_keys), context, end)",
+        'values(silver.where(in_context), zone_keys).withColumn("_present", F.lit(True))',
     ),
     Mutant(
         "nulls filled with 0",
         "transforms.gold:features",
-        "dense = _dense(rows, context, end)",
-        "dense = _dense(rows.na.fill(0.0), context, end)",
+        "_dense(values(silver.where(in_context), zone_keys), context, end)",
+        "_dense(values(silver.where(in_context), zone_keys).na.fill(0.0), context, end)",
     ),
     Mutant("inner join of the feeds", "transforms.silver:energy_data", 'how="full_outer"', 'how="inner"'),
     Mutant(
@@ -55,8 +55,8 @@ MUTANTS = (
     Mutant(
         "mean by a sliding float sum",
         "transforms.gold:features",
-        'return total.cast("double") / F.nullif(count.cast("double") * F.lit(float(_MICRO)), F.lit(0.0))',
-        "return F.avg(name).over(last_24_hours)",
+        "mean(F.sum(micro(name)).over(last_24_hours), F.count(name).over(last_24_hours))",
+        "F.avg(name).over(last_24_hours)",
     ),
     Mutant(
         "hours read as local time",
@@ -118,7 +118,7 @@ def planted(mutant: Mutant) -> Iterator[None]:
     made: dict[str, Any] = {}
     flags = __future__.annotations.compiler_flag
     exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec", flags), module.__dict__, made)
-    loaded = [m for n, m in sys.modules.items() if n.startswith("emaps_dagster.")]
+    loaded = [m for n, m in sys.modules.items() if n.startswith("emaps_dagster")]
     # A module that imported the function by name holds it itself; another function may have it as a default.
     holders = [owner] if path else [m for m in loaded if getattr(m, name, None) is original]
     defaults = [

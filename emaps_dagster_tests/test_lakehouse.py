@@ -379,7 +379,7 @@ def test_creators_at_once_make_one_table(house: FolderLakehouse, spark: SparkSes
         except BaseException as error:  # noqa: BLE001 a thread must tell the test
             failures.append(error)
 
-    creators = [threading.Thread(target=create) for _ in range(6)]
+    creators = [threading.Thread(target=create) for _ in range(12)]
     for creator in creators:
         creator.start()
     for creator in creators:
