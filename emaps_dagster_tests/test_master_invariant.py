@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,19 +139,20 @@ class Machine(RuleBasedStateMachine):
     def much_happens_before_the_next_run(self, dice: random.Random) -> None:
         """Ten of the above: between two runs of a real pipeline the provider does more than one thing."""
         for _ in range(10):
-            back, feed = dice.randrange(51), dice.choice(["power", "carbon"])
-            dice.choice(
-                [
-                    lambda: self.time_passes(0.25),
-                    lambda: self.hours_are_revised(feed, back, dice.randrange(1, 5), dice.randrange(1, 10)),
-                    lambda: self.a_feed_lacks_hours(feed, back, dice.randrange(1, 6)),
-                    lambda: self.a_neighbour_vanishes_or_appears(dice.choice(["AL", "BG", "IT-SO", "NEW"])),
-                    lambda: self.a_mode_is_not_reported_or_is_again(dice.choice(MODE_KEYS)),
-                    lambda: self.an_hour_comes_twice_in_a_body(back),
-                    self.missing_hours_appear,
-                    self.bodies_turn_round,
-                ]
-            )()
+            self.something_happens(dice.randrange(51), dice.choice(["power", "carbon"]), dice)
+
+    def something_happens(self, back: int, feed: str, dice: random.Random) -> None:
+        happenings: list[Callable[[], None]] = [
+            lambda: self.time_passes(0.25),
+            lambda: self.hours_are_revised(feed, back, dice.randrange(1, 5), dice.randrange(1, 10)),
+            lambda: self.a_feed_lacks_hours(feed, back, dice.randrange(1, 6)),
+            lambda: self.a_neighbour_vanishes_or_appears(dice.choice(["AL", "BG", "IT-SO", "NEW"])),
+            lambda: self.a_mode_is_not_reported_or_is_again(dice.choice(MODE_KEYS)),
+            lambda: self.an_hour_comes_twice_in_a_body(back),
+            self.missing_hours_appear,
+            self.bodies_turn_round,
+        ]
+        dice.choice(happenings)()
 
     # What the pipeline does.
 
