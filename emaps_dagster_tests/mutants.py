@@ -86,7 +86,7 @@ MUTANTS = (
         "the provider's update time decides before the ingestion",
         "transforms.silver:latest_records",
         "for name in INGESTION_ORDER",
-        'for name in ("updated_at", "ingested_at", "payload_sha256", "position")',
+        'for name in ("updated_at", "ingested_at", "payload_sha256")',
     ),
     Mutant(
         "only this run's hours of silver",

@@ -27,21 +27,24 @@ def latest_by_hand(
     readings: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
     for zone, parsed, ingested_at, text in responses:
         digest = hashlib.sha256(text.encode()).hexdigest()
+        spoken: dict[datetime, tuple[Any, ...]] = {}
         for place, row in enumerate(parsed.get("history") or parsed.get("data") or []):
             hour = datetime.fromisoformat(row["datetime"].replace("Z", "+00:00"))
-            if ingested_at - hour < timedelta(hours=1):
-                continue
-            readings[zone, hour].append((ingested_at, row.get("updatedAt") or "", digest, place, row))
+            if ingested_at - hour >= timedelta(hours=1):
+                told = (row.get("updatedAt") or "", place, row)
+                spoken[hour] = max(spoken.get(hour, told), told, key=lambda one: one[:2])
+        for hour, (updated, _, row) in spoken.items():
+            readings[zone, hour].append((ingested_at, updated, digest, row))
     found = {}
     for key, told in readings.items():
-        told.sort(key=lambda reading: reading[:4])
-        content = _without_nulls(told[-1][4])
+        told.sort(key=lambda reading: reading[:3])
+        content = _without_nulls(told[-1][3])
         since = told[-1][0]
         for reading in reversed(told):
-            if _without_nulls(reading[4]) != content:
+            if _without_nulls(reading[3]) != content:
                 break
             since = reading[0]
-        found[key] = (told[-1][4], since)
+        found[key] = (told[-1][3], since)
     return found
 
 

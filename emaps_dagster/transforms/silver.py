@@ -45,7 +45,7 @@ _PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estim
 _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 
 # What orders the records of one hour, from the oldest to the newest.
-INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256", "position")
+INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256")
 
 # From the records of a feed and the names of their content: which of them silver shows.
 Pick = Callable[[DataFrame, list[str]], DataFrame]
@@ -88,12 +88,18 @@ def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> 
 def news(records: DataFrame, content: list[str]) -> DataFrame:
     """The records of each (zone, datetime) without those that repeat the content of the one before.
 
-    Order: `ingested_at`, the provider's `updated_at`, the payload's hash, the place in the body. Where
-    consecutive ingestions carry the same `content`, the first of them stands for all.
+    Of records that one response has of an hour, the one updated last speaks for it, then the one further
+    down. Order of responses: `ingested_at`, the provider's `updated_at`, the payload's hash. Where consecutive
+    ingestions carry the same `content`, the first of them stands for all.
     """
+    response = Window.partitionBy("zone", "datetime", "ingested_at", "payload_sha256")
     oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
     return (
-        records.withColumn("_carried", F.struct(*content))
+        records.withColumn(
+            "_place", F.row_number().over(response.orderBy(F.col("updated_at").desc(), F.col("position").desc()))
+        )
+        .where(F.col("_place") == 1)
+        .withColumn("_carried", F.struct(*content))
         .withColumn("_repeats", F.col("_carried").eqNullSafe(F.lag("_carried").over(oldest_first)))
         .where(~F.col("_repeats"))
     )

@@ -194,17 +194,23 @@ def _carbon_content(record: Mapping[str, Any]) -> dict[str, Any]:
 def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
     versions: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
     for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json"]).to_pylist():
+        ingested_at, zone = response["ingested_at"], response["zone"]
+        if ingested_at is None or zone is None:
+            continue
+        # Of an hour that a body has twice, the record updated last speaks, then the one further down.
+        spoken: dict[datetime, tuple[datetime, dict[str, Any]]] = {}
         # A body that cannot be read says nothing here; raw_json_parses tells of it.
-        for place, record in enumerate(records_of(response["raw_json"]) or []):
+        for record in records_of(response["raw_json"]) or []:
             hour = moment(record.get("datetime"))
-            ingested_at = response["ingested_at"]
-            if hour is None or ingested_at is None or response["zone"] is None:
-                continue
-            if hour not in window or hour + HOUR > ingested_at:
+            if hour is None or hour not in window or hour + HOUR > ingested_at:
                 continue
             # A missing time sorts first, as null does in Spark.
-            order = (ingested_at, moment(record.get("updatedAt")) or _NEVER, response["payload_sha256"] or "", place)
-            versions[response["zone"], hour].append((order, content_of(record, feed)))
+            updated_at = moment(record.get("updatedAt")) or _NEVER
+            if hour not in spoken or updated_at >= spoken[hour][0]:
+                spoken[hour] = (updated_at, record)
+        for hour, (updated_at, record) in spoken.items():
+            order = (ingested_at, updated_at, response["payload_sha256"] or "")
+            versions[zone, hour].append((order, content_of(record, feed)))
     return {
         key: Told(tuple((order[0], content) for order, content in sorted(said, key=lambda version: version[0])))
         for key, said in versions.items()
