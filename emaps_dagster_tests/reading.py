@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,6 +114,31 @@ def gold_by_hand(silver: Rows) -> Rows:
         row["is_estimated_carbon"] = silver[zone, hour]["is_estimated_carbon"]
         gold[zone, hour] = row
     return gold
+
+
+def differences(stored: Rows, expected: Rows, ignored: Callable[[datetime], bool] = lambda _: False) -> list[str]:
+    """Where stored rows are not the expected ones, to the last bit; columns that are not expected are not looked at."""
+    wrong = []
+    for key in sorted(stored.keys() | expected.keys()):
+        if ignored(key[1]):
+            continue
+        if key not in stored:
+            wrong.append(f"{key} is missing")
+        elif key not in expected:
+            wrong.append(f"{key} is there, and no answer held it")
+        else:
+            row = stored[key]
+            cells = {n: (row[n], must) for n, must in expected[key].items() if _bits(row[n]) != _bits(must)}
+            if cells:
+                wrong.append(f"{key}, stored and expected: {cells}")
+    return wrong
+
+
+def _bits(value: Any) -> Any:
+    """What tells -0.0 from 0.0, and no order of keys."""
+    if isinstance(value, dict):
+        return sorted((name, _bits(part)) for name, part in value.items())
+    return repr(value) if isinstance(value, float) else value
 
 
 _TOTALS = ("import_total", "export_total", "carbon_intensity")

@@ -29,7 +29,7 @@ from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed
 from emaps_dagster_tests.making import iso, record, utc
-from emaps_dagster_tests.reading import Rows, gold_by_hand, latest_by_hand, silver_by_hand
+from emaps_dagster_tests.reading import Rows, differences, gold_by_hand, latest_by_hand, silver_by_hand
 
 # The last days of March 2024: the end of a month, of a quarter and of winter time all lie within reach.
 BASE = utc(2024, 3, 30)
@@ -122,6 +122,16 @@ class _Listener:
         return self.answers[-1]
 
 
+def stored_rows(folder: Path, table: Table) -> Rows:
+    """The rows of silver or gold by key; a key that is there twice is an error."""
+    rows: Rows = {}
+    for row in DeltaTable(str(folder / table.layer / table.name)).to_pyarrow_table().to_pylist():
+        key = row["zone"], row["datetime"]
+        assert key not in rows, f"{key} twice in {table.qualified_name}"
+        rows[key] = {name: dict(v) if name.endswith("_by_zone") and v is not None else v for name, v in row.items()}
+    return rows
+
+
 class World:
     """Provider, tables, the runs that failed, and what must be true of the tables."""
 
@@ -167,17 +177,6 @@ class World:
         versions = self.versions()
         return {table.name: versions[table.name] for table in (ENERGY_DATA, GOLD)}
 
-    def _table(self, table: Table) -> pa.Table:
-        return DeltaTable(str(self.folder / table.layer / table.name)).to_pyarrow_table()
-
-    def _rows(self, table: Table) -> Rows:
-        rows: Rows = {}
-        for row in self._table(table).to_pylist():
-            key = row["zone"], row["datetime"]
-            assert key not in rows, f"{key} twice in {table.qualified_name}"
-            rows[key] = {name: dict(v) if name.endswith("_by_zone") and v is not None else v for name, v in row.items()}
-        return rows
-
     def check(self) -> None:
         """Silver and gold are what the provider's answers say, bit for bit, wherever no failed run waits.
 
@@ -189,17 +188,8 @@ class World:
         self._equal(GOLD, gold_by_hand(silver), [gold_window(window) for window in self.failed])
 
     def _equal(self, table: Table, expected: Rows, waiting: list[Window]) -> None:
-        stored = self._rows(table)
-        for key in sorted(stored.keys() | expected.keys()):
-            if any(key[1] in window for window in waiting):
-                continue
-            assert key in stored, f"{table.qualified_name} lacks {key}"
-            assert key in expected, f"{table.qualified_name} has {key}, which no answer held"
-            row = stored[key]
-            wrong = {
-                n: (row[n], must) for n, must in expected[key].items() if repr(row[n]) != repr(must) and row[n] != must
-            }
-            assert not wrong, f"{table.qualified_name} {key}, stored and expected: {wrong}"
+        wrong = differences(stored_rows(self.folder, table), expected, lambda hour: any(hour in w for w in waiting))
+        assert not wrong, f"{table.qualified_name}: {wrong[0]} (and {len(wrong) - 1} more)"
 
     def check_rebuild(self, folder: Path) -> None:
         """The tables equal those that the same code makes from bronze alone, all at once, in an empty place."""
@@ -217,10 +207,7 @@ class World:
         silver_module.merge_silver(house, everything)
         gold_module.merge_gold(house, ("GR",), everything)
         for table in (ENERGY_DATA, GOLD):
-            rebuilt = DeltaTable(house.where(table)).to_pyarrow_table().to_pylist()
-            kept = self._table(table).to_pylist()
-            order = lambda row: (row["zone"], row["datetime"])  # noqa: E731
-            assert repr(sorted(kept, key=order)) == repr(sorted(rebuilt, key=order)), table.qualified_name
+            self._equal(table, stored_rows(folder, table), [])
 
 
 class _Watched(FolderLakehouse):

@@ -25,6 +25,8 @@ def new_responses(fetched: DataFrame, stored: DataFrame) -> DataFrame:
     same_body = (
         (F.col("new.zone") == F.col("old.zone"))
         & (F.col("new.payload_sha256") == F.col("old.payload_sha256"))
+        # A clock that went back makes an old body news: it was known earlier than bronze says.
+        & (F.col("new.ingested_at") >= F.col("old.ingested_at"))
         & (
             _complete_until(F.col("new.ingested_at"), F.col("new.window_end"))
             == _complete_until(F.col("old.ingested_at"), F.col("old.window_end"))
