@@ -28,10 +28,14 @@ def main() -> None:
     sections = _sections(page)
     for name in options.measures:
         sections[name] = _measured(name)
+        # At once: what was measured stays, should the next one fail.
+        page.write_text(_page(sections))
+    print(page.read_text(), end="")
+
+
+def _page(sections: dict[str, str]) -> str:
     text = "# Results\n\nMade by `make bench`; README.md says what is measured on which input.\n"
-    text += "".join(f"\n## {name}\n\n{sections[name]}\n" for name in MEASURES if name in sections)
-    page.write_text(text)
-    print(text, end="")
+    return text + "".join(f"\n## {name}\n\n{sections[name]}\n" for name in MEASURES if name in sections)
 
 
 def _sections(page: Path) -> dict[str, str]:
