@@ -17,7 +17,7 @@ from benchmarks.bodies import StoredApi, days_before
 from benchmarks.figures import Figures, progress
 from benchmarks.tick import judge, run
 from emaps_dagster.engine import embedded_session
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.tables import POWER_DATA, all_tables
 
 # Greece and what lies around it, then Germany: six that zones.py knows, with 25 neighbours, and four that it does not.

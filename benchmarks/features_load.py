@@ -17,7 +17,7 @@ from benchmarks.figures import Figures, progress
 from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.engine import embedded_session
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.windows import HOUR, Window
 
 YEAR = Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2025, 1, 1, tzinfo=timezone.utc))

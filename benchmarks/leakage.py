@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.engine import embedded_session
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.windows import HOUR, Window
 
 START = datetime(2024, 4, 1, tzinfo=timezone.utc)

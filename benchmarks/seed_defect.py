@@ -16,7 +16,7 @@ import pandas as pd
 from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.engine import embedded_session
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster.tables import ENERGY_DATA
 from emaps_dagster.windows import HOUR, Window

@@ -20,7 +20,7 @@ from deltalake.exceptions import TableNotFoundError
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.fetch import LONGEST_BODY
-from emaps_dagster.lakehouse import FolderLakehouse, plain_path
+from emaps_dagster.folders import FolderLakehouse, plain_path
 from emaps_dagster.questions import KEY, Question, ask
 from emaps_dagster.settings import read_settings
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, Table, ml_features

@@ -6,32 +6,22 @@ are Spark's; what is written goes through Arrow, so that what was counted is wha
 
 from __future__ import annotations
 
-import atexit
 import logging
 import random
-import re
-import shutil
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cache
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from deltalake.schema import MapType, PrimitiveType
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
-from emaps_dagster.tables import Column, Table
+from emaps_dagster.tables import Table
 from emaps_dagster.transforms.differences import Differences, differences, same_values
 from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.windows import HOUR, Window, floor_hour
@@ -42,8 +32,6 @@ logger = logging.getLogger(__name__)
 # Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
-_IMPOSSIBLE_IN_PATH = re.compile(r"[\[\]^|\\\x00-\x1f]")
-_PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ class RebuildReport:
         )
 
 
-class _LostRaceError(Exception):
+class LostRaceError(Exception):
     """Another writer committed first."""
 
 
@@ -120,27 +108,27 @@ class Lakehouse(ABC):
 
     @abstractmethod
     def _append(self, table: Table, rows: pa.Table) -> None:
-        """Commit rows. Raises _LostRaceError when it can be tried again."""
+        """Commit rows. Raises LostRaceError when it can be tried again."""
 
     @abstractmethod
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
         """Commit rows with `_change` inserted or updated, made from `version`.
 
-        Raises _LostRaceError, having written nothing, when those months changed since.
+        Raises LostRaceError, having written nothing, when those months changed since.
         """
 
     @abstractmethod
     def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
         """Commit that the window's rows, in whatever month they lie, are these and no others, made from `version`.
 
-        Raises _LostRaceError, having written nothing, when the table changed since.
+        Raises LostRaceError, having written nothing, when the table changed since.
         """
 
     @abstractmethod
     def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
         """Commit rows and columns of the whole table at once, made from `version`; earlier versions stay readable.
 
-        Raises _LostRaceError, having written nothing, when the table changed since.
+        Raises LostRaceError, having written nothing, when the table changed since.
         """
 
     def create(self, table: Table) -> None:
@@ -347,7 +335,7 @@ class Lakehouse(ABC):
         for number in range(_ATTEMPTS):
             try:
                 return attempt(number)
-            except _LostRaceError as lost:
+            except LostRaceError as lost:
                 logger.info("%s: %s lost a race (%s), trying again", table.qualified_name, what, lost)
                 # Exponential, with jitter, so that two losers do not meet again.
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**number)))
@@ -355,162 +343,6 @@ class Lakehouse(ABC):
             f"{table.qualified_name}: other writers won against {what} {_ATTEMPTS} times. Nothing stale was "
             "written; run the partitions again, with a Dagster pool of 1 for this table."
         )
-
-
-class FolderLakehouse(Lakehouse):
-    """Delta folders `<warehouse>/<layer>/<table>`, committed by delta-rs."""
-
-    def __init__(self, spark: SparkSession, warehouse: Path) -> None:
-        super().__init__(spark)
-        self.warehouse = warehouse.resolve()
-        self._root = plain_path(self.warehouse)
-
-    def where(self, table: Table) -> str:
-        return str(self.warehouse / table.layer / table.name)
-
-    def _path(self, table: Table) -> str:
-        return str(self._root / table.layer / table.name)
-
-    def version(self, table: Table) -> int | None:
-        try:
-            return DeltaTable(self._path(table)).version()
-        except TableNotFoundError:
-            return None
-
-    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
-        reader = self.spark.read.format("delta")
-        if version is not None:
-            reader = reader.option("versionAsOf", version)
-        stored = reader.load(self._path(table)).schema
-        # delta-rs merges write strings as nullable views, and Sail 0.7.2 reads those into no NOT NULL column
-        # unless a file holds one value only: with a second zone every read of silver and gold would fail.
-        nullable = StructType([StructField(field.name, field.dataType) for field in stored.fields])
-        return reader.schema(nullable).load(self._path(table))
-
-    def _create(self, table: Table) -> None:
-        try:
-            DeltaTable.create(
-                self._path(table),
-                schema=_schema(table),
-                partition_by=[table.partition],
-                description=table.meaning,
-                configuration={
-                    "delta.appendOnly": "true" if table.append_only else "false",
-                    # What reads are narrowed by; statistics of a hundred values would only swell the log.
-                    "delta.dataSkippingStatsColumns": ",".join(
-                        name
-                        for name in ("zone", "datetime", "window_start", "window_end")
-                        if name in table.column_names
-                    ),
-                },
-                mode="ignore",
-            )
-        except CommitFailedError:
-            # Another writer made it at the same moment.
-            if self.version(table) is None:
-                raise
-
-    def _append(self, table: Table, rows: pa.Table) -> None:
-        try:
-            write_deltalake(self._path(table), rows, mode="append")
-        except CommitFailedError as error:
-            raise _LostRaceError(str(error)) from error
-
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
-        # Literal months prune partitions: the cost does not grow with the table.
-        literals = ", ".join(f"'{month}'" for month in months)
-        same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
-        merger = DeltaTable(self._path(table), version=version).merge(
-            rows,
-            predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
-            source_alias="s",
-            target_alias="t",
-            # A commit on another base must not be rebased onto rows it has not seen.
-            commit_properties=CommitProperties(max_commit_retries=0),
-        )
-        try:
-            (
-                merger.when_matched_update({n: f"s.`{n}`" for n in table.value_columns}, "s.`_change` = 'updated'")
-                .when_not_matched_insert({n: f"s.`{n}`" for n in table.column_names}, "s.`_change` = 'inserted'")
-                .execute()
-            )
-        except CommitFailedError as error:
-            raise _LostRaceError(str(error)) from error
-
-    def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
-        hours = f"datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'"
-        self._write(table, rows.cast(_arrow_schema(table)), version, predicate=hours)
-
-    def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
-        schema = _arrow_schema(table)
-        # Rows of a long table do not fit in memory, and nothing may be computed inside delta-rs's own threads.
-        with tempfile.TemporaryFile() as spool:
-            with pa.ipc.new_stream(spool, schema) as writer:
-                for part in parts:
-                    writer.write_table(part.cast(schema))
-            spool.seek(0)
-            self._write(table, pa.ipc.open_stream(spool), version, schema_mode="overwrite")
-
-    def _write(
-        self,
-        table: Table,
-        rows: pa.Table | pa.RecordBatchReader,
-        version: int,
-        predicate: str | None = None,
-        schema_mode: Literal["overwrite"] | None = None,
-    ) -> None:
-        try:
-            write_deltalake(
-                DeltaTable(self._path(table), version=version),
-                rows,
-                mode="overwrite",
-                partition_by=[table.partition],
-                commit_properties=CommitProperties(max_commit_retries=0),
-                predicate=predicate,
-                schema_mode=schema_mode,
-            )
-        except CommitFailedError as error:
-            raise _LostRaceError(str(error)) from error
-
-
-@cache
-def plain_path(folder: Path) -> Path:
-    """The folder by a name that every engine reads as it is.
-
-    Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a
-    plain name. delta-rs follows the link, and its URLs cannot hold some characters at all.
-    """
-    if impossible := _IMPOSSIBLE_IN_PATH.search(str(folder)):
-        raise LakehouseError(
-            f"EMAPS_WAREHOUSE is {str(folder)!r}: Delta's writer cannot handle {impossible[0]!r} in a path. "
-            "Choose another folder."
-        )
-    if _PLAIN_PATH.match(str(folder)):
-        return folder
-    links = tempfile.mkdtemp(prefix="emaps-")
-    atexit.register(shutil.rmtree, links, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    link = Path(links) / "warehouse"
-    link.symlink_to(folder, target_is_directory=True)
-    return link
-
-
-def _schema(table: Table) -> Schema:
-    return Schema([_field(column) for column in table.columns])
-
-
-def _arrow_schema(table: Table) -> pa.Schema:
-    return pa.schema(_schema(table).to_arrow())
-
-
-def _field(column: Column) -> Field:
-    primitive = {"int": "integer"}
-    type_: PrimitiveType | MapType = (
-        MapType(PrimitiveType("string"), PrimitiveType("double"))
-        if column.type == "map<string,double>"
-        else PrimitiveType(primitive.get(column.type, column.type))
-    )
-    return Field(column.name, type_, nullable=column.nullable, metadata={"comment": column.comment})
 
 
 def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from emaps_dagster.engine import embedded_session
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")

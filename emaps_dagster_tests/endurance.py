@@ -27,7 +27,7 @@ from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.errors import EmapsError
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window

@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge without a guard against other writers",
-        "lakehouse:FolderLakehouse._merge",
+        "folders:FolderLakehouse._merge",
         "DeltaTable(self._path(table), version=version)",
         "DeltaTable(self._path(table))",
     ),

@@ -17,7 +17,7 @@ import emaps_dagster
 from emaps_dagster.assets.gold import gold_asset
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.errors import SettingsError
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.partitions import hourly_partitions
 from emaps_dagster.resources.deployments import resources
 from emaps_dagster.settings import Deployment, Settings

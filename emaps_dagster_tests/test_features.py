@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from benchmarks.past import Past
 from emaps_dagster import engine, features
 from emaps_dagster.errors import EmapsError, FeaturesError, LakehouseError, NoFeaturesError
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster.tables import ml_features
 from emaps_dagster.windows import HOUR, Window, floor_hour

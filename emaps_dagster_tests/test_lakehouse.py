@@ -15,7 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster import lakehouse as lakehouse_module
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
-from emaps_dagster.lakehouse import FolderLakehouse, HourChange
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.lakehouse import HourChange
 from emaps_dagster.tables import Column, Table, all_tables
 from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.windows import HOUR, Window

@@ -21,7 +21,7 @@ from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.fetch import fetch
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.windows import HOUR, Window, gold_window, silver_window

@@ -22,7 +22,8 @@ from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.rebuild import rebuild_gold, rebuild_silver
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.errors import ContractChangedError, LakehouseError
-from emaps_dagster.lakehouse import FolderLakehouse, RebuildReport
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.lakehouse import RebuildReport
 from emaps_dagster.partitions import partition_key
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.transforms.differences import HourDifference

@@ -24,7 +24,7 @@ from emaps_dagster.bodies import Response
 from emaps_dagster.client import admit
 from emaps_dagster.errors import ProviderUnavailableError
 from emaps_dagster.fetch import fetch
-from emaps_dagster.lakehouse import FolderLakehouse
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed

@@ -13,7 +13,8 @@ from dagster_pyspark import PySparkResource
 from pydantic import Field
 
 from emaps_dagster.engine import SESSION_CONFIG, embedded_address
-from emaps_dagster.lakehouse import FolderLakehouse, Lakehouse
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.lakehouse import Lakehouse
 
 
 class EmbeddedPySpark(PySparkResource):
