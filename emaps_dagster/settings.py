@@ -26,7 +26,7 @@ _PREFIX = "EMAPS_"
 _ENV_FILE = ".env"
 # Zone keys are country codes with optional sub-zones: GR, DK-DK1, US-CAR-DUK.
 _ZONE_KEY = re.compile(r"[A-Z]{2}(-[A-Z0-9]+)*")
-_ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
 Deployment = Literal["embedded", "spark", "databricks"]
 

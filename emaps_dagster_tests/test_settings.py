@@ -60,6 +60,8 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_START", "2023-06-01T06:00:00+03:00", datetime(2023, 6, 1, 3, tzinfo=UTC)),
         ("EMAPS_NOW", "2024-05-04T10:07:00Z", datetime(2024, 5, 4, 10, 7, tzinfo=UTC)),
         ("EMAPS_NOW", "2024-05-04T10:07:00+03:00", datetime(2024, 5, 4, 7, 7, tzinfo=UTC)),
+        # What Python's isoformat() gives.
+        ("EMAPS_NOW", "2024-05-04T10:07:00.123456+00:00", datetime(2024, 5, 4, 10, 7, 0, 123456, tzinfo=UTC)),
     ],
 )
 def test_a_variable_sets_its_field_and_no_other(
