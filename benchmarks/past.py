@@ -6,12 +6,13 @@ The bodies are the simulator's; storing and merging are the pipeline's own. No H
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from emaps_dagster.assets.bronze import store
 from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
+from emaps_dagster.client import past_range_chunks
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.simulator.provider import Endpoint, Provider
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA
@@ -19,8 +20,6 @@ from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
 TABLE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
-# The API's limit for one past-range request.
-_LONGEST_RANGE = timedelta(days=10)
 
 
 class Past:
@@ -40,8 +39,9 @@ class Past:
 
     def backfill(self, window: Window, now: datetime, feeds: Iterable[Feed] = FEEDS) -> Window:
         """Store what /past-range says of the window at a moment."""
+        parts = [Window(start, end) for start, end in past_range_chunks(window.start, window.end)]
         for feed in feeds:
-            bodies = [self.past_range(feed, zone, part, now) for zone in self.zones for part in _ranges(window)]
+            bodies = [self.past_range(feed, zone, part, now) for zone in self.zones for part in parts]
             store(self.house, TABLE[feed], [body for body in bodies if body is not None])
         return window
 
@@ -67,10 +67,3 @@ class Past:
             # No rows in a gap: the client would reject it.
             return None
         return Response(feed, zone, endpoint, f"/{feed.endpoint}/{endpoint}?{query}", body, now, *span)
-
-
-def _ranges(window: Window) -> list[Window]:
-    starts = [window.start]
-    while starts[-1] + _LONGEST_RANGE < window.end:
-        starts.append(starts[-1] + _LONGEST_RANGE)
-    return [Window(start, min(start + _LONGEST_RANGE, window.end)) for start in starts]
