@@ -6,10 +6,12 @@ What a merge or a rebuild is, and when it starts again, is lakehouse.py's.
 from __future__ import annotations
 
 import atexit
+import logging
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -18,6 +20,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
+from filelock import FileLock, Timeout
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
@@ -26,6 +29,9 @@ from emaps_dagster.lakehouse import Lakehouse, LostRaceError
 from emaps_dagster.tables import Column, Table
 from emaps_dagster.windows import Window
 
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT_SECONDS = 60.0
 _IMPOSSIBLE_IN_PATH = re.compile(r"[\[\]^|\\\x00-\x1f]")
 _PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
 
@@ -43,6 +49,22 @@ class FolderLakehouse(Lakehouse):
 
     def _path(self, table: Table) -> str:
         return str(self._root / table.layer / table.name)
+
+    @contextmanager
+    def _turn(self, table: Table) -> Iterator[None]:
+        # Eight writers without turns compute most of their merges for nothing: all but one lose the race.
+        path = Path(self.where(table)).with_name(f".{table.name}.lock")
+        # One lock a file in this process, so that the writer who has the turn can write from within it.
+        lock = FileLock(path, is_singleton=True)
+        with ExitStack() as turn:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=_LONGEST_WAIT_SECONDS)
+                turn.callback(lock.release)
+            except (Timeout, OSError, NotImplementedError) as error:
+                # A file system without locks, or a writer that hangs: the commit still finds every race.
+                logger.info("%s: writing without a turn (%s)", table.qualified_name, error)
+            yield
 
     def version(self, table: Table) -> int | None:
         try:

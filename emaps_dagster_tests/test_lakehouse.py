@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -428,3 +432,40 @@ def test_bronze_refuses_that_somebody_deletes(house: FolderLakehouse, spark: Spa
         DeltaTable(house.where(bronze)).delete()
     with pytest.raises(Exception, match=r"(?i)append"):
         write_deltalake(house.where(bronze), DeltaTable(house.where(bronze)).to_pyarrow_table(), mode="overwrite")
+
+
+def test_writers_take_turns_so_that_nobody_computes_for_nothing(house: FolderLakehouse, spark: SparkSession) -> None:
+    house.create(READINGS)
+    computing = []
+
+    def write(number: int) -> int:
+        def compute(_: Window) -> DataFrame:
+            computing.append(number)
+            time.sleep(0.2)
+            assert computing[-1] == number, "two writers computed at the same time"
+            return rows_of(spark, (number, 1.0))
+
+        return FolderLakehouse(spark, house.warehouse).merge(READINGS, Window(T0, T0 + HOUR), compute).retries
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(write, range(3))) == [0, 0, 0]
+    assert len(computing) == 3
+
+
+def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
+    house: FolderLakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.create(READINGS)
+    monkeypatch.setattr("emaps_dagster.folders._LONGEST_WAIT_SECONDS", 0.1)
+    other = (
+        "from filelock import FileLock; import sys; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
+    )
+    lock = house.warehouse / "silver" / ".readings.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", other, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        report = house.merge(READINGS, Window(T0, T0 + HOUR), lambda _: rows_of(spark, (0, 1.0)))
+        holder.communicate("\n")
+    assert report.total.inserted == 1

@@ -330,6 +330,21 @@ def test_the_story_shows_every_planted_bug(spark: SparkSession, tmp_path: Path, 
     print(found[:300])
 
 
+def test_two_bodies_of_one_microsecond_that_contradict_each_other_settle_as_bronze_has_them(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Random operations, seed 7000: the first of the two was known before and not stored again."""
+    world = World(spark, tmp_path / "warehouse")
+    world.provider.repeats = {BASE + 18 * HOUR}
+    for moment, backwards in ((0, False), (1, False), (1, True)):
+        world.provider.now = BASE + timedelta(hours=30, minutes=moment)
+        world.provider.backwards = backwards
+        world.run(Window(BASE + 28 * HOUR, BASE + 30 * HOUR))
+        world.check()
+    assert world.versions()["carbon_data"] == 2
+    world.check_rebuild(tmp_path / "rebuilt")
+
+
 @pytest.mark.skipif(not OPERATIONS, reason="the long run: EMAPS_TEST_OPERATIONS says how many operations")
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
