@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -25,9 +27,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import LakehouseError
-from emaps_dagster.lakehouse import Lakehouse, LostRaceError
+from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
 from emaps_dagster.tables import Column, Table
-from emaps_dagster.windows import Window
+from emaps_dagster.windows import HOUR, Window
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +147,29 @@ class FolderLakehouse(Lakehouse):
                     writer.write_table(part.cast(schema))
             spool.seek(0)
             self._write(table, pa.ipc.open_stream(spool), version, schema_mode="overwrite")
+
+    def _size(self, table: Table) -> Size:
+        sizes = pa.table(DeltaTable(self._path(table)).get_add_actions())["size_bytes"].to_pylist()
+        return Size(len(sizes), sum(sizes))
+
+    def _compact(self, table: Table) -> None:
+        try:
+            DeltaTable(self._path(table)).optimize.compact()
+        except CommitFailedError as error:
+            raise LostRaceError(str(error)) from error
+
+    def _vacuum(self, table: Table, retain: timedelta) -> int:
+        hours = math.ceil(retain / HOUR)
+        delta = DeltaTable(self._path(table))
+        try:
+            # In full, it also takes what killed writers left behind, once that is as old.
+            removed = delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+        except CommitFailedError as error:
+            raise LostRaceError(str(error)) from error
+        DeltaTable(self._path(table)).create_checkpoint()
+        # A hint that readers can do without; with it, Sail 0.7.2 finds no version before the checkpoint.
+        (Path(self._path(table)) / "_delta_log" / "_last_checkpoint").unlink(missing_ok=True)
+        return len(removed)
 
     def _write(
         self,

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 # Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
+# What a writer has written and not committed yet looks like rubbish; no run lasts a day.
+_SHORTEST_RETENTION = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,24 @@ class RebuildReport:
         return RebuildReport(
             self.differences + other.differences, self.contract + other.contract, self.retries + other.retries
         )
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the latest version of a table consists of."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MaintenanceReport:
+    """What maintenance made of a table: its latest version before and after, and what went from the disk."""
+
+    before: Size
+    after: Size
+    files_removed: int
+    retries: int = 0
 
 
 class LostRaceError(Exception):
@@ -131,6 +151,21 @@ class Lakehouse(ABC):
 
         Raises LostRaceError, having written nothing, when the table changed since.
         """
+
+    @abstractmethod
+    def _size(self, table: Table) -> Size:
+        """Of the latest version."""
+
+    @abstractmethod
+    def _compact(self, table: Table) -> None:
+        """Commit the same rows in fewer files, if that can be; no reader and no row may notice.
+
+        Raises LostRaceError, having written nothing, when a file that it read was replaced.
+        """
+
+    @abstractmethod
+    def _vacuum(self, table: Table, retain: timedelta) -> int:
+        """Remove files that no version of the last `retain` needs; returns how many. Leaves a checkpoint of the log."""
 
     def create(self, table: Table) -> None:
         """Make sure that the table exists and is what its contract promises.
@@ -335,6 +370,36 @@ class Lakehouse(ABC):
     def _turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can; what guards the rows is the commit, not this."""
         return nullcontext()
+
+    def maintain(self, table: Table, *, retain: timedelta) -> MaintenanceReport:
+        """Put small files together and remove those that no version of the last `retain` needs.
+
+        No row changes. Reads of the past as it was known (`as_of`) need bronze's rows only, and keep them all;
+        what ends is that a person can read a table `VERSION AS OF` a time longer ago than `retain`.
+
+        Args:
+            table: any table.
+            retain: a day at least; how far back versions stay readable. Delta keeps the log of 30 days anyway, and
+                no version before that can be read.
+
+        Raises:
+            LakehouseError: the table does not exist, or `retain` would take files from writers at work.
+            WriteConflictError: other writers kept winning.
+        """
+        if retain < _SHORTEST_RETENTION:
+            raise LakehouseError(
+                f"{table.qualified_name} cannot be maintained with a retention of {retain}: files of a run at work "
+                f"could be younger. Keep {_SHORTEST_RETENTION} at least; nothing was changed."
+            )
+        if self.version(table) is None:
+            raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
+
+        def attempt(number: int) -> MaintenanceReport:
+            before = self._size(table)
+            self._compact(table)
+            return MaintenanceReport(before, self._size(table), self._vacuum(table, retain), number)
+
+        return self._until_won(table, "maintenance", attempt)
 
     def _until_won(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
         for number in range(_ATTEMPTS):
