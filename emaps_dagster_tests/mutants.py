@@ -94,12 +94,6 @@ MUTANTS = (
         "run.widen(REACH, REACH)",
         "run",
     ),
-    Mutant(
-        "a known body skipped although others came since",
-        "transforms.bronze:new_responses",
-        'old.join(other, overtaken, how="left_anti").alias("old")',
-        "old",
-    ),
 )
 
 

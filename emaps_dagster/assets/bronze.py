@@ -12,13 +12,12 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.bodies import Response
 from emaps_dagster.errors import FetchError, RejectedBodyError
-from emaps_dagster.fetch import LONGEST_BODY, Failure, fetch
+from emaps_dagster.fetch import Failure, fetch
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.partitions import hours_of, run_window
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, Table
-from emaps_dagster.transforms.bronze import new_responses
 from emaps_dagster.windows import Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER, Feed
 
@@ -82,17 +81,10 @@ def ingest(
 
 
 def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
-    """Append the responses that tell something new; returns the hours they hold."""
-    if not responses:
-        return []
-    spans = [_span(response) for response in responses]
-    touched = Window(min(span.start for span in spans), max(span.end for span in spans))
-    known = house.read_responses(table, touched, longest=LONGEST_BODY)
-    added = house.append(table, new_responses(_rows(house.spark, table, responses), known))
-    return [
-        Window(row["window_start"], row["window_end"])
-        for row in added.select(["window_start", "window_end"]).to_pylist()
-    ]
+    """Append the responses; returns the hours they hold."""
+    if responses:
+        house.append(table, _rows(house.spark, table, responses))
+    return [_span(response) for response in responses]
 
 
 def keep_evidence(house: Lakehouse, errors: Iterable[Exception]) -> None:
