@@ -364,5 +364,5 @@ def test_random_operations_find_a_planted_bug(spark: SparkSession, mutant: Mutan
     Machine.spark = spark
     Machine.operations = 0
     with planted(mutant), pytest.raises(AssertionError):
-        run_state_machine_as_test(Machine, settings=machine_settings(100, 20, database=None))
-    print(f"{mutant.name}: found after {Machine.operations} operations", flush=True)
+        run_state_machine_as_test(seed(SEED)(Machine), settings=machine_settings(100, 20, database=None))
+    print(f"{mutant.name}: found after {Machine.operations} operations, seed {SEED}", flush=True)
