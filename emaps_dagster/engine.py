@@ -1,18 +1,22 @@
-"""The embedded engine: Sail, a Spark Connect server without a JVM, inside this process.
+"""The engines of one machine: Sail, a Spark Connect server without a JVM inside this process, and Spark's own JVM.
 
-Who needs a session gets one here; Dagster's resource is resources/spark.py.
+Who needs a session gets one here; Dagster's resources are resources/spark.py. One process uses one of them.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emaps_dagster.errors import LakehouseError
+from emaps_dagster.errors import EngineError, LakehouseError
 
 if TYPE_CHECKING:
     from pysail.spark import SparkConnectServer
@@ -24,6 +28,28 @@ SESSION_CONFIG = {
     # Else every function call looks for IPython on the disk, to say where it was called: a fifth of a merge.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
+
+JVM_CONFIG = {
+    **SESSION_CONFIG,
+    "spark.app.name": "emaps_dagster",
+    "spark.master": "local[*]",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Nothing listens beyond this machine, and no name of it has to be resolved.
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+    # Tables of some thousand rows: Spark's 200 tasks a shuffle, 50 a snapshot of a table and 10,000 a listing of
+    # files cost more than the work (a VACUUM of 20 files took 40 s).
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    # Java compiled for a query of some hundred columns is run once, on some thousand rows.
+    "spark.sql.codegen.wholeStage": "false",
+}
+_OLDEST_JAVA = 17
 
 _starting = threading.Lock()
 
@@ -67,3 +93,63 @@ def embedded_session() -> Iterator[SparkSession]:
         yield session
     finally:
         session.stop()
+
+
+def jvm_session(config: Mapping[str, str] = JVM_CONFIG) -> SparkSession:
+    """The session of this process's JVM with Delta, started if there is none; it ends with the process.
+
+    Raises:
+        EngineError: there is no Java that can run it, the JVM stopped (as it does without its jars), or this
+            process uses the embedded engine.
+    """
+    from delta import configure_spark_with_delta_pip
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+    from pyspark.sql.utils import is_remote
+
+    # pyspark's functions build expressions for Spark Connect from the first Connect session on.
+    if is_remote():
+        raise EngineError(
+            "This process already uses Spark Connect (the embedded engine), and a Spark session of the JVM cannot be "
+            "used beside it. Use another process."
+        )
+    with _starting:
+        if SparkSession.getActiveSession() is None:
+            _check_java()
+        try:
+            return configure_spark_with_delta_pip(SparkSession.builder.config(map=dict(config))).getOrCreate()
+        except PySparkRuntimeError as error:
+            if error.getCondition() != "JAVA_GATEWAY_EXITED":
+                raise
+            raise EngineError(_JVM_STOPPED) from error
+
+
+_JVM_STOPPED = (
+    "The JVM of EMAPS_DEPLOYMENT=spark stopped while it was starting; what it said is above. If it could not get "
+    "Delta's jars (io.delta:delta-spark): the first start fetches them from Maven Central, https://repo1.maven.org, "
+    "and keeps them in ~/.ivy2.5.2, which may be copied from another machine. Behind a proxy set "
+    "JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT'; for a mirror write the line "
+    "`spark.jars.ivySettings FILE` into spark-defaults.conf of a folder and set SPARK_CONF_DIR to it."
+)
+
+
+def _check_java() -> None:
+    # Where Spark's own start script looks.
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    remedy = (
+        f"EMAPS_DEPLOYMENT=spark needs Java {_OLDEST_JAVA} or newer: install one (Debian: apt install "
+        f"openjdk-{_OLDEST_JAVA}-jre-headless) and set JAVA_HOME to it, or use EMAPS_DEPLOYMENT=embedded, which needs "
+        "none."
+    )
+    if java is None:
+        raise EngineError(f"No java was found in PATH, and JAVA_HOME is not set. {remedy}")
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(f"{java} cannot be run ({error}). {remedy}") from error
+    # Java 8 calls itself 1.8.
+    version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
+    if version is None or int(version[1]) < _OLDEST_JAVA:
+        found = next((line for line in told.stderr.splitlines() if "version" in line), told.stderr.strip())
+        raise EngineError(f"{java} is too old: {found}. {remedy}")

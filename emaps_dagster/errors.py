@@ -71,6 +71,10 @@ class FetchError(EmapsError):
     """A bronze run could not get everything it was asked for; what was good is stored."""
 
 
+class EngineError(EmapsError):
+    """Spark cannot be started as the deployment asks."""
+
+
 class LakehouseError(EmapsError):
     """A Delta table could not be read or written as asked."""
 

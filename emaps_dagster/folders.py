@@ -12,14 +12,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
 from filelock import FileLock, Timeout
@@ -33,6 +33,9 @@ from emaps_dagster.windows import HOUR, Window
 
 logger = logging.getLogger(__name__)
 
+# Under this name a commit that changes rows says from which version it was made. delta-rs looks at versions alone;
+# Spark's Delta, which rebases, needs it (docs/adr/0008).
+TRANSACTIONS = "emaps"
 _LONGEST_WAIT_SECONDS = 60.0
 _IMPOSSIBLE_IN_PATH = re.compile(r"[\[\]^|\\\x00-\x1f]")
 _PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
@@ -52,21 +55,8 @@ class FolderLakehouse(Lakehouse):
     def _path(self, table: Table) -> str:
         return str(self._root / table.layer / table.name)
 
-    @contextmanager
-    def _turn(self, table: Table) -> Iterator[None]:
-        # Eight writers without turns compute most of their merges for nothing: all but one lose the race.
-        path = Path(self.where(table)).with_name(f".{table.name}.lock")
-        # One lock a file in this process, so that the writer who has the turn can write from within it.
-        lock = FileLock(path, is_singleton=True)
-        with ExitStack() as turn:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=_LONGEST_WAIT_SECONDS)
-                turn.callback(lock.release)
-            except (Timeout, OSError, NotImplementedError) as error:
-                # A file system without locks, or a writer that hangs: the commit still finds every race.
-                logger.info("%s: writing without a turn (%s)", table.qualified_name, error)
-            yield
+    def _turn(self, table: Table) -> AbstractContextManager[None]:
+        return turn(Path(self.where(table)))
 
     def version(self, table: Table) -> int | None:
         try:
@@ -91,15 +81,7 @@ class FolderLakehouse(Lakehouse):
                 schema=_schema(table),
                 partition_by=[table.partition],
                 description=table.meaning,
-                configuration={
-                    "delta.appendOnly": "true" if table.append_only else "false",
-                    # What reads are narrowed by; statistics of a hundred values would only swell the log.
-                    "delta.dataSkippingStatsColumns": ",".join(
-                        name
-                        for name in ("zone", "datetime", "window_start", "window_end")
-                        if name in table.column_names
-                    ),
-                },
+                configuration=properties(table),
                 mode="ignore",
             )
         except CommitFailedError:
@@ -109,7 +91,9 @@ class FolderLakehouse(Lakehouse):
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         try:
-            write_deltalake(self._path(table), rows, mode="append")
+            delta = DeltaTable(self._path(table))
+            made_from = None if table.append_only else _made_from(delta.version())
+            write_deltalake(delta, rows, mode="append", commit_properties=made_from)
         except CommitFailedError as error:
             raise LostRaceError(str(error)) from error
 
@@ -122,8 +106,7 @@ class FolderLakehouse(Lakehouse):
             predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
             source_alias="s",
             target_alias="t",
-            # A commit on another base must not be rebased onto rows it has not seen.
-            commit_properties=CommitProperties(max_commit_retries=0),
+            commit_properties=_made_from(version),
         )
         try:
             (
@@ -185,12 +168,40 @@ class FolderLakehouse(Lakehouse):
                 rows,
                 mode="overwrite",
                 partition_by=[table.partition],
-                commit_properties=CommitProperties(max_commit_retries=0),
+                commit_properties=_made_from(version),
                 predicate=predicate,
                 schema_mode=schema_mode,
             )
         except CommitFailedError as error:
             raise LostRaceError(str(error)) from error
+
+
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Waits for the other writers of a table's folder on this machine, whatever their engine."""
+    # Eight writers without turns compute most of their merges for nothing: all but one lose the race.
+    path = folder.with_name(f".{folder.name}.lock")
+    # One lock a file in this process, so that the writer who has the turn can write from within it.
+    lock = FileLock(path, is_singleton=True)
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=_LONGEST_WAIT_SECONDS)
+            held.callback(lock.release)
+        except (Timeout, OSError, NotImplementedError) as error:
+            # A file system without locks, or a writer that hangs: the commit still finds every race.
+            logger.info("%s: writing without a turn (%s)", folder, error)
+        yield
+
+
+def properties(table: Table) -> dict[str, str]:
+    """The Delta properties of a table, whoever creates it."""
+    narrowing = ("zone", "datetime", "window_start", "window_end")
+    return {
+        "delta.appendOnly": "true" if table.append_only else "false",
+        # What reads are narrowed by; statistics of a hundred values would only swell the log.
+        "delta.dataSkippingStatsColumns": ",".join(name for name in narrowing if name in table.column_names),
+    }
 
 
 @cache
@@ -213,6 +224,11 @@ def plain_path(folder: Path) -> Path:
     link = Path(links) / "warehouse"
     link.symlink_to(folder, target_is_directory=True)
     return link
+
+
+def _made_from(version: int) -> CommitProperties:
+    """A commit on another base must not be rebased onto rows it has not seen."""
+    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(TRANSACTIONS, version)])
 
 
 def _schema(table: Table) -> Schema:

@@ -1,4 +1,7 @@
-"""What several test modules share: one embedded Spark session, and an empty lakehouse for each test."""
+"""What several test modules share: a Spark session of each engine, and an empty lakehouse for each test.
+
+A module marked `pytestmark = pytest.mark.both_engines` runs its tests on the embedded engine and on the JVM.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.engine import JVM_CONFIG, embedded_session, jvm_session
+from emaps_dagster.errors import EngineError
+from emaps_dagster.lakehouse import Lakehouse
+from emaps_dagster_tests.engines import FAST_START, jvm_functions, open_folders
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
@@ -42,6 +48,7 @@ class _SkipsFail:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
 
@@ -88,12 +95,45 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     return run_demo(folder, EMAPS_DEPLOYMENT="databricks", EMAPS_API_TOKEN="a-token-of-the-person", EMAPS_NOW="2020")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "spark" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_engines"):
+        metafunc.parametrize("spark", ["embedded", "jvm"], indirect=True)
+
+
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def embedded() -> Iterator[SparkSession]:
     with embedded_session() as session:
         yield session
 
 
+@pytest.fixture(scope="session")
+def jvm(embedded: SparkSession) -> SparkSession:
+    """The session of the one JVM that a test process has; it ends with the process."""
+    with jvm_functions():
+        try:
+            return jvm_session({**JVM_CONFIG, "spark.master": "local[2]", **FAST_START})
+        except EngineError as error:
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def spark(request: pytest.FixtureRequest) -> SparkSession:
+    session: SparkSession = request.getfixturevalue(getattr(request, "param", "embedded"))
+    return session
+
+
+@pytest.fixture(autouse=True)
+def _functions_of_its_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    parameters = getattr(request.node, "callspec", None)
+    with jvm_functions() if parameters and parameters.params.get("spark") == "jvm" else nullcontext():
+        yield
+
+
 @pytest.fixture
-def house(spark: SparkSession, tmp_path: Path) -> FolderLakehouse:
-    return FolderLakehouse(spark, tmp_path / "warehouse")
+def warehouse(tmp_path: Path) -> Path:
+    return tmp_path / "warehouse"
+
+
+@pytest.fixture
+def house(spark: SparkSession, warehouse: Path) -> Lakehouse:
+    return open_folders(spark, warehouse)

@@ -20,7 +20,8 @@ from emaps_dagster.errors import SettingsError
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.partitions import hourly_partitions
 from emaps_dagster.resources.deployments import resources
-from emaps_dagster.settings import Deployment, Settings
+from emaps_dagster.resources.spark import EmbeddedLakehouse, SparkLakehouse
+from emaps_dagster.settings import Settings
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster_tests.graph import GOLDEN, graph_text
 from emaps_dagster_tests.making import silver, utc
@@ -52,10 +53,18 @@ def test_dagster_shows_the_columns_of_the_contracts() -> None:
         ]
 
 
-@pytest.mark.parametrize("deployment", ["spark", "databricks"])
-def test_a_deployment_that_is_not_built_yet_is_one_clear_error(deployment: Deployment) -> None:
-    with pytest.raises(SettingsError, match=rf"^EMAPS_DEPLOYMENT is '{deployment}': this release runs 'embedded' only"):
-        build_definitions(Settings(deployment=deployment, _env_file=None))
+def test_a_deployment_that_is_not_built_yet_is_one_clear_error() -> None:
+    with pytest.raises(SettingsError, match=r"^EMAPS_DEPLOYMENT is 'databricks': this release runs"):
+        build_definitions(Settings(deployment="databricks", _env_file=None))
+
+
+def test_deployments_differ_in_their_resources_alone() -> None:
+    doors = {d: resources(Settings(deployment=d, _env_file=None))["lakehouse"] for d in ("embedded", "spark")}
+    assert {deployment: type(door) for deployment, door in doors.items()} == {
+        "embedded": EmbeddedLakehouse,
+        "spark": SparkLakehouse,
+    }
+    assert graph_text("spark") == graph_text("embedded")
 
 
 def _validate(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:

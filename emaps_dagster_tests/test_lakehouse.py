@@ -19,11 +19,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster import lakehouse as lakehouse_module
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.lakehouse import HourChange
+from emaps_dagster.lakehouse import HourChange, Lakehouse
 from emaps_dagster.tables import Column, Table, all_tables
 from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.windows import HOUR, Window
+from emaps_dagster_tests.engines import open_folders
 
 READINGS = Table(
     layer="silver",
@@ -58,7 +58,7 @@ def answering(frame: DataFrame) -> Callable[[Window], DataFrame]:
     return lambda part: frame.where(frame.datetime.between(part.start, part.end - HOUR))
 
 
-def stored(house: FolderLakehouse) -> list[tuple[Any, ...]]:
+def stored(house: Lakehouse) -> list[tuple[Any, ...]]:
     rows = DeltaTable(house.where(READINGS)).to_pyarrow_table().to_pylist()
     return sorted(
         (
@@ -71,17 +71,17 @@ def stored(house: FolderLakehouse) -> list[tuple[Any, ...]]:
     )
 
 
-def files(house: FolderLakehouse) -> set[str]:
+def files(house: Lakehouse) -> set[str]:
     return set(DeltaTable(house.where(READINGS)).file_uris())
 
 
 @pytest.fixture
-def table(house: FolderLakehouse) -> FolderLakehouse:
+def table(house: Lakehouse) -> Lakehouse:
     house.create(READINGS)
     return house
 
 
-def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(house: FolderLakehouse) -> None:
+def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(house: Lakehouse) -> None:
     for contract in all_tables(("GR",)):
         house.create(contract)
         delta = DeltaTable(house.where(contract))
@@ -98,12 +98,12 @@ def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(ho
         assert house.schema_differences(contract) == []
 
 
-def test_creating_a_table_that_is_there_writes_nothing(table: FolderLakehouse) -> None:
+def test_creating_a_table_that_is_there_writes_nothing(table: Lakehouse) -> None:
     table.create(READINGS)
     assert table.version(READINGS) == 0
 
 
-def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(table: FolderLakehouse) -> None:
+def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(table: Lakehouse) -> None:
     changed = Table(
         READINGS.layer,
         READINGS.name,
@@ -124,7 +124,7 @@ def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(ta
         assert part in str(error.value)
 
 
-def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: Lakehouse, spark: SparkSession) -> None:
     def both(value: float) -> Callable[[Window], DataFrame]:
         return answering(rows_of(spark, (0, value)).union(rows_of(spark, (0, 2.0), zone="BG")))
 
@@ -134,12 +134,12 @@ def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: FolderLakeh
     assert stored(table) == [("BG", 0, 2.0, None), ("GR", 0, 3.0, None)]
 
 
-def test_merging_into_a_table_that_is_not_there_is_an_error(house: FolderLakehouse, spark: SparkSession) -> None:
+def test_merging_into_a_table_that_is_not_there_is_an_error(house: Lakehouse, spark: SparkSession) -> None:
     with pytest.raises(LakehouseError, match=r"silver\.readings does not exist at "):
         house.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))))
 
 
-def test_append_returns_its_rows_and_without_rows_makes_no_version(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_append_returns_its_rows_and_without_rows_makes_no_version(table: Lakehouse, spark: SparkSession) -> None:
     assert table.append(READINGS, rows_of(spark, (0, 1.0), (3, 2.0))).num_rows == 2
     assert table.version(READINGS) == 1
     assert table.append(READINGS, rows_of(spark, (9, 1.0)).limit(0)).num_rows == 0
@@ -163,7 +163,7 @@ def test_append_returns_its_rows_and_without_rows_makes_no_version(table: Folder
     ],
 )
 def test_a_merge_updates_what_differs_null_and_zero_told_apart(
-    table: FolderLakehouse, spark: SparkSession, before: tuple[Any, Any], after: tuple[Any, Any], change: str
+    table: Lakehouse, spark: SparkSession, before: tuple[Any, Any], after: tuple[Any, Any], change: str
 ) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (5, *before))))
     report = table.merge(READINGS, DAY, answering(rows_of(spark, (5, *after))))
@@ -173,7 +173,7 @@ def test_a_merge_updates_what_differs_null_and_zero_told_apart(
 
 
 def test_a_merge_reports_hour_by_hour_and_writes_one_version_a_changed_month(
-    table: FolderLakehouse, spark: SparkSession
+    table: Lakehouse, spark: SparkSession
 ) -> None:
     # T0 is 22:00 of 31 January: hours 0 and 1 lie in January, from 2 on in February.
     first = table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0), (1, 2.0), (2, 3.0), (20, 4.0))))
@@ -193,7 +193,7 @@ def test_a_merge_reports_hour_by_hour_and_writes_one_version_a_changed_month(
     assert stored(table) == [("GR", 0, 1.0, None), ("GR", 1, 9.0, None), ("GR", 2, 3.0, None), ("GR", 20, 4.0, None)]
 
 
-def test_rows_outside_the_window_and_rows_not_computed_stay(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_rows_outside_the_window_and_rows_not_computed_stay(table: Lakehouse, spark: SparkSession) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0), (10, 3.0))))
     few = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
     report = table.merge(READINGS, few, answering(rows_of(spark, (3, 7.0), (10, 9.0))))
@@ -201,13 +201,13 @@ def test_rows_outside_the_window_and_rows_not_computed_stay(table: FolderLakehou
     assert stored(table) == [("GR", 2, 1.0, None), ("GR", 3, 7.0, None), ("GR", 10, 3.0, None)]
 
 
-def test_zones_do_not_touch_each_other(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_zones_do_not_touch_each_other(table: Lakehouse, spark: SparkSession) -> None:
     for zone, value in (("GR", 1.0), ("BG", 5.0), ("GR", 2.0)):
         table.merge(READINGS, DAY, answering(rows_of(spark, (2, value), zone=zone)))
     assert stored(table) == [("BG", 2, 5.0, None), ("GR", 2, 2.0, None)]
 
 
-def test_reads_are_half_open_and_by_month(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_reads_are_half_open_and_by_month(table: Lakehouse, spark: SparkSession) -> None:
     table.append(READINGS, rows_of(spark, *((number, 1.0) for number in range(24))))
     window = Window(T0 + HOUR, T0 + 4 * HOUR)
     hours = [row.datetime.replace(tzinfo=timezone.utc) for row in table.read_hours(READINGS, window).collect()]
@@ -215,7 +215,9 @@ def test_reads_are_half_open_and_by_month(table: FolderLakehouse, spark: SparkSe
     assert table.read_hours(READINGS, window, version=0).count() == 0
 
 
-def test_a_writer_that_lost_a_race_computes_again_from_fresh_input(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_a_writer_that_lost_a_race_computes_again_from_fresh_input(
+    warehouse: Path, table: Lakehouse, spark: SparkSession
+) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
     # Both writers read 10; the other commits 11 between our reading and our commit.
     truth = {"value": 10.0}
@@ -226,9 +228,7 @@ def test_a_writer_that_lost_a_race_computes_again_from_fresh_input(table: Folder
         calls.append(truth["value"])
         if len(calls) == 1:
             truth["value"] = 11.0
-            FolderLakehouse(spark, table.warehouse).merge(
-                READINGS, part, answering(rows_of(spark, (2, 11.0), (3, 5.0)))
-            )
+            open_folders(spark, warehouse).merge(READINGS, part, answering(rows_of(spark, (2, 11.0), (3, 5.0))))
         return mine
 
     report = table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 4 * HOUR), compute)
@@ -238,13 +238,13 @@ def test_a_writer_that_lost_a_race_computes_again_from_fresh_input(table: Folder
     assert stored(table) == [("GR", 2, 11.0, None), ("GR", 3, 5.0, None)]
 
 
-def test_a_race_over_the_same_new_row_inserts_it_once(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_a_race_over_the_same_new_row_inserts_it_once(warehouse: Path, table: Lakehouse, spark: SparkSession) -> None:
     raced = []
 
     def compute(part: Window) -> DataFrame:
         if not raced:
             raced.append(True)
-            FolderLakehouse(spark, table.warehouse).merge(READINGS, part, answering(rows_of(spark, (2, 1.0))))
+            open_folders(spark, warehouse).merge(READINGS, part, answering(rows_of(spark, (2, 1.0))))
         return rows_of(spark, (2, 1.0))
 
     table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 3 * HOUR), compute)
@@ -252,14 +252,14 @@ def test_a_race_over_the_same_new_row_inserts_it_once(table: FolderLakehouse, sp
 
 
 def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
-    table: FolderLakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    warehouse: Path, table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lakehouse_module, "_ATTEMPTS", 3)
     turns = []
 
     def compute(part: Window) -> DataFrame:
         turns.append(float(len(turns)))
-        other = FolderLakehouse(spark, table.warehouse)
+        other = open_folders(spark, warehouse)
         other.merge(READINGS, part, answering(rows_of(spark, (2, turns[-1]))))
         return rows_of(spark, (2, -1.0))
 
@@ -268,14 +268,14 @@ def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
     assert stored(table) == [("GR", 2, 2.0, None)]
 
 
-def test_a_key_that_is_stored_twice_does_not_stop_a_merge(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_a_key_that_is_stored_twice_does_not_stop_a_merge(table: Lakehouse, spark: SparkSession) -> None:
     table.append(READINGS, rows_of(spark, (2, 1.0), (2, 1.0)))
     assert table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0)))).total == HourChange(unchanged=1)
     assert table.merge(READINGS, DAY, answering(rows_of(spark, (2, 5.0), (3, 6.0)))).total.inserted == 1
     assert stored(table) == [("GR", 2, 5.0, None), ("GR", 2, 5.0, None), ("GR", 3, 6.0, None)]
 
 
-def test_a_rebuild_leaves_exactly_what_is_computed(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_a_rebuild_leaves_exactly_what_is_computed(table: Lakehouse, spark: SparkSession) -> None:
     # Wrong, right, too many, twice; hour 3 is missing; 0 and 20 lie beside the window.
     table.append(READINGS, rows_of(spark, (0, 9.0), (2, 9.0), (4, 4.0), (5, 5.0), (6, 6.0), (6, 6.0), (20, 9.0)))
     window = Window(T0 + 2 * HOUR, T0 + 20 * HOUR)
@@ -296,7 +296,7 @@ def test_a_rebuild_leaves_exactly_what_is_computed(table: FolderLakehouse, spark
     assert table.version(READINGS) == 2
 
 
-def test_a_rebuild_that_computes_nothing_empties_its_window(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_a_rebuild_that_computes_nothing_empties_its_window(table: Lakehouse, spark: SparkSession) -> None:
     table.append(READINGS, rows_of(spark, (1, 1.0), (2, 2.0), (3, 3.0)))
     two = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
     assert table.rebuild(READINGS, two, answering(rows_of(spark, (9, 1.0)))).differences.total.surplus == 2
@@ -304,7 +304,7 @@ def test_a_rebuild_that_computes_nothing_empties_its_window(table: FolderLakehou
 
 
 def test_a_rebuild_that_lost_a_race_computes_again_and_keeps_the_winners_row(
-    table: FolderLakehouse, spark: SparkSession
+    warehouse: Path, table: Lakehouse, spark: SparkSession
 ) -> None:
     table.append(READINGS, rows_of(spark, (2, 9.0)))
     truth = [rows_of(spark, (2, 2.0)), rows_of(spark, (2, 2.0), (3, 3.0))]
@@ -313,7 +313,7 @@ def test_a_rebuild_that_lost_a_race_computes_again_and_keeps_the_winners_row(
     def compute(part: Window) -> DataFrame:
         calls.append(part)
         if len(calls) == 1:
-            FolderLakehouse(spark, table.warehouse).merge(READINGS, part, answering(truth[1]))
+            open_folders(spark, warehouse).merge(READINGS, part, answering(truth[1]))
         return truth[len(calls) - 1]
 
     report = table.rebuild(READINGS, Window(T0 + 2 * HOUR, T0 + 4 * HOUR), compute)
@@ -323,7 +323,7 @@ def test_a_rebuild_that_lost_a_race_computes_again_and_keeps_the_winners_row(
 
 
 def test_a_changed_contract_is_rebuilt_in_one_version_of_the_whole_table_or_not_at_all(
-    table: FolderLakehouse, spark: SparkSession
+    table: Lakehouse, spark: SparkSession
 ) -> None:
     columns = (*READINGS.columns[:2], Column("more", "double", "Another"), *READINGS.columns[3:])
     changed = replace(READINGS, columns=columns)
@@ -351,17 +351,17 @@ def test_a_changed_contract_is_rebuilt_in_one_version_of_the_whole_table_or_not_
     assert sorted(DeltaTable(table.where(READINGS), version=1).to_pyarrow_table()["value"].to_pylist()) == [1.0, 2.0]
 
 
-def test_bronze_is_never_rebuilt(house: FolderLakehouse, spark: SparkSession) -> None:
+def test_bronze_is_never_rebuilt(house: Lakehouse, spark: SparkSession) -> None:
     with pytest.raises(LakehouseError, match=r"bronze\.power_data cannot be rebuilt: all else is rebuilt from it"):
         house.rebuild(all_tables(("GR",))[0], DAY, answering(rows_of(spark, (0, 1.0))))
 
 
-def test_many_writers_at_once_lose_and_double_nothing(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_many_writers_at_once_lose_and_double_nothing(warehouse: Path, table: Lakehouse, spark: SparkSession) -> None:
     failures: list[BaseException] = []
 
     def write(number: int) -> None:
         try:
-            house = FolderLakehouse(spark, table.warehouse)
+            house = open_folders(spark, warehouse)
             house.merge(READINGS, DAY, answering(rows_of(spark, (2, 0.0), (3 + number, float(number)))))
         except BaseException as error:  # noqa: BLE001 a thread must tell the test
             failures.append(error)
@@ -375,12 +375,12 @@ def test_many_writers_at_once_lose_and_double_nothing(table: FolderLakehouse, sp
     assert stored(table) == [("GR", 2, 0.0, None), *(("GR", 3 + n, float(n), None) for n in range(4))]
 
 
-def test_creators_at_once_make_one_table(house: FolderLakehouse, spark: SparkSession) -> None:
+def test_creators_at_once_make_one_table(warehouse: Path, house: Lakehouse, spark: SparkSession) -> None:
     failures: list[BaseException] = []
 
     def create() -> None:
         try:
-            FolderLakehouse(spark, house.warehouse).create(READINGS)
+            open_folders(spark, warehouse).create(READINGS)
         except BaseException as error:  # noqa: BLE001 a thread must tell the test
             failures.append(error)
 
@@ -393,7 +393,7 @@ def test_creators_at_once_make_one_table(house: FolderLakehouse, spark: SparkSes
     assert house.schema_differences(READINGS) == []
 
 
-def test_what_a_killed_writer_left_behind_is_not_read(table: FolderLakehouse, spark: SparkSession) -> None:
+def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: SparkSession) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
     # Data files without a commit, and a commit half written under the name writers give before they publish it.
     orphan = Path(table.where(READINGS)) / "year_month=2024-02" / "part-00000-killed.snappy.parquet"
@@ -405,7 +405,7 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: FolderLakehouse, sp
 
 @pytest.mark.parametrize("name", ["my data", "100%", "ü#ß", "(a){b}*", "what?", "it's", "plain"])
 def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path, name: str) -> None:
-    house = FolderLakehouse(spark, tmp_path / name / "warehouse")
+    house = open_folders(spark, tmp_path / name / "warehouse")
     house.create(READINGS)
     house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0))))
     house.append(READINGS, rows_of(spark, (4, 3.0)))
@@ -419,10 +419,10 @@ def test_a_folder_name_that_delta_cannot_take_is_one_clear_error(
     spark: SparkSession, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(LakehouseError, match=r"EMAPS_WAREHOUSE.*another folder"):
-        FolderLakehouse(spark, tmp_path / name)
+        open_folders(spark, tmp_path / name)
 
 
-def test_bronze_refuses_that_somebody_deletes(house: FolderLakehouse, spark: SparkSession) -> None:
+def test_bronze_refuses_that_somebody_deletes(house: Lakehouse, spark: SparkSession) -> None:
     bronze = all_tables(("GR",))[0]
     house.create(bronze)
     hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
@@ -434,7 +434,9 @@ def test_bronze_refuses_that_somebody_deletes(house: FolderLakehouse, spark: Spa
         write_deltalake(house.where(bronze), DeltaTable(house.where(bronze)).to_pyarrow_table(), mode="overwrite")
 
 
-def test_writers_take_turns_so_that_nobody_computes_for_nothing(house: FolderLakehouse, spark: SparkSession) -> None:
+def test_writers_take_turns_so_that_nobody_computes_for_nothing(
+    warehouse: Path, house: Lakehouse, spark: SparkSession
+) -> None:
     house.create(READINGS)
     computing = []
 
@@ -445,7 +447,7 @@ def test_writers_take_turns_so_that_nobody_computes_for_nothing(house: FolderLak
             assert computing[-1] == number, "two writers computed at the same time"
             return rows_of(spark, (number, 1.0))
 
-        return FolderLakehouse(spark, house.warehouse).merge(READINGS, Window(T0, T0 + HOUR), compute).retries
+        return open_folders(spark, warehouse).merge(READINGS, Window(T0, T0 + HOUR), compute).retries
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(write, range(3))) == [0, 0, 0]
@@ -453,14 +455,14 @@ def test_writers_take_turns_so_that_nobody_computes_for_nothing(house: FolderLak
 
 
 def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
-    house: FolderLakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    warehouse: Path, house: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.create(READINGS)
     monkeypatch.setattr("emaps_dagster.folders._LONGEST_WAIT_SECONDS", 0.1)
     other = (
         "from filelock import FileLock; import sys; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
     )
-    lock = house.warehouse / "silver" / ".readings.lock"
+    lock = warehouse / "silver" / ".readings.lock"
     with subprocess.Popen(
         [sys.executable, "-c", other, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:

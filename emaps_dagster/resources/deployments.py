@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from dagster_pyspark import PySparkResource
+
 from emaps_dagster.errors import SettingsError
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.resources.spark import EmbeddedPySpark, LakehouseResource
+from emaps_dagster.resources.spark import (
+    EmbeddedLakehouse,
+    EmbeddedPySpark,
+    JvmPySpark,
+    LakehouseResource,
+    SparkLakehouse,
+)
 from emaps_dagster.settings import Settings
 
 
@@ -16,15 +24,23 @@ def resources(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: this release cannot run that deployment yet.
     """
-    if settings.deployment != "embedded":
+    if settings.deployment == "databricks":
         raise SettingsError(
-            f"EMAPS_DEPLOYMENT is {settings.deployment!r}: this release runs 'embedded' only; "
-            "'spark' and 'databricks' are named in the design and not built yet."
+            "EMAPS_DEPLOYMENT is 'databricks': this release runs 'embedded' and 'spark'; 'databricks' is named in the "
+            "design and not built yet."
         )
-    pyspark = EmbeddedPySpark()
+    pyspark: PySparkResource
+    lakehouse: LakehouseResource
+    warehouse = str(settings.warehouse.resolve())
+    if settings.deployment == "embedded":
+        pyspark = EmbeddedPySpark()
+        lakehouse = EmbeddedLakehouse(pyspark=pyspark, warehouse=warehouse)
+    else:
+        pyspark = JvmPySpark()
+        lakehouse = SparkLakehouse(pyspark=pyspark, warehouse=warehouse)
     return {
         "pyspark": pyspark,
-        "lakehouse": LakehouseResource(pyspark=pyspark, warehouse=str(settings.warehouse.resolve())),
+        "lakehouse": lakehouse,
         "electricity_maps": ElectricityMapsResource(
             api_url=settings.api_url, now=settings.now.isoformat() if settings.now else None
         ),

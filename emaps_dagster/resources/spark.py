@@ -5,6 +5,7 @@ Where engines differ at start-up is settled here, so that transforms need not kn
 
 # No postponed annotations: Dagster reads the field types of a resource when the class is made.
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import dagster as dg
 from dagster_pyspark import PySparkResource
 from pydantic import Field
 
-from emaps_dagster.engine import SESSION_CONFIG, embedded_address
+from emaps_dagster.delta_spark import Catalog, DeltaSparkLakehouse, Folders
+from emaps_dagster.engine import JVM_CONFIG, SESSION_CONFIG, embedded_address, jvm_session
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.lakehouse import Lakehouse
 
@@ -28,11 +30,47 @@ class EmbeddedPySpark(PySparkResource):
         self._spark_session = remote.spark_session
 
 
-class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class JvmPySpark(PySparkResource):
+    """dagster-pyspark's resource on this machine's own JVM, with Delta's jars."""
+
+    spark_config: dict[str, Any] = Field(default=JVM_CONFIG)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        self._spark_session = jvm_session(self.spark_config)
+
+
+class LakehouseResource(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     """The tables, opened with the run's Spark session."""
 
     pyspark: dg.ResourceDependency[PySparkResource]
+
+    @abstractmethod
+    def open(self) -> Lakehouse:
+        """The door to them."""
+
+
+class EmbeddedLakehouse(LakehouseResource):
+    """Delta folders, committed by delta-rs."""
+
     warehouse: str
 
     def open(self) -> Lakehouse:
         return FolderLakehouse(self.pyspark.spark_session, Path(self.warehouse))
+
+
+class SparkLakehouse(LakehouseResource):
+    """The same Delta folders, committed by Spark's own Delta."""
+
+    warehouse: str
+
+    def open(self) -> Lakehouse:
+        return DeltaSparkLakehouse(self.pyspark.spark_session, Folders(Path(self.warehouse)))
+
+
+class CatalogLakehouse(LakehouseResource):
+    """Tables of a catalog, or of the metastore without one, committed by Spark's own Delta."""
+
+    catalog: str | None = None
+
+    def open(self) -> Lakehouse:
+        return DeltaSparkLakehouse(self.pyspark.spark_session, Catalog(self.catalog))

@@ -1,0 +1,309 @@
+"""Tables committed by Spark's own Delta: folders of a local JVM, or tables of a catalog on Databricks.
+
+What a merge or a rebuild is, and when it starts again, is lakehouse.py's; why a commit here is a
+compare-and-swap is argued in docs/adr/0008.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+from delta.exceptions import DeltaConcurrentModificationException
+from delta.tables import DeltaTable, DeltaTableBuilder
+from deltalake import DeltaTable as DeltaFolder
+from deltalake.exceptions import TableNotFoundError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql.types import StructField, StructType
+
+from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, turn
+from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
+from emaps_dagster.tables import Table
+from emaps_dagster.transforms.quality.contract import conform
+from emaps_dagster.windows import HOUR, Window
+
+_WRITING = {
+    "spark.sql.session.timeZone": "UTC",
+    # Spark's default is a type that Parquet has given up.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # What maintenance may remove is settled in lakehouse.py; how many files it removed is told by the history.
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+    "spark.databricks.delta.vacuum.logging.enabled": "true",
+}
+# They change no row, so nothing that was computed beside them is stale.
+_MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}
+
+
+class Place(ABC):
+    """Where tables lie: the one thing in which folders and a catalog differ."""
+
+    @abstractmethod
+    def name(self, table: Table) -> str:
+        """The table's name in SQL."""
+
+    @abstractmethod
+    def where(self, table: Table) -> str:
+        """Where a person finds the table."""
+
+    @abstractmethod
+    def version(self, spark: SparkSession, table: Table) -> int | None:
+        """The table's latest version, None when it does not exist."""
+
+    @abstractmethod
+    def new(self, spark: SparkSession, table: Table) -> DeltaTableBuilder:
+        """What makes the table here if it does not exist."""
+
+    def turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+        """Waits for other writers of the table where it can."""
+        return nullcontext()
+
+
+class Folders(Place):
+    """Delta folders `<warehouse>/<layer>/<table>` of this machine, those of the embedded engine."""
+
+    def __init__(self, warehouse: Path) -> None:
+        self.warehouse = warehouse.resolve()
+        self._root = plain_path(self.warehouse)
+
+    def _path(self, table: Table) -> str:
+        return str(self._root / table.layer / table.name)
+
+    def name(self, table: Table) -> str:
+        return f"delta.`{self._path(table)}`"
+
+    def where(self, table: Table) -> str:
+        return str(self.warehouse / table.layer / table.name)
+
+    def version(self, spark: SparkSession, table: Table) -> int | None:  # noqa: ARG002  # a catalog needs it
+        # A look into the log: two hundred times as fast as asking Spark for the history.
+        try:
+            return DeltaFolder(self._path(table)).version()
+        except TableNotFoundError:
+            return None
+
+    def new(self, spark: SparkSession, table: Table) -> DeltaTableBuilder:
+        return DeltaTable.createIfNotExists(spark).location(self._path(table))
+
+    def turn(self, table: Table) -> AbstractContextManager[None]:
+        # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
+        # between processes, so that another engine's commit of the same moment could be overwritten.
+        return turn(Path(self.where(table)))
+
+
+class Catalog(Place):
+    """Tables `<catalog>.<layer>.<table>` of Unity Catalog; without a catalog `<layer>.<table>` of the metastore."""
+
+    def __init__(self, catalog: str | None) -> None:
+        self.catalog = catalog
+
+    def _parts(self, table: Table) -> list[str]:
+        return [*([self.catalog] if self.catalog else []), table.layer, table.name]
+
+    def name(self, table: Table) -> str:
+        return ".".join(f"`{part}`" for part in self._parts(table))
+
+    def where(self, table: Table) -> str:
+        return ".".join(self._parts(table))
+
+    def version(self, spark: SparkSession, table: Table) -> int | None:
+        if not spark.catalog.tableExists(self.name(table)):
+            return None
+        return int(spark.sql(f"DESCRIBE HISTORY {self.name(table)} LIMIT 1").collect()[0]["version"])
+
+    def new(self, spark: SparkSession, table: Table) -> DeltaTableBuilder:
+        schema = ".".join(f"`{part}`" for part in self._parts(table)[:-1])
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        return DeltaTable.createIfNotExists(spark).tableName(self.name(table))
+
+
+class DeltaSparkLakehouse(Lakehouse):
+    """Tables of a place, read and committed by Spark."""
+
+    def __init__(self, spark: SparkSession, place: Place) -> None:
+        super().__init__(spark)
+        self.place = place
+        self._writing = threading.Lock()
+
+    def where(self, table: Table) -> str:
+        return self.place.where(table)
+
+    def version(self, table: Table) -> int | None:
+        return self.place.version(self.spark, table)
+
+    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+        reader = self.spark.read
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.table(self.place.name(table))
+
+    def _turn(self, table: Table) -> AbstractContextManager[None]:
+        return self.place.turn(table)
+
+    def _create(self, table: Table) -> None:
+        builder = self.place.new(self._writer, table).comment(table.meaning).partitionedBy(table.partition)
+        for column in table.columns:
+            builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
+        for name, value in properties(table).items():
+            builder = builder.property(name, value)
+        try:
+            builder.execute()
+        except Exception:
+            # Another writer made it at the same moment; each layer that can notice has an error of its own.
+            if self.version(table) is None:
+                raise
+
+    def _append(self, table: Table, rows: pa.Table) -> None:
+        def write(session: SparkSession) -> None:
+            frame = session.createDataFrame(conform(rows, table))
+            frame.write.format("delta").mode("append").saveAsTable(self.place.name(table))
+
+        if table.append_only:
+            # Appends do not disturb each other, and nothing is computed from a version of bronze.
+            with self._writing, _races():
+                write(self._writer)
+        else:
+            version = self.version(table)
+            assert version is not None
+            self._commit(table, version, write)
+
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+        # Literal months prune partitions: the cost does not grow with the table.
+        literals = ", ".join(f"'{month}'" for month in months)
+        same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
+        marked = conform(rows, table).append_column("_change", rows["_change"].combine_chunks().cast(pa.string()))
+
+        def write(session: SparkSession) -> None:
+            (
+                DeltaTable.forName(session, self.place.name(table))
+                .alias("t")
+                .merge(
+                    session.createDataFrame(marked).alias("s"), f"t.`{table.partition}` IN ({literals}) AND {same_key}"
+                )
+                .whenMatchedUpdate("s.`_change` = 'updated'", {f"`{n}`": f"s.`{n}`" for n in table.value_columns})
+                .whenNotMatchedInsert("s.`_change` = 'inserted'", {f"`{n}`": f"s.`{n}`" for n in table.column_names})
+                .execute()
+            )
+
+        self._commit_alone(table, version, write)
+
+    def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
+        hours = f"datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'"
+
+        def write(session: SparkSession) -> None:
+            frame = session.createDataFrame(conform(rows, table))
+            frame.write.format("delta").mode("overwrite").option("replaceWhere", hours).saveAsTable(
+                self.place.name(table)
+            )
+
+        self._commit_alone(table, version, write)
+
+    def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
+        # All of a table at once: 20 MB a zone and year.
+        rows = pa.concat_tables([conform(part, table) for part in parts])
+
+        def write(session: SparkSession) -> None:
+            # Comments come with the schema. Delta makes every column nullable here; null keys are a check's.
+            fields = session.createDataFrame([], table.schema).schema.fields
+            schema = StructType(
+                [
+                    StructField(field.name, field.dataType, True, {"comment": column.comment})
+                    for field, column in zip(fields, table.columns, strict=True)
+                ]
+            )
+            writer = session.createDataFrame(rows, schema).write.format("delta").mode("overwrite")
+            writer.option("overwriteSchema", "true").partitionBy(table.partition).saveAsTable(self.place.name(table))
+
+        self._commit_alone(table, version, write)
+
+    def _size(self, table: Table) -> Size:
+        detail = self.spark.sql(f"DESCRIBE DETAIL {self.place.name(table)}").collect()[0]
+        return Size(detail["numFiles"], detail["sizeInBytes"])
+
+    def _compact(self, table: Table) -> None:
+        with self._writing, _races():
+            self._writer.sql(f"OPTIMIZE {self.place.name(table)}").collect()
+
+    def _vacuum(self, table: Table, retain: timedelta) -> int:
+        version = self.version(table)
+        assert version is not None
+        with self._writing, _races():
+            self._writer.sql(f"VACUUM {self.place.name(table)} RETAIN {math.ceil(retain / HOUR)} HOURS").collect()
+        ends = [commit for commit in self._commits_since(table, version) if commit["operation"] == "VACUUM END"]
+        return sum(int(end["operationMetrics"].get("numDeletedFiles", 0)) for end in ends)
+
+    @cached_property
+    def _writer(self) -> SparkSession:
+        """A session of its own: what marks a commit is a setting, and must mark no other's."""
+        session = self.spark.newSession()
+        for name, value in _WRITING.items():
+            session.conf.set(name, value)
+        return session
+
+    def _commit(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> list[Row]:
+        """Commit what was made from `version` unless another of our writers has committed since.
+
+        Returns:
+            The commits since that version, newest first, ours among them.
+        """
+        mark = {
+            # Delta takes a transaction of an application only if its number is higher than that of the last one
+            # taken. Ours carries the version that it was made from, so of two made from one version one is taken.
+            "spark.databricks.delta.write.txnAppId": TRANSACTIONS,
+            "spark.databricks.delta.write.txnVersion": str(version),
+            "spark.databricks.delta.commitInfo.userMetadata": f"emaps {uuid4().hex}",
+        }
+        with self._writing, _races():
+            for name, value in mark.items():
+                self._writer.conf.set(name, value)
+            try:
+                write(self._writer)
+            finally:
+                for name in mark:
+                    self._writer.conf.unset(name)
+        since = self._commits_since(table, version)
+        ours = next((c for c in since if c["userMetadata"] in mark.values()), None)
+        if ours is None:
+            raise LostRaceError(f"another writer has committed since version {version}, nothing was written")
+        return [commit for commit in since if commit["version"] <= ours["version"]]
+
+    def _commit_alone(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> None:
+        """Commit what was made from `version` and holds only if no row has changed since."""
+        for commit in self._commit(table, version, write)[1:]:
+            if commit["operation"] not in _MAINTENANCE:
+                # Not one of our writers. Ours is written already: computing again finds and heals what is stale.
+                raise LostRaceError(f"version {commit['version']} ({commit['operation']}) came between")
+
+    def _commits_since(self, table: Table, version: int) -> list[Row]:
+        """The commits after the version, newest first; only they are read, however long the history."""
+        limit = 10
+        while True:
+            commits = (
+                self.spark.sql(f"DESCRIBE HISTORY {self.place.name(table)} LIMIT {limit}")
+                .select("version", "operation", "userMetadata", "operationMetrics")
+                .collect()
+            )
+            if len(commits) < limit or commits[-1]["version"] <= version:
+                return [commit for commit in commits if commit["version"] > version]
+            limit *= 10
+
+
+@contextmanager
+def _races() -> Iterator[None]:
+    """Delta's refusals of a commit are lost races: nothing was written, and computing again may win."""
+    try:
+        yield
+    except PySparkException as error:
+        if isinstance(error, DeltaConcurrentModificationException) or (error.getCondition() or "").startswith(
+            "DELTA_CONCURRENT_"
+        ):
+            raise LostRaceError(str(error).splitlines()[0]) from error
+        raise
