@@ -35,7 +35,7 @@ imports: setup ## the layers of docs/architecture.md
 	$(BIN)/lint-imports --config setup.cfg
 
 lock: setup ## make requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
 
 docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.tables > docs/tables.md

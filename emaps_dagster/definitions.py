@@ -14,10 +14,10 @@ from emaps_dagster.assets.bronze import bronze_assets  # noqa: E402
 from emaps_dagster.assets.checks import check_definitions  # noqa: E402
 from emaps_dagster.assets.gold import gold_asset  # noqa: E402
 from emaps_dagster.assets.silver import silver_asset  # noqa: E402
-from emaps_dagster.jobs import hourly_job, rebuild_job  # noqa: E402
+from emaps_dagster.jobs import hourly_job, maintenance_job, rebuild_job  # noqa: E402
 from emaps_dagster.partitions import hourly_partitions  # noqa: E402
 from emaps_dagster.resources.deployments import resources  # noqa: E402
-from emaps_dagster.schedules import hourly_schedule  # noqa: E402
+from emaps_dagster.schedules import hourly_schedule, maintenance_schedule  # noqa: E402
 from emaps_dagster.settings import Settings, read_settings  # noqa: E402
 
 
@@ -29,6 +29,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """
     partitions = hourly_partitions(settings.start)
     job = hourly_job()
+    maintenance = maintenance_job(settings.zones)
     return dg.Definitions(
         assets=[
             *bronze_assets(settings.zones, partitions),
@@ -36,8 +37,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             gold_asset(settings.zones, partitions),
         ],
         asset_checks=check_definitions(settings.zones, partitions),
-        jobs=[job, rebuild_job(settings.zones, settings.start)],
-        schedules=[hourly_schedule(job)],
+        jobs=[job, rebuild_job(settings.zones, settings.start), maintenance],
+        schedules=[hourly_schedule(job), maintenance_schedule(maintenance)],
         resources=resources(settings),
         # One process: a step costs 0.15 s instead of 2.4, and all steps share one Spark session.
         executor=dg.in_process_executor,

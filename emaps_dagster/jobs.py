@@ -1,4 +1,4 @@
-"""What runs together: the hourly job over all tables with their checks, and the rebuild of a range from bronze."""
+"""What runs together: the hourly job with its checks, the rebuild of a range, the upkeep of the tables' files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from datetime import datetime
 
 import dagster as dg
 
+from emaps_dagster.assets.maintenance import for_every_step, maintenance_graph
 from emaps_dagster.assets.rebuild import rebuild_graph, same_for_both_steps
 
 HOURLY = "hourly"
 REBUILD = "rebuild"
+MAINTENANCE = "maintenance"
 
 
 def hourly_job() -> dg.UnresolvedAssetJobDefinition:
@@ -30,4 +32,15 @@ def rebuild_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefi
             "asking whether all is well."
         ),
         config=same_for_both_steps,
+    )
+
+
+def maintenance_job(zones: tuple[str, ...]) -> dg.JobDefinition:
+    return maintenance_graph(zones).to_job(
+        name=MAINTENANCE,
+        description=(
+            "Puts the small files of every table together and removes those that no version of the retention needs. "
+            "No row changes; it may run beside anything. By itself on Sundays."
+        ),
+        config=for_every_step(zones),
     )
