@@ -48,15 +48,19 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(dice=st.randoms(use_true_random=False))
     def begin(self, dice: random.Random) -> None:
-        """A world in which some trouble has already begun."""
+        """A world in which some trouble has already begun; half of them have a past that no late run reaches."""
         self.folder = Path(tempfile.mkdtemp(prefix="emaps-machine-"))
         self.world = World(self.spark, self.folder / "warehouse")
         self.checked: dict[str, int | None] = {}
-        hours = [BASE + number * HOUR for number in range(31)]
+        age = dice.choice([31, 101])
+        self.provider.now = BASE + (age - 1) * HOUR
+        hours = [BASE + number * HOUR for number in range(age)]
         self.provider.missing = {(dice.choice(["power", "carbon"]), dice.choice(hours)) for _ in range(3)}
         self.provider.missing |= {(feed, hour) for hour in [dice.choice(hours)] for feed in ("power", "carbon")}
         self.provider.null_modes = {dice.choice(MODE_KEYS)}
         self.provider.repeats = {dice.choice(hours)}
+        if age == 101:
+            self.world.run(Window(BASE, BASE + 90 * HOUR))
 
     def teardown(self) -> None:
         try:
