@@ -23,8 +23,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
 from emaps_dagster.errors import ProviderError, RejectedBodyError, SettingsError
-from emaps_dagster.settings import SENDABLE, is_token
 from emaps_dagster.statuses import refusal, retry_after, surrender
+from emaps_dagster.tokens import SENDABLE, is_token
 from emaps_dagster.windows import Window, utc_now
 from emaps_dagster.zones import Feed
 

@@ -93,3 +93,7 @@ class FeaturesError(EmapsError):
 
 class NoFeaturesError(FeaturesError):
     """There is nothing to answer it with: no table, an unknown zone, or hours that nobody has fetched by then."""
+
+
+class LauncherError(EmapsError):
+    """A step could not be sent to Databricks, or what came back cannot be used."""

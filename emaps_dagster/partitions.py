@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Protocol
 
 import dagster as dg
 
@@ -25,7 +26,14 @@ def partition_hour(key: str) -> datetime:
     return datetime.strptime(key, KEY_FORMAT).replace(tzinfo=timezone.utc)
 
 
-def run_window(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Window:
+class Partitioned(Protocol):
+    """Any of Dagster's contexts that knows the partitions of its run."""
+
+    @property
+    def partition_time_window(self) -> dg.TimeWindow: ...
+
+
+def run_window(context: Partitioned) -> Window:
     """The hours of this run: one partition or a range, the same code."""
     window = context.partition_time_window
     return Window(window.start.astimezone(timezone.utc), window.end.astimezone(timezone.utc))

@@ -15,23 +15,25 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from emaps_dagster.databricks_settings import DatabricksSettings
 from emaps_dagster.errors import SettingsError
+from emaps_dagster.tokens import SENDABLE, is_token
 
 PUBLIC_API_URL = "https://api.electricitymaps.com/v3"
-SENDABLE = "one word of printable ASCII characters is allowed, without blanks or line breaks"
-
 _PREFIX = "EMAPS_"
 _ENV_FILE = ".env"
 # Zone keys are country codes with optional sub-zones: GR, DK-DK1, US-CAR-DUK.
 _ZONE_KEY = re.compile(r"[A-Z]{2}(-[A-Z0-9]+)*")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
+_SECRETS = ("EMAPS_API_TOKEN", "EMAPS_DATABRICKS_TOKEN", "EMAPS_DATABRICKS_CLIENT_SECRET")
+
 Deployment = Literal["embedded", "spark", "databricks"]
 
 
-class Settings(BaseSettings):
+class Settings(DatabricksSettings):
     """Typed settings; field names are the variables of `.env.example` without `EMAPS_`."""
 
     model_config = SettingsConfigDict(
@@ -121,11 +123,6 @@ class Settings(BaseSettings):
         return moment
 
 
-def is_token(token: SecretStr) -> bool:
-    """Whether it can be sent in a header; one that cannot would be quoted by the HTTP library's error."""
-    return re.fullmatch(r"[!-~]+", token.get_secret_value()) is not None
-
-
 def _moment(value: object, *, naive_is_utc: bool) -> datetime | None:
     """A time in UTC; None if it is none. Numbers are none: pydantic would take 2024 for seconds since 1970."""
     if isinstance(value, str) and _ISO.fullmatch(value):
@@ -161,6 +158,11 @@ def read_settings() -> Settings:
     return settings
 
 
+def on_databricks_cluster() -> bool:
+    """Whether this process runs on a cluster: there is nothing to launch there, and no host to ask."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
 def _known_names() -> set[str]:
     return {_PREFIX + field.upper() for field in Settings.model_fields}
 
@@ -181,6 +183,6 @@ def _sentence(problem: Any) -> str:
     name = _PREFIX + str(problem["loc"][0]).upper()
     value = str(problem["input"])
     # A token is never echoed, not even a malformed one, nor a password in an address.
-    secret = name == "EMAPS_API_TOKEN" or (name == "EMAPS_API_URL" and re.search("[@?]", value))
+    secret = name in _SECRETS or (name in ("EMAPS_API_URL", "EMAPS_DATABRICKS_HOST") and re.search("[@?]", value))
     given = "a value that is not shown" if secret else repr(value)
     return f"{name} is {given}: {problem['msg'].removeprefix('Value error, ')}."

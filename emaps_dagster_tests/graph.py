@@ -12,14 +12,14 @@ import dagster as dg
 
 from emaps_dagster.assets.evaluations import _severity
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.settings import Deployment, Settings
+from emaps_dagster.settings import Settings
 
 GOLDEN = Path(__file__).with_name("graph.txt")
 
 
-def graph_text(deployment: Deployment = "embedded") -> str:
-    """Every asset, check, job, schedule and resource of the default settings."""
-    definitions = build_definitions(Settings(deployment=deployment, _env_file=None))
+def graph_text(settings: Settings | None = None) -> str:
+    """Every asset, check, job, schedule and resource; without settings, of the default ones."""
+    definitions = build_definitions(settings or Settings(_env_file=None))
     return "\n".join(_lines(definitions)) + "\n"
 
 

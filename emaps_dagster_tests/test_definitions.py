@@ -8,9 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.no_step_launcher import no_step_launcher
 from pyspark.sql import SparkSession
 
 import emaps_dagster
@@ -20,7 +22,7 @@ from emaps_dagster.errors import SettingsError
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.partitions import hourly_partitions
 from emaps_dagster.resources.deployments import resources
-from emaps_dagster.resources.spark import EmbeddedLakehouse, SparkLakehouse
+from emaps_dagster.resources.spark import CatalogLakehouse, EmbeddedLakehouse, SparkLakehouse
 from emaps_dagster.settings import Settings
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster_tests.graph import GOLDEN, graph_text
@@ -53,18 +55,58 @@ def test_dagster_shows_the_columns_of_the_contracts() -> None:
         ]
 
 
-def test_a_deployment_that_is_not_built_yet_is_one_clear_error() -> None:
-    with pytest.raises(SettingsError, match=r"^EMAPS_DEPLOYMENT is 'databricks': this release runs"):
+WORKSPACE = {
+    "databricks_host": "https://dbc-1.cloud.databricks.com",
+    "databricks_token": "dapi0123",
+    "databricks_node_type": "m5d.large",
+}
+
+
+def test_deployments_differ_in_their_resources_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def door(settings: Settings) -> type[object]:
+        assert graph_text(settings) == GOLDEN.read_text()
+        return type(resources(settings)["lakehouse"])
+
+    workspace: dict[str, Any] = WORKSPACE
+    assert door(Settings(_env_file=None)) is EmbeddedLakehouse
+    assert door(Settings(deployment="spark", _env_file=None)) is SparkLakehouse
+    assert door(Settings(deployment="databricks", _env_file=None, **workspace)) is CatalogLakehouse
+    # On the cluster itself nothing of the workspace is known, and nothing is launched from there.
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    on_the_cluster = Settings(deployment="databricks", _env_file=None)
+    assert door(on_the_cluster) is CatalogLakehouse
+    assert resources(on_the_cluster)["step_launcher"] is no_step_launcher
+
+
+def test_databricks_without_a_workspace_is_one_clear_error() -> None:
+    with pytest.raises(SettingsError, match=r"^EMAPS_DEPLOYMENT is 'databricks', which also needs EMAPS_DATABRICKS_"):
         build_definitions(Settings(deployment="databricks", _env_file=None))
 
 
-def test_deployments_differ_in_their_resources_alone() -> None:
-    doors = {d: resources(Settings(deployment=d, _env_file=None))["lakehouse"] for d in ("embedded", "spark")}
-    assert {deployment: type(door) for deployment, door in doors.items()} == {
-        "embedded": EmbeddedLakehouse,
-        "spark": SparkLakehouse,
-    }
-    assert graph_text("spark") == graph_text("embedded")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"EMAPS_DEPLOYMENT": "databricks", "DATABRICKS_RUNTIME_VERSION": "17.3"},
+        {"EMAPS_DEPLOYMENT": "databricks", **{f"EMAPS_{name.upper()}": value for name, value in WORKSPACE.items()}},
+    ],
+    ids=["embedded", "cluster", "host"],
+)
+def test_loading_the_graph_does_not_wait_for_the_libraries_of_databricks(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    command = "import sys, emaps_dagster.definitions; print([m for m in sys.modules if 'databricks.' in m + '.'])"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    ours = {"emaps_dagster.resources.databricks", "emaps_dagster.resources.databricks.session"}
+    assert set(eval(done.stdout)) <= ours
 
 
 def _validate(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:

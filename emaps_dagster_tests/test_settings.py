@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from emaps_dagster.databricks_settings import check_workspace
 from emaps_dagster.errors import SettingsError
-from emaps_dagster.settings import Settings, is_token, read_settings
+from emaps_dagster.settings import Settings, read_settings
+from emaps_dagster.tokens import is_token
 
 UTC = timezone.utc
 EXAMPLE = Path(__file__).resolve().parents[1] / ".env.example"
@@ -23,6 +25,23 @@ DEFAULTS = {
     "catalog": None,
     "start": datetime(2024, 1, 1, tzinfo=UTC),
     "now": None,
+    "databricks_host": None,
+    "databricks_token": None,
+    "databricks_client_id": None,
+    "databricks_client_secret": None,
+    "databricks_cluster_id": None,
+    "databricks_node_type": None,
+    "databricks_workers": 0,
+    "databricks_runtime": "17.3.x-scala2.13",
+    "databricks_policy_id": None,
+    "databricks_single_user": None,
+    "databricks_secret_scope": "emaps",
+    "databricks_secret_key": "api-token",
+    "databricks_staging": "dbfs:/dagster_staging",
+    "databricks_permissions": (),
+    "databricks_poll_seconds": 5.0,
+    "databricks_timeout_seconds": 14400,
+    "databricks_wait_seconds": None,
 }
 NAMES = [f"EMAPS_{field.upper()}" for field in DEFAULTS]
 
@@ -62,6 +81,21 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_NOW", "2024-05-04T10:07:00+03:00", datetime(2024, 5, 4, 7, 7, tzinfo=UTC)),
         # What Python's isoformat() gives.
         ("EMAPS_NOW", "2024-05-04T10:07:00.123456+00:00", datetime(2024, 5, 4, 10, 7, 0, 123456, tzinfo=UTC)),
+        ("EMAPS_DATABRICKS_HOST", "https://adb-1.2.azuredatabricks.net/", "https://adb-1.2.azuredatabricks.net"),
+        ("EMAPS_DATABRICKS_HOST", "dbc-1.cloud.databricks.com", "https://dbc-1.cloud.databricks.com"),
+        ("EMAPS_DATABRICKS_HOST", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("EMAPS_DATABRICKS_TOKEN", "dapi0123", SecretStr("dapi0123")),
+        ("EMAPS_DATABRICKS_WORKERS", "2", 2),
+        ("EMAPS_DATABRICKS_STAGING", "/Volumes/main/emaps/staging/", "/Volumes/main/emaps/staging"),
+        ("EMAPS_DATABRICKS_STAGING", "dbfs:/tmp/emaps", "dbfs:/tmp/emaps"),
+        (
+            "EMAPS_DATABRICKS_PERMISSIONS",
+            "CAN_VIEW=group:data analysts, CAN_MANAGE_RUN=user:me@example.org",
+            (("CAN_VIEW", "group", "data analysts"), ("CAN_MANAGE_RUN", "user", "me@example.org")),
+        ),
+        ("EMAPS_DATABRICKS_POLL_SECONDS", "0.25", 0.25),
+        ("EMAPS_DATABRICKS_TIMEOUT_SECONDS", "3600", 3600),
+        ("EMAPS_DATABRICKS_WAIT_SECONDS", "60", 60),
     ],
 )
 def test_a_variable_sets_its_field_and_no_other(
@@ -79,6 +113,12 @@ ADDRESS = "an http:// or https:// address without credentials or query is allowe
 LIST = "is no zone key; a comma-separated list of keys like GR or IT-SO is allowed."
 FOLDER = "a folder of this machine is allowed; only databricks keeps tables elsewhere."
 HOUR = "a full UTC hour from 2000 to 2199 such as 2024-01-01 or 2024-01-01T06:00 is allowed."
+WORKSPACE = "the https:// address of a workspace is allowed, without path, credentials or query."
+STAGED = "a folder dbfs:/name or /Volumes/catalog/schema/volume is allowed, or one below it."
+PERMITTED = (
+    "is no permission; a comma-separated list of CAN_VIEW, CAN_MANAGE_RUN, CAN_MANAGE with =user:NAME, =group:NAME or "
+    "=service_principal:ID is allowed."
+)
 MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is allowed."
 
 
@@ -113,6 +153,25 @@ MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is
             for text in ("now", "2024-05-04", "2024-05-04T10:07", "2024-05-04T10:07:00", "1714817220",
                          "2024-05-04T25:00:00Z")
         ),
+        *(("EMAPS_DATABRICKS_HOST", url, WORKSPACE) for url in ("https://host/path", "ftp://host", "https://", "a b")),
+        *(
+            ("EMAPS_DATABRICKS_STAGING", path, STAGED)
+            for path in ("/tmp/x", "dbfs:/", "dbfs:x", "/Volumes/main/emaps", "dbfs:/Volumes/a/b/c", "dbfs:/a/../b",
+                         "s3://bucket/x", "/Volumes/main/emaps/my volume")
+        ),
+        ("EMAPS_DATABRICKS_PERMISSIONS", "CAN_RUN=group:x", f"'CAN_RUN=group:x' {PERMITTED}"),
+        ("EMAPS_DATABRICKS_PERMISSIONS", "CAN_VIEW=everybody", f"'CAN_VIEW=everybody' {PERMITTED}"),
+        *(
+            ("EMAPS_DATABRICKS_WORKERS", text, "a whole number from 0 to 1000 is allowed (0 for a single node).")
+            for text in ("two", "-1", "1.5", "1001")
+        ),
+        *(
+            ("EMAPS_DATABRICKS_POLL_SECONDS", text, "a number of seconds from 0.05 to 300 is allowed.")
+            for text in ("often", "0", "nan", "inf", "301")
+        ),
+        ("EMAPS_DATABRICKS_TIMEOUT_SECONDS", "0", "a whole number from 1 to 604800 is allowed (seconds)."),
+        ("EMAPS_DATABRICKS_WAIT_SECONDS", "4h", "a whole number from 1 to 604800 is allowed (seconds)."),
+        ("EMAPS_DATABRICKS_CLUSTER_ID", "my cluster", "one word without blanks, quotes or slashes is allowed."),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_one_sentence_with_what_was_given_and_what_is_allowed(
@@ -122,6 +181,53 @@ def test_a_wrong_value_is_one_sentence_with_what_was_given_and_what_is_allowed(
     with pytest.raises(SettingsError) as caught:
         read_settings()
     assert str(caught.value) == f"{name} is {given!r}: {allowed}"
+
+
+WHOLE = {"host": "https://h", "token": "t", "cluster_id": "c"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        WHOLE,
+        {"host": "https://h", "client_id": "i", "client_secret": "s", "node_type": "m5d.large", "policy_id": "p"},
+    ],
+)
+def test_a_workspace_a_name_and_a_cluster_are_enough_for_databricks(given: dict[str, str]) -> None:
+    check_workspace(_databricks(**given))
+
+
+TOKEN = "EMAPS_DATABRICKS_TOKEN (or EMAPS_DATABRICKS_CLIENT_ID and EMAPS_DATABRICKS_CLIENT_SECRET)"
+CLUSTER = "EMAPS_DATABRICKS_CLUSTER_ID (or EMAPS_DATABRICKS_NODE_TYPE for a cluster of each step's own)"
+NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, f"{NEEDS} EMAPS_DATABRICKS_HOST, {TOKEN}, {CLUSTER}."),
+        ({**WHOLE, "host": None}, f"{NEEDS} EMAPS_DATABRICKS_HOST."),
+        ({**WHOLE, "token": None, "client_id": "i"}, f"{NEEDS} EMAPS_DATABRICKS_CLIENT_SECRET."),
+        (
+            {**WHOLE, "client_id": "i", "client_secret": "s"},
+            "EMAPS_DATABRICKS_TOKEN and EMAPS_DATABRICKS_CLIENT_ID are two ways to say who asks: give one.",
+        ),
+        (
+            {**WHOLE, "node_type": "m5d.large", "policy_id": "p"},
+            "EMAPS_DATABRICKS_NODE_TYPE is for a new cluster, but EMAPS_DATABRICKS_CLUSTER_ID names one. "
+            "EMAPS_DATABRICKS_POLICY_ID is for a new cluster, but EMAPS_DATABRICKS_CLUSTER_ID names one.",
+        ),
+    ],
+)
+def test_what_is_missing_for_databricks_is_named_together(given: dict[str, str | None], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_workspace(_databricks(**given))
+    assert str(caught.value) == f"{told} See docs/databricks.md, Settings."
+
+
+def _databricks(**given: str | None) -> Settings:
+    fields = {f"databricks_{name}": value for name, value in given.items() if value is not None}
+    return Settings(deployment="databricks", _env_file=None, **fields)  # type: ignore[arg-type]
 
 
 def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +280,18 @@ def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytes
     )
     assert "s3cret" not in told(caught.value)
     assert not is_token(SecretStr(token))
+
+
+@pytest.mark.parametrize("name", ["EMAPS_DATABRICKS_TOKEN", "EMAPS_DATABRICKS_CLIENT_SECRET"])
+def test_a_secret_of_databricks_is_as_secret_as_the_token(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    settings = read_settings()
+    assert "s3cret" not in repr(settings) + str(settings) + settings.model_dump_json()
+    monkeypatch.setenv(name, "s3cret half")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert str(caught.value).startswith(f"{name} is a value that is not shown: one word")
+    assert "s3cret" not in told(caught.value)
 
 
 def test_a_token_is_not_shown_when_another_value_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

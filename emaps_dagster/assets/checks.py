@@ -18,9 +18,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.assets.evaluations import latest_materializations, status_of_each_hour, status_of_the_table
+from emaps_dagster.assets.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.assets.launching import launchable
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
+from emaps_dagster.materializations import latest_materializations
 from emaps_dagster.partitions import hours_of, run_window
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
@@ -198,6 +200,7 @@ def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefin
     }
 
     @dg.multi_asset_check(name=f"check_{table.layer}_{table.name}", specs=list(specs.values()), can_subset=True)
+    @launchable
     def evaluate(
         context: dg.AssetCheckExecutionContext,
         lakehouse: LakehouseResource,

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from emaps_dagster.assets.launching import launchable
 from emaps_dagster.lakehouse import HourChange
 from emaps_dagster.tables import Table
 
@@ -41,7 +42,7 @@ def table_asset(
     table: Table, partitions: dg.PartitionsDefinition[str], kind: str, deps: Iterable[Table] = ()
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dg.asset` with what every asset of the graph declares alike."""
-    return dg.asset(
+    declare = dg.asset(
         key=dg.AssetKey(table.asset_key),
         deps=[dg.AssetKey(upstream.asset_key) for upstream in deps],
         description=f"{table.meaning}.\n\nKey: {', '.join(table.key)}. Times are UTC, one partition is one hour.",
@@ -60,6 +61,7 @@ def table_asset(
         # Writers of one table queue up where the instance gives its pool a limit of 1.
         pool=pool_of(table),
     )
+    return lambda compute: declare(launchable(compute))
 
 
 def pool_of(table: Table) -> str:

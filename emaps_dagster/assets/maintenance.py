@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from emaps_dagster.assets.describe import pool_of
+from emaps_dagster.assets.launching import launchable
 from emaps_dagster.lakehouse import Lakehouse, MaintenanceReport
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
@@ -49,6 +50,7 @@ def maintenance_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
             out=dg.Out(dg.Nothing),
             description=f"{table.qualified_name} in fewer files.",
         )
+        @launchable
         def maintain(context: dg.OpExecutionContext, config: MaintenanceConfig, lakehouse: LakehouseResource) -> None:
             numbers = maintain_table(lakehouse.open(), table, timedelta(days=config.retain_days))
             context.log.info("%s: %s", table.qualified_name, _sentence(numbers))

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.assets.describe import pool_of
+from emaps_dagster.assets.launching import launchable
 from emaps_dagster.assets.silver import silver_from_bronze
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, RebuildReport
@@ -76,6 +77,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
     """Silver, then gold; each step takes its turn with the other writers of its table."""
 
     @dg.op(pool=pool_of(ENERGY_DATA), out=dg.Out(dg.Nothing), description="silver.energy_data from bronze.")
+    @launchable
     def silver_from_bronze_alone(
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
@@ -89,6 +91,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
         out=dg.Out(dg.Nothing),
         description="gold.ml_features from that silver.",
     )
+    @launchable
     def gold_from_bronze_alone(
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:

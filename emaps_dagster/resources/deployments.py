@@ -4,44 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster_pyspark import PySparkResource
+import dagster as dg
+from dagster._core.definitions.no_step_launcher import no_step_launcher
 
-from emaps_dagster.errors import SettingsError
+from emaps_dagster.databricks_settings import check_workspace
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import (
+    CatalogLakehouse,
     EmbeddedLakehouse,
     EmbeddedPySpark,
     JvmPySpark,
-    LakehouseResource,
     SparkLakehouse,
 )
-from emaps_dagster.settings import Settings
+from emaps_dagster.settings import Settings, on_databricks_cluster
 
 
 def resources(settings: Settings) -> dict[str, Any]:
     """Resources by key, for the deployment the settings name.
 
     Raises:
-        SettingsError: this release cannot run that deployment yet.
+        SettingsError: settings of the workspace are missing or exclude each other.
     """
-    if settings.deployment == "databricks":
-        raise SettingsError(
-            "EMAPS_DEPLOYMENT is 'databricks': this release runs 'embedded' and 'spark'; 'databricks' is named in the "
-            "design and not built yet."
-        )
-    pyspark: PySparkResource
-    lakehouse: LakehouseResource
-    warehouse = str(settings.warehouse.resolve())
-    if settings.deployment == "embedded":
-        pyspark = EmbeddedPySpark()
-        lakehouse = EmbeddedLakehouse(pyspark=pyspark, warehouse=warehouse)
-    else:
-        pyspark = JvmPySpark()
-        lakehouse = SparkLakehouse(pyspark=pyspark, warehouse=warehouse)
     return {
-        "pyspark": pyspark,
-        "lakehouse": lakehouse,
+        **_engine(settings),
+        "step_launcher": _step_launcher(settings),
         "electricity_maps": ElectricityMapsResource(
             api_url=settings.api_url, now=settings.now.isoformat() if settings.now else None
         ),
     }
+
+
+def _engine(settings: Settings) -> dict[str, Any]:
+    warehouse = str(settings.warehouse.resolve())
+    if settings.deployment == "embedded":
+        embedded = EmbeddedPySpark()
+        return {"pyspark": embedded, "lakehouse": EmbeddedLakehouse(pyspark=embedded, warehouse=warehouse)}
+    if settings.deployment == "spark":
+        jvm = JvmPySpark()
+        return {"pyspark": jvm, "lakehouse": SparkLakehouse(pyspark=jvm, warehouse=warehouse)}
+    from emaps_dagster.resources.databricks.session import ClusterPySpark
+
+    cluster = ClusterPySpark()
+    return {"pyspark": cluster, "lakehouse": CatalogLakehouse(pyspark=cluster, catalog=settings.catalog)}
+
+
+def _step_launcher(settings: Settings) -> dg.ResourceDefinition:
+    if settings.deployment != "databricks" or on_databricks_cluster():
+        return no_step_launcher
+    check_workspace(settings)
+
+    @dg.resource(description="Runs each step on the cluster that the settings EMAPS_DATABRICKS_* name.")
+    def step_launcher(_: dg.InitResourceContext) -> object:
+        # Databricks' libraries take a second to import: whoever does not launch need not wait for them.
+        from emaps_dagster.resources.databricks.launcher import ReanchoringStepLauncher
+
+        return ReanchoringStepLauncher(settings)
+
+    return step_launcher
