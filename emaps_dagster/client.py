@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -25,7 +25,7 @@ from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
 from emaps_dagster.errors import ProviderError, RejectedBodyError, SettingsError
 from emaps_dagster.statuses import refusal, retry_after, surrender
 from emaps_dagster.tokens import SENDABLE, is_token
-from emaps_dagster.windows import Window, utc_now
+from emaps_dagster.windows import Window, floor_hour, utc_now
 from emaps_dagster.zones import Feed
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class ElectricityMapsClient:
         timeout: seconds to connect and to wait for the next bytes.
         attempts: tries of one request, the first included.
         backoff_seconds: upper bound of the first random pause; it doubles with every try.
+        calls_per_minute: requests are spaced so that there are no more, tries included; None for no limit.
 
     Raises:
         SettingsError: the token cannot be sent.
@@ -96,6 +97,7 @@ class ElectricityMapsClient:
         timeout: tuple[float, float] = (5.0, 30.0),
         attempts: int = 6,
         backoff_seconds: float = 1.0,
+        calls_per_minute: float | None = None,
     ) -> None:
         if token is not None and not is_token(token):
             raise SettingsError(f"the API token cannot be sent: {SENDABLE}.")
@@ -106,6 +108,8 @@ class ElectricityMapsClient:
         self._timeout = timeout
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
+        self._seconds_apart = 60.0 / calls_per_minute if calls_per_minute else 0.0
+        self._next_call = 0.0
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "emaps-dagster"
         # Without an auth of its own, requests would send a netrc entry of the host.
@@ -143,13 +147,48 @@ class ElectricityMapsClient:
         window = Window(start, end)
         if end - start > LONGEST_RANGE:
             raise ValueError(f"past-range gives at most 10 days, not {window}")
-        query = {"start": f"{start:%Y-%m-%dT%H:%M:%SZ}", "end": f"{end:%Y-%m-%dT%H:%M:%SZ}"}
-        response = self._signal(feed, "past-range", zone, query, str(window))
+        response = self._signal(feed, "past-range", zone, _range_query(start, end), str(window))
         assert response.window_start is not None
         assert response.window_end is not None
         if response.window_start < start - _TOLERANCE or response.window_end > end + _TOLERANCE:
             raise RejectedBodyError(response, f"it holds hours outside the range asked for, {window}")
         return response
+
+    def past_range_request(self, feed: Feed, zone: str, start: datetime, end: datetime) -> str:
+        """The path and query that bronze keeps of such a request."""
+        return _path_of(self._url(feed, "past-range", zone, _range_query(start, end)))
+
+    def updated_since(
+        self, zone: str, since: datetime, window: Window, *, threshold: str, limit: int = 1000
+    ) -> tuple[dict[datetime, datetime], bool]:
+        """The hours of a window that the provider updated after `since`, with when; and whether there are more.
+
+        Args:
+            zone: a zone key.
+            since: updates after this moment.
+            window: the hours that matter.
+            threshold: only updates that came so long after their hour, an ISO 8601 duration.
+            limit: at most so many hours, up to 1,000.
+
+        Raises:
+            ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
+        """
+        query = {"zone": zone, "since": _iso(since), **_range_query(window.start, window.end)}
+        query |= {"limit": str(limit), "threshold": threshold}
+        what = f"updated-since of zone {zone}, {window}"
+        body = self._object(f"{self._base_url}/updated-since?{urlencode(query)}", what)
+        found: dict[datetime, datetime] = {}
+        try:
+            if body["zone"] != zone:
+                raise ProviderError(f"{what}: the answer is for zone {self._quote(str(body['zone']))}.")
+            for update in body["updates"]:
+                hour = floor_hour(_moment(update["datetime"]))
+                at = _moment(update["updatedAt"])
+                if hour in window:
+                    found[hour] = max(found.get(hour, at), at)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProviderError(f"{what}: the answer is no list of updates ({type(error).__name__}).") from None
+        return found, bool(body.get("limitReached", len(found) >= limit))
 
     def zones(self) -> dict[str, Any]:
         """Zone keys with their names; with a token also what its plan allows."""
@@ -171,18 +210,20 @@ class ElectricityMapsClient:
         return parsed
 
     def _signal(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str) -> Response:
-        url = f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
+        url = self._url(feed, endpoint, zone, query)
         content, received_at = self._get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
-        parts = urlsplit(url)
         # Escapes keep every byte of a body that is not UTF-8, as evidence.
         text = content.decode("utf-8", errors="backslashreplace")
         body = self._redacted(text)
-        response = Response(feed, zone, endpoint, f"{parts.path}?{parts.query}", body, received_at)
+        response = Response(feed, zone, endpoint, _path_of(url), body, received_at)
         if body != text:
             raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
         if text.encode() != content:
             raise RejectedBodyError(response, "its body is not UTF-8")
         return admit(response)
+
+    def _url(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str]) -> str:
+        return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
 
     def _get(self, url: str, what: str) -> tuple[bytes, datetime]:
         """The body of a 200 and when it came; every other outcome raises."""
@@ -203,6 +244,7 @@ class ElectricityMapsClient:
 
     def _try(self, url: str, what: str) -> tuple[bytes, datetime]:
         headers = {"auth-token": self._token.get_secret_value()} if self._token else {}
+        self._take_turn()
         began = time.monotonic()
         problem = ""
         try:
@@ -222,6 +264,13 @@ class ElectricityMapsClient:
             wait = retry_after(answer.headers.get("Retry-After"))
             raise _RetryableError(answer.status_code, f"HTTP {answer.status_code} ({said})", wait)
         raise refusal(answer.status_code, what, said)
+
+    def _take_turn(self) -> None:
+        """Wait until the next call may be made."""
+        pause = self._next_call - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        self._next_call = time.monotonic() + self._seconds_apart
 
     def _wait(self, state: RetryCallState) -> float:
         assert state.outcome is not None
@@ -253,6 +302,26 @@ class ElectricityMapsClient:
 
     def _redacted(self, text: str) -> str:
         return self._echo.sub("[token]", text) if self._echo else text
+
+
+def _range_query(start: datetime, end: datetime) -> dict[str, str]:
+    return {"start": _iso(start), "end": _iso(end)}
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(timezone.utc)
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
 
 
 class _NoAuth(requests.auth.AuthBase):

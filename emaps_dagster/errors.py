@@ -75,6 +75,10 @@ class EngineError(EmapsError):
     """Spark cannot be started as the deployment asks."""
 
 
+class AlertError(EmapsError):
+    """Nobody could be told of a failure."""
+
+
 class LakehouseError(EmapsError):
     """A Delta table could not be read or written as asked."""
 

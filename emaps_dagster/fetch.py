@@ -5,7 +5,7 @@ It decides between /history and /past-range and goes on after a failure; HTTP it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,8 +29,22 @@ class Failure:
     error: ProviderError
 
 
+def calls(window: Window, now: datetime) -> int:
+    """How many requests a window of one feed and zone costs, when all goes well."""
+    older_than = floor_hour(now) - _HISTORY
+    history = int(window.end > older_than)
+    if window.start >= older_than:
+        return history
+    return history + len(past_range_chunks(window.start, min(window.end, older_than)))
+
+
 def fetch(
-    client: ElectricityMapsClient, feed: Feed, zones: tuple[str, ...], window: Window, now: datetime
+    client: ElectricityMapsClient,
+    feed: Feed,
+    zones: tuple[str, ...],
+    window: Window,
+    now: datetime,
+    answered: Set[str] = frozenset(),
 ) -> Iterator[Response | Failure]:
     """Ask for a window of one feed for every zone; a zone that fails does not stop the others.
 
@@ -40,16 +54,17 @@ def fetch(
         zones: zone keys.
         window: the hours wanted.
         now: the present, UTC; it decides which hours /history still carries.
+        answered: past-range requests (path and query) that are not made again.
 
     Yields:
         Usable responses and failures, in the order they happen, so that the caller can store as it goes.
     """
     for zone in zones:
-        yield from _fetch_zone(client, feed, zone, window, now)
+        yield from _fetch_zone(client, feed, zone, window, now, answered)
 
 
 def _fetch_zone(
-    client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime
+    client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
 ) -> Iterator[Response | Failure]:
     older_than = floor_hour(now) - _HISTORY
     if window.end > older_than:
@@ -65,6 +80,8 @@ def _fetch_zone(
     if window.start >= older_than:
         return
     for start, end in past_range_chunks(window.start, min(window.end, older_than)):
+        if answered and client.past_range_request(feed, zone, start, end) in answered:
+            continue
         try:
             yield _near(client.past_range(feed, zone, start, end), window)
         except (RejectedBodyError, NoDataError) as error:

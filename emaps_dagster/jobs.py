@@ -1,4 +1,4 @@
-"""What runs together: the hourly job with its checks, the rebuild of a range, the upkeep of the tables' files."""
+"""What runs together: the hourly job, the rebuild of a range, a backfill's cost, the upkeep of the tables' files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from datetime import datetime
 
 import dagster as dg
 
+from emaps_dagster.assets.cost import cost_graph, for_its_step
 from emaps_dagster.assets.maintenance import for_every_step, maintenance_graph
 from emaps_dagster.assets.rebuild import rebuild_graph, same_for_both_steps
 
 HOURLY = "hourly"
 REBUILD = "rebuild"
+BACKFILL_COST = "backfill_cost"
 MAINTENANCE = "maintenance"
 
 
@@ -43,4 +45,15 @@ def maintenance_job(zones: tuple[str, ...]) -> dg.JobDefinition:
             "No row changes; it may run beside anything. By itself on Sundays."
         ),
         config=for_every_step(zones),
+    )
+
+
+def backfill_cost_job(zones: tuple[str, ...]) -> dg.JobDefinition:
+    return cost_graph(zones).to_job(
+        name=BACKFILL_COST,
+        description=(
+            "How many calls of the API a backfill of a range would take, by zone and feed, and whether the token's "
+            "plan serves it. It fetches nothing: launch it before a long backfill."
+        ),
+        config=for_its_step,
     )

@@ -1,8 +1,17 @@
-"""When the hourly job runs by itself."""
+"""When the hourly job runs by itself, and which hours it then has. What is older or odd is for sensors.py."""
 
-from __future__ import annotations
+# No postponed annotations: Dagster reads the types of a schedule's arguments when it decorates.
+
+from datetime import timedelta
 
 import dagster as dg
+
+from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.runs import going_on, plan_of, statuses, tags_of
+from emaps_dagster.settings import Settings
+from emaps_dagster.tables import ml_features
+from emaps_dagster.upkeep.ranges import CATCH_UP, catch_up, oldest_carried, touches
+from emaps_dagster.windows import HOUR, Window, floor_hour
 
 # The provider's own pass over its records is at minutes 47 to 52 (22 of 24 recorded rows): at :07 it is done,
 # the hour asked for is over, and the rush of everybody's jobs at :00 as well.
@@ -11,13 +20,44 @@ MINUTE = 7
 WEEKLY = "37 3 * * 0"
 
 
-def hourly_schedule(job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    return dg.build_schedule_from_partitioned_job(  # type: ignore[return-value]  # partitioned: never unresolved
-        job,
+def hourly_schedule(
+    job: "dg.UnresolvedAssetJobDefinition", settings: Settings, partitions: dg.PartitionsDefinition[str]
+) -> dg.ScheduleDefinition:
+    gold = ml_features(settings.zones).asset_key
+
+    @dg.schedule(
+        job=job,
         name="hourly_tick",
-        minute_of_hour=MINUTE,
-        description="At minute 7 of every hour: the hour that has just ended, and what was revised before it.",
+        cron_schedule=f"{MINUTE} * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=(
+            "At minute 7 of every hour: the hour that has just ended, what was revised in the 23 before it, and in "
+            "the same run the ticks that were missed. It waits while a run of nearby hours is queued or going on."
+        ),
     )
+    def hourly_tick(
+        context: dg.ScheduleEvaluationContext, electricity_maps: ElectricityMapsResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        now = electricity_maps.clock()
+        if floor_hour(now) <= settings.start:
+            return dg.SkipReason(f"The first hour, {settings.start:%Y-%m-%dT%H:%MZ}, is not over yet (EMAPS_START).")
+        watched = Window(max(settings.start, oldest_carried(now) - CATCH_UP), floor_hour(now))
+        shown = statuses(context.instance, gold, partitions, watched)
+        tried = {hour for hour, status in shown.items() if status is not None}
+        plan = plan_of(context.instance, electricity_maps, settings.zones, now)
+        past_range = plan is not None and plan.past_range >= set(settings.zones)
+        hours = catch_up(now, settings.start, tried, past_range=past_range)
+        for run_id, others in going_on(context.instance).items():
+            if touches(hours, others):
+                return dg.SkipReason(
+                    f"Run {run_id[:8]} of {others} is queued or going on: {hours} follow with the next tick in one run."
+                )
+        if hours.end - hours.start > timedelta(hours=1):
+            context.log.info("%d ticks were missed: %s in one run", (hours.end - hours.start) // HOUR - 1, hours)
+        return dg.RunRequest(tags=tags_of(hours, asked_by="hourly_tick"))
+
+    return hourly_tick
 
 
 def maintenance_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
+from typing_extensions import Self
 
 from emaps_dagster.databricks_settings import DatabricksSettings
 from emaps_dagster.errors import SettingsError
@@ -26,9 +28,17 @@ _PREFIX = "EMAPS_"
 _ENV_FILE = ".env"
 # Zone keys are country codes with optional sub-zones: GR, DK-DK1, US-CAR-DUK.
 _ZONE_KEY = re.compile(r"[A-Z]{2}(-[A-Z0-9]+)*")
+_MAIL = re.compile(r"[^\s@,<>]+@[^\s@,<>]+")
+_NEEDS_SERVER = "EMAPS_ALERT_EMAIL is set and EMAPS_ALERT_SMTP is not: name the server, such as smtp://host:587."
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
-_SECRETS = ("EMAPS_API_TOKEN", "EMAPS_DATABRICKS_TOKEN", "EMAPS_DATABRICKS_CLIENT_SECRET")
+_SECRETS = (
+    "EMAPS_API_TOKEN",
+    "EMAPS_ALERT_WEBHOOK",
+    "EMAPS_ALERT_SMTP",
+    "EMAPS_DATABRICKS_TOKEN",
+    "EMAPS_DATABRICKS_CLIENT_SECRET",
+)
 
 Deployment = Literal["embedded", "spark", "databricks"]
 
@@ -54,6 +64,12 @@ class Settings(DatabricksSettings):
     catalog: str | None = None
     start: datetime = datetime(2024, 1, 1, tzinfo=timezone.utc)
     now: datetime | None = None
+    calls_per_minute: float | None = Field(default=None, gt=0)
+    alert_webhook: SecretStr | None = None
+    alert_email: Annotated[tuple[str, ...], NoDecode] = ()
+    alert_smtp: SecretStr | None = None
+    alert_from: str | None = None
+    ui_url: str = "http://127.0.0.1:3000"
 
     @field_validator("deployment", mode="before")
     @classmethod
@@ -62,7 +78,7 @@ class Settings(DatabricksSettings):
             raise ValueError("embedded, spark or databricks is allowed")
         return value
 
-    @field_validator("api_url")
+    @field_validator("api_url", "ui_url")
     @classmethod
     def _http_url(cls, value: str) -> str:
         try:
@@ -79,6 +95,54 @@ class Settings(DatabricksSettings):
         if value is not None and not is_token(value):
             raise ValueError(SENDABLE)
         return value
+
+    @field_validator("calls_per_minute", mode="wrap")
+    @classmethod
+    def _positive(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
+        try:
+            checked = check(value)
+        except ValidationError:
+            checked = None
+        if value is not None and (checked is None or checked == float("inf")):
+            raise ValueError("a number above 0 such as 30 is allowed, or nothing for no limit")
+        return checked
+
+    @field_validator("alert_webhook")
+    @classmethod
+    def _webhook_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", value.get_secret_value()):
+            raise ValueError("an http:// or https:// address is allowed")
+        return value
+
+    @field_validator("alert_email", mode="before")
+    @classmethod
+    def _split_addresses(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        if not isinstance(value, (tuple, list)) or not all(isinstance(a, str) and _MAIL.fullmatch(a) for a in value):
+            raise ValueError("a comma-separated list of addresses such as me@example.org is allowed")
+        return tuple(value)
+
+    @field_validator("alert_from")
+    @classmethod
+    def _one_address(cls, value: str | None) -> str | None:
+        if value is not None and not _MAIL.fullmatch(value):
+            raise ValueError("one address such as emaps@example.org is allowed")
+        return value
+
+    @field_validator("alert_smtp")
+    @classmethod
+    def _mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        form = r"smtps?://([^\s:/@]+(:[^\s/@]*)?@)?[^\s:/@]+(:\d{1,5})?/?"
+        if value is not None and not re.fullmatch(form, value.get_secret_value()):
+            raise ValueError("smtp://user:password@host:587 (STARTTLS where offered) or smtps://host:465 is allowed")
+        return value
+
+    @model_validator(mode="after")
+    def _mail_needs_a_server(self) -> Self:
+        if self.alert_email and self.alert_smtp is None:
+            raise PydanticCustomError("alert_smtp", "{why}", {"why": _NEEDS_SERVER})
+        return self
 
     @field_validator("zones", mode="before")
     @classmethod
@@ -180,9 +244,12 @@ def _unknown(name: str) -> str:
 
 
 def _sentence(problem: Any) -> str:
+    if not problem["loc"]:
+        return str(problem["msg"])
     name = _PREFIX + str(problem["loc"][0]).upper()
     value = str(problem["input"])
     # A token is never echoed, not even a malformed one, nor a password in an address.
-    secret = name in _SECRETS or (name in ("EMAPS_API_URL", "EMAPS_DATABRICKS_HOST") and re.search("[@?]", value))
+    addresses = ("EMAPS_API_URL", "EMAPS_DATABRICKS_HOST", "EMAPS_UI_URL")
+    secret = name in _SECRETS or (name in addresses and re.search("[@?]", value))
     given = "a value that is not shown" if secret else repr(value)
     return f"{name} is {given}: {problem['msg'].removeprefix('Value error, ')}."

@@ -2,28 +2,34 @@
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.bodies import Response
 from emaps_dagster.errors import FetchError, RejectedBodyError
-from emaps_dagster.fetch import Failure, fetch
+from emaps_dagster.fetch import LONGEST_BODY, Failure, calls, fetch
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.partitions import hours_of, run_window
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, Table
-from emaps_dagster.windows import Window, floor_hour
+from emaps_dagster.windows import HOUR, Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER, Feed
 
-# A body of 10 days is about 200 kB: stored in batches, a backfill of any length fits in memory, and a
-# killed one keeps what it stored.
-_BATCH = 50
+# What a killed backfill loses and asks for again: ten bodies of 200 kB or five seconds. A commit takes a tenth of one.
+_BATCH = 10
+_BATCH_SECONDS = 5.0
+# An attempt of yesterday's says nothing of today's provider: then everything is asked for again.
+_RESUMED_WITHIN = timedelta(days=1)
+# A tag of a run: chunks that bronze has stored since this moment (ISO 8601) are not asked for again.
+RESUME_TAG = "emaps/resume"
 
 
 def bronze_assets(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
@@ -43,9 +49,13 @@ def _bronze(
         house = lakehouse.open()
         house.create(table)
         house.create(REJECTED_RESPONSES)
+        now = electricity_maps.clock()
+        since = resumes_since(context.run, context.instance, now)
+        answered = answered_since(house, table, window, since) if since else frozenset()
+        progress = Progress(table, len(zones) * calls(window, now), len(answered), context.log.info)
         with electricity_maps.client() as client:
             stored, failures, fetched = ingest(
-                house, table, fetch(client, feed, zones, window, electricity_maps.clock())
+                house, table, fetch(client, feed, zones, window, now, answered), progress.tell
             )
         for hour, key in hours_of(window).items():
             context.add_asset_metadata({"responses": sum(hour in span for span in stored)}, partition_key=key)
@@ -57,27 +67,96 @@ def _bronze(
                 "zones": ", ".join(zones),
                 "responses_fetched": fetched,
                 "responses_stored": len(stored),
+                **({"requests_answered_before": len(answered)} if answered else {}),
             }
         )
 
     return bronze
 
 
+def resumes_since(run: dg.DagsterRun, instance: dg.DagsterInstance, now: datetime) -> datetime | None:
+    """When the first attempt of this run began; None if it is a first one, or its first was too long ago."""
+    given = run.tags.get(RESUME_TAG)
+    since = None
+    if given:
+        since = datetime.fromisoformat(given.replace("Z", "+00:00"))
+        since = since if since.tzinfo else since.replace(tzinfo=timezone.utc)
+    elif run.root_run_id:
+        # Not there on another machine, where the run's instance is an empty one: all is asked for again.
+        first = instance.get_run_record_by_id(run.root_run_id)
+        since = first.create_timestamp.astimezone(timezone.utc) if first else None
+    return since if since and now - since < _RESUMED_WITHIN else None
+
+
+def answered_since(house: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
+    """The past-range requests of the window whose answers bronze has stored since then.
+
+    Their hours were all over, and the same attempt asked the same: asking again would be the second opinion of
+    the same hour. /history is never among them.
+    """
+    rows = house.read_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= F.lit(since))
+    return frozenset(rows.where(F.col("source").endswith("/past-range")).select("request").toArrow()[0].to_pylist())
+
+
+class Progress:
+    """Tells how far a backfill is; silent on a tick."""
+
+    def __init__(self, table: Table, planned: int, answered: int, say: Callable[[str], None]) -> None:
+        self._table, self._planned, self._answered, self._say = table, planned, answered, say
+        self._began = time.monotonic()
+        self._zones_hours = 0
+        if answered:
+            say(
+                f"{table.qualified_name}: goes on where an earlier attempt ended: {answered} of {planned} calls are "
+                "answered and stored."
+            )
+
+    def tell(self, done: int, stored: list[Window]) -> None:
+        """After each batch: `done` calls of this attempt, and the hours that its responses hold."""
+        self._zones_hours += sum((span.end - span.start) // HOUR for span in stored)
+        left = max(0, self._planned - self._answered - done)
+        if done < 5 and not left:
+            return
+        seconds = (time.monotonic() - self._began) / done * left
+        self._say(
+            f"{self._table.qualified_name}: {self._zones_hours:,} hours stored, {self._answered + done} of "
+            f"{self._planned} calls answered, {left} left, about {timedelta(seconds=round(seconds))} to go"
+        )
+
+
 def ingest(
-    house: Lakehouse, table: Table, outcomes: Iterator[Response | Failure]
+    house: Lakehouse,
+    table: Table,
+    outcomes: Iterator[Response | Failure],
+    told: Callable[[int, list[Window]], None] | None = None,
 ) -> tuple[list[Window], list[Failure], int]:
     """Store what comes, batch by batch; returns the hours stored, the failures, and how many bodies were usable."""
     stored: list[Window] = []
     failures: list[Failure] = []
     fetched = 0
-    while batch := list(islice(outcomes, _BATCH)):
+    for batch in _batches(outcomes):
         responses = [outcome for outcome in batch if isinstance(outcome, Response)]
         failed = [outcome for outcome in batch if isinstance(outcome, Failure)]
-        stored += store(house, table, responses)
+        added = store(house, table, responses)
         keep_evidence(house, [failure.error for failure in failed])
+        stored += added
         failures += failed
         fetched += len(responses)
+        if told:
+            told(fetched + len(failures), added)
     return stored, failures, fetched
+
+
+def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response | Failure]]:
+    batch: list[Response | Failure] = []
+    began = time.monotonic()
+    for outcome in outcomes:
+        batch.append(outcome)
+        if len(batch) == _BATCH or time.monotonic() - began > _BATCH_SECONDS:
+            yield batch
+            batch, began = [], time.monotonic()
+    if batch:
+        yield batch
 
 
 def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
@@ -125,5 +204,5 @@ def _explain(table: Table, window: Window, fetched: int, failures: list[Failure]
         f"{table.qualified_name} {window}: {len(failures)} of {len(failures) + fetched} requests failed "
         f"({', '.join(f'{count} {kind}' for kind, count in kinds.items())}). What was good is stored; "
         "rejected bodies are in bronze.rejected_responses. Run these partitions again after the remedy.\n"
-        + "\n".join(f"- {failure.error}" for failure in failures)
+        + "\n".join(f"- {type(failure.error).__name__}: {failure.error}" for failure in failures)
     )

@@ -28,6 +28,13 @@ concurrency:
     # Every table has a pool: its writers queue up instead of racing.
     default_limit: 1
     granularity: op
+# A run whose process died is tried again, and goes on where it stopped; a run that failed by itself is not.
+run_retries:
+  enabled: true
+  max_retries: 3
+  retry_on_asset_or_op_failure: false
+run_monitoring:
+  enabled: true
 event_log_storage:
   # Thousands of statuses a backfill: this writes the same files in a tenth of the time.
   module: emaps_dagster.demo.event_log

@@ -25,4 +25,13 @@ class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg
         return datetime.fromisoformat(self.now) if self.now else utc_now()
 
     def client(self) -> ElectricityMapsClient:
-        return ElectricityMapsClient(self.api_url, read_settings().api_token, clock=self.clock)
+        settings = read_settings()
+        return ElectricityMapsClient(
+            self.api_url, settings.api_token, clock=self.clock, calls_per_minute=settings.calls_per_minute
+        )
+
+    def hasty_client(self) -> ElectricityMapsClient:
+        """For sensors, which Dagster ends after a minute: what does not answer soon is asked at the next look."""
+        return ElectricityMapsClient(
+            self.api_url, read_settings().api_token, clock=self.clock, timeout=(3.0, 10.0), attempts=1
+        )

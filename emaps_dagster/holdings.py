@@ -1,0 +1,148 @@
+"""Which hours the Delta folders hold, read without Spark: what sensors ask many times a day.
+
+Nothing is written here. Tables of a catalog are not read from the outside: there Dagster's own statuses speak.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from emaps_dagster.fetch import LONGEST_BODY
+from emaps_dagster.folders import plain_path
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
+
+_BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# One scan for all holes that lie near each other.
+_NEAR = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Hours from each zone's first on: `lacking` neither silver nor bronze has, `unmerged` lie below and not above."""
+
+    lacking: Mapping[str, set[datetime]]
+    unmerged: set[datetime]
+
+
+def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
+    """What the tables do not have in the hours watched.
+
+    Args:
+        warehouse: of the Delta folders.
+        zones: the configured ones; one that silver does not have at all is a backfill's matter.
+        watched: whole hours that are over.
+    """
+    silver = {zone: {feed: set[datetime]() for feed in FEEDS} for zone in zones}
+    columns = ["zone", "datetime", *(f"ingested_at_{feed.name}" for feed in FEEDS)]
+    for row in _rows(warehouse, ENERGY_DATA, columns, watched):
+        for feed in FEEDS:
+            if row["zone"] in silver and row[f"ingested_at_{feed.name}"] is not None:
+                silver[row["zone"]][feed].add(row["datetime"])
+    gold: dict[str, set[datetime]] = defaultdict(set)
+    for row in _rows(warehouse, ml_features(zones), ["zone", "datetime"], watched):
+        gold[row["zone"]].add(row["datetime"])
+    holes: dict[tuple[str, Feed], set[datetime]] = {}
+    unmerged: set[datetime] = set()
+    for zone, feeds in silver.items():
+        held = set.union(*feeds.values())
+        unmerged |= held - gold[zone]
+        if held:
+            expected = set(Window(min(held), watched.end).hours())
+            holes |= {(zone, feed): hours for feed in FEEDS if (hours := expected - feeds[feed])}
+    stored = _stored(warehouse, holes)
+    lacking: dict[str, set[datetime]] = defaultdict(set)
+    for (zone, feed), hours in holes.items():
+        unmerged |= hours & stored[zone, feed]
+        lacking[zone] |= hours - stored[zone, feed]
+    return Missing(dict(lacking), unmerged)
+
+
+def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
+    """When the provider had touched each hour that silver holds of a zone and feed."""
+    name = f"updated_at_{feed.name}"
+    columns = ["zone", "datetime", f"ingested_at_{feed.name}", name]
+    return {
+        row["datetime"]: row[name] and row[name].astimezone(timezone.utc)
+        for row in _rows(warehouse, ENERGY_DATA, columns, window)
+        if row["zone"] == zone and row[f"ingested_at_{feed.name}"] is not None
+    }
+
+
+def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
+    """Hour and time of update of each record of a usable body."""
+    parsed = json.loads(body)
+    for record in parsed.get("history") or parsed.get("data") or ():
+        yield _moment(record["datetime"]), _moment(record["updatedAt"]) if record.get("updatedAt") else None
+
+
+def _moment(text: str) -> datetime:
+    # Python 3.10 reads no fraction of one or two digits; bodies.py lets only times through that all engines read.
+    whole, point, rest = text.replace("Z", "+00:00").partition(".")
+    if point:
+        digits = rest[: next(i for i, c in enumerate(rest) if not c.isdigit())]
+        whole += f".{digits[:6]:0<6}" + rest[len(digits) :]
+    return datetime.fromisoformat(whole).astimezone(timezone.utc)
+
+
+def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:
+    """Of the hours, those that a response in bronze holds: parsed, since a body may lack an hour within its span."""
+    found: dict[tuple[str, Feed], set[datetime]] = defaultdict(set)
+    for feed in FEEDS:
+        hours = sorted(set().union(*(those for (_, other), those in holes.items() if other == feed)))
+        for start, end in _spans(hours):
+            for row in _responses(warehouse, _BRONZE[feed], start, end):
+                wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
+                if any(row["window_start"] <= hour < row["window_end"] for hour in wanted):
+                    held = {hour for hour, _ in records(row["raw_json"]) if hour + HOUR <= row["ingested_at"]}
+                    found[row["zone"], feed] |= held & wanted
+    return found
+
+
+def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
+    spans: list[tuple[datetime, datetime]] = []
+    for hour in hours:
+        if spans and hour - spans[-1][1] <= _NEAR:
+            spans[-1] = (spans[-1][0], hour + HOUR)
+        else:
+            spans.append((hour, hour + HOUR))
+    return spans
+
+
+def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
+    import pyarrow.dataset as ds
+
+    columns = ["zone", "raw_json", "ingested_at", "window_start", "window_end"]
+    overlap = (ds.field("window_start") < end) & (ds.field("window_end") > start)
+    months = Window(start, end).widen(LONGEST_BODY, timedelta(0)).months()
+    yield from _scan(warehouse, table, columns, months, overlap)
+
+
+def _rows(warehouse: Path, table: Table, columns: list[str], window: Window) -> Iterator[dict[str, Any]]:
+    import pyarrow.dataset as ds
+
+    inside = (ds.field("datetime") >= window.start) & (ds.field("datetime") < window.end)
+    yield from _scan(warehouse, table, columns, window.months(), inside)
+
+
+def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], rows: Any) -> Iterator[dict[str, Any]]:
+    """Rows of the months; none of a table that does not exist."""
+    import pyarrow.dataset as ds
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        stored = DeltaTable(str(plain_path(warehouse.resolve()) / table.layer / table.name))
+    except TableNotFoundError:
+        return
+    dataset = stored.to_pyarrow_dataset(file_pruning_predicate=[(table.partition, "in", months)])
+    for batch in dataset.to_batches(columns=columns, filter=rows & ds.field(table.partition).isin(months)):
+        for row in batch.to_pylist():
+            yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}

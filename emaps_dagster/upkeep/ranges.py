@@ -1,0 +1,79 @@
+"""Hours as the fewest ranges, and what of them the provider still serves. Only arithmetic on times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from emaps_dagster.windows import HOUR, Window, floor_hour
+
+# /history carries the running hour and the 23 before it.
+CARRIED = timedelta(hours=23)
+# One past-range call serves ten days: what a run catches up costs one call a feed and zone.
+CATCH_UP = timedelta(days=10) - CARRIED
+# A range that bridges up to a day costs no call more than two ranges do, and a run less.
+BRIDGE = timedelta(days=1)
+
+
+def oldest_carried(now: datetime) -> datetime:
+    """The oldest hour that /history answers with."""
+    return floor_hour(now) - CARRIED
+
+
+def fewest(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), most: int | None = None) -> list[Window]:
+    """The hours as contiguous ranges in order, as few as asked.
+
+    Args:
+        hours: whole UTC hours, in any order.
+        bridge: ranges that lie no farther apart become one.
+        most: beyond so many ranges the nearest become one.
+    """
+    found: list[Window] = []
+    for hour in sorted(set(hours)):
+        if found and hour - found[-1].end <= bridge:
+            found[-1] = Window(found[-1].start, hour + HOUR)
+        else:
+            found.append(Window(hour, hour + HOUR))
+    while most is not None and len(found) > most:
+        gaps = [right.start - left.end for left, right in pairwise(found)]
+        place = gaps.index(min(gaps))
+        found[place : place + 2] = [Window(found[place].start, found[place + 1].end)]
+    return found
+
+
+def touches(one: Window, other: Window) -> bool:
+    """Whether runs of these hours should not go on at once: they share hours, or adjoin as two ticks do."""
+    return one.start <= other.end and other.start <= one.end
+
+
+def catch_up(now: datetime, first: datetime, done: Iterable[datetime], *, past_range: bool) -> Window:
+    """The hours of a tick: the last complete one, and those before it that no run has tried since the last that was.
+
+    Args:
+        now: the present.
+        first: the first partition.
+        done: hours that a run has made or failed to make.
+        past_range: whether the plan serves more than /history carries.
+
+    Returns:
+        A range that ends with the last complete hour and reaches back to what one call a feed answers.
+    """
+    end = floor_hour(now)
+    oldest = max(first, oldest_carried(now) - (CATCH_UP if past_range else timedelta(0)))
+    tried = set(done)
+    start = end - HOUR
+    untried = [hour for hour in Window(min(oldest, start), end).hours() if hour not in tried]
+    return Window(min([start, *untried]), end)
+
+
+def told(windows: Iterable[Window], most: int = 4) -> str:
+    """Ranges for a sentence: the first few, and how many more."""
+    every = list(windows)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(map(str, every[:most])) + more
+
+
+def told_by_zone(hours: Mapping[str, Iterable[datetime]]) -> str:
+    """Hours by zone for a sentence."""
+    return "; ".join(f"{zone} {told(fewest(those))}" for zone, those in sorted(hours.items()) if those)

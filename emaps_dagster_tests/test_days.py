@@ -1,0 +1,218 @@
+"""Days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a clock that is turned.
+
+The month: EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/test_days.py -s
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from emaps_dagster.simulator.perturbations import moment
+from emaps_dagster.simulator.server import Fault, Simulator
+from emaps_dagster.tables import ENERGY_DATA, ml_features
+from emaps_dagster.upkeep.ranges import oldest_carried
+from emaps_dagster.windows import HOUR, Window, floor_hour
+from emaps_dagster.zones import FEEDS
+from emaps_dagster_tests.days import Chat, Machine, machine
+from emaps_dagster_tests.making import utc
+
+# Dagster's daemon calls what Dagster deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
+
+ZONES = ("GR", "BG")
+TOKEN = "token-of-these-days"
+BASE = utc(2024, 5, 6)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """From one hour on until another something is wrong, counted from BASE."""
+
+    start: int
+    end: int
+    faults: tuple[Fault, ...] = ()
+    asleep: bool = False
+
+
+@dataclass(frozen=True)
+class Life:
+    """What happens: for how many hours, how often the machine looks, what is wrong when, which days are refetched."""
+
+    hours: int
+    step: int
+    loaded: int
+    troubles: tuple[Trouble, ...]
+    refetched: tuple[int, ...]
+
+
+def down(start: int, end: int) -> Trouble:
+    endpoints = (None, "updated-since", "zones")
+    return Trouble(start, end, tuple(Fault("server_error", times=None, endpoint=name) for name in endpoints))
+
+
+def failing(start: int, end: int, zone: str) -> Trouble:
+    return Trouble(start, end, (Fault("not_found", times=None, zone=zone),))
+
+
+def asleep(start: int, end: int) -> Trouble:
+    return Trouble(start, end, asleep=True)
+
+
+DAYS = Life(
+    hours=108,
+    step=4,
+    loaded=30,
+    troubles=(down(8, 9), failing(12, 36, "BG"), asleep(38, 66), down(72, 99)),
+    refetched=(1,),
+)
+MONTH = Life(
+    hours=30 * 24,
+    step=1,
+    loaded=92 * 24,
+    troubles=(
+        down(30, 31),
+        failing(72, 96, "BG"),
+        asleep(200, 248),
+        down(320, 350),
+        failing(420, 444, "GR"),
+        down(500, 501),
+    ),
+    refetched=(1, 7, 30, 90),
+)
+
+
+def live(life: Life, here: Machine, chat: Chat, late: Callable[[str], None]) -> None:
+    """Turn the clock; what a look leaves behind is told to `late`."""
+    told: set[Trouble] = set()
+    for hour in range(0, life.hours, life.step):
+        trouble = next((one for one in life.troubles if one.start <= hour < one.end), None)
+        now = BASE + hour * HOUR
+        if now.hour // life.step == 23 // life.step:
+            _revise(here.simulator, life, now)
+        if trouble and trouble.asleep:
+            here.restart()
+            continue
+        here.simulator.clear_faults()
+        for fault in trouble.faults if trouble else ():
+            here.simulator.inject(fault)
+        here.set(now + timedelta(minutes=7))
+        here.tick()
+        for minute in (20, 51) if life.step == 1 else (20,):
+            here.set(now + timedelta(minutes=minute))
+            here.look()
+            here.assert_no_look_failed()
+            if trouble is None:
+                for problem in stale(here, life):
+                    late(f"{here.now}: {problem}")
+        if trouble:
+            told.add(trouble)
+    assert told == {one for one in life.troubles if not one.asleep}
+
+
+def _revise(simulator: Simulator, life: Life, now: datetime) -> None:
+    """The provider goes over the days that it refetches, and changes two hours of each zone."""
+    for days in life.refetched:
+        day = now.replace(hour=0) - days * 24 * HOUR
+        for number, zone in enumerate(ZONES):
+            simulator.provider.revise(
+                zone, day + (5 + number) * HOUR, at=now + timedelta(minutes=9), end=day + (7 + number) * HOUR
+            )
+
+
+def stale(here: Machine, life: Life) -> Iterator[str]:
+    """Hours that no tick carries any more and that are not what the provider says now."""
+    silver = here.rows(ENERGY_DATA)
+    for row in silver.values():
+        hour = row["datetime"]
+        if hour >= oldest_carried(here.now):
+            continue
+        for feed in FEEDS:
+            said = here.simulator.provider.record(feed, row["zone"], hour, here.now)
+            stored = row[f"updated_at_{feed.name}"]
+            if said is not None and stored != moment(said["updatedAt"]):
+                yield f"{row['zone']} {hour} {feed.name}: stored {stored}, the provider says {said['updatedAt']}"
+
+
+def judge(life: Life, here: Machine) -> None:
+    """Nothing that the provider has is missing, no hour is left failed, nothing waits."""
+    whole = Window(BASE - life.loaded * HOUR, floor_hour(here.now))
+    wanted = {(zone, hour) for zone in ZONES for hour in whole.hours()}
+    silver = here.rows(ENERGY_DATA)
+    assert {key for key, row in silver.items() if row["ingested_at_power"] and row["ingested_at_carbon"]} >= wanted
+    assert set(here.rows(ml_features(ZONES))) >= wanted
+    assert here.said("gaps") == "Nothing is missing."
+    gold = dg.AssetKey(ml_features(ZONES).asset_key)
+    keys = here.instance.get_materialized_partitions(gold)
+    assert len(keys) == len(list(whole.hours()))
+    failed = (
+        here.instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
+            gold
+        )
+    )
+    assert failed == {}
+
+
+def budget(life: Life, here: Machine) -> dict[str, float]:
+    """Calls by endpoint that docs/operations.md promises not to exceed, for these zones and this time."""
+    awake = life.hours - sum(one.end - one.start for one in life.troubles if one.asleep)
+    ticks, looks = awake / life.step, awake / life.step * (2 if life.step == 1 else 1)
+    ranges = sum("emaps/asked_by" in run.tags for run in here.runs())
+    each = len(ZONES)
+    return {
+        "history": 2 * each * ticks,
+        "updated-since": each * looks,
+        "zones": 1 + life.hours / 24,
+        "past-range": 2 * each * ranges,
+    }
+
+
+@pytest.fixture
+def chat() -> Iterator[Chat]:
+    with Chat() as one:
+        yield one
+
+
+def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine, list[str]]:
+    late: list[str] = []
+    settings = {
+        "api_token": TOKEN,
+        "zones": ",".join(ZONES),
+        "alert_webhook": chat.url,
+        "ui_url": "http://dagster:3000",
+    }
+    start = BASE - life.loaded * HOUR
+    simulator = Simulator(token=TOKEN, zones=ZONES, now=BASE)
+    opened = machine(folder, simulator, BASE, checks=checks, start=f"{start:%Y-%m-%dT%H:00}", **settings)
+    with simulator, opened as here:
+        # As after `make dev` was started: Dagster notes when the schedule began.
+        here.tick()
+        began = time.monotonic()
+        live(life, here, chat, late.append)
+        judge(life, here)
+        calls = here.calls()
+        spent = {
+            "history": calls["power-breakdown/history"] + calls["carbon-intensity/history"],
+            "past-range": calls["power-breakdown/past-range"] + calls["carbon-intensity/past-range"],
+            "updated-since": calls["updated-since"],
+            "zones": calls["zones"],
+        }
+        print(f"{life.hours} h in {time.monotonic() - began:.0f} s, {len(here.runs())} runs, calls {spent}")
+        print(*chat.messages, sep="\n\n")
+        allowed = budget(life, here)
+        assert all(spent[name] <= allowed[name] for name in spent), (spent, allowed)
+        return here, late
+
+
+def test_days_with_outages_a_failing_zone_and_revisions_leave_no_hole_and_one_alert_a_cause(
+    tmp_path: Path, chat: Chat
+) -> None:
+    _, late = _run(DAYS, tmp_path, chat, checks=False)
+    assert late == []
+    assert [message.splitlines()[0] for message in chat.messages] == []
