@@ -186,18 +186,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 20), hours=st.integers(1, 30), other=st.integers(0, 20), at=st.integers(0, 5))
     def two_runs_at_once(self, back: int, hours: int, other: int, at: int) -> None:
-        """The second runs as a whole just before a commit of the first, and knows more than it."""
+        """The second runs as a whole just before a commit of the first, and knows more than it of an hour revised."""
         raced = []
+
+        def revise() -> None:
+            told = "power", self.hour(other)
+            self.provider.opinions[told] = 1 + self.provider.opinions.get(told, 0)
 
         def race(_: Table, number: int) -> None:
             if number == at and not raced:
                 raced.append(True)
                 self.provider.now += timedelta(minutes=1)
-                self.provider.opinions["power", self.hour(other)] = 1 + self.provider.opinions.get(
-                    ("power", self.hour(other)), 0
-                )
+                revise()
                 self.world.run(self.window(other, 2))
 
+        revise()
         self.world.run(self.window(back, hours), before_commit=race)
         self.count(2)
 
