@@ -6,7 +6,7 @@ Each sensor says in Dagster's UI why it did or did not ask. A cursor that anothe
 # No postponed annotations: Dagster reads the types of a sensor's arguments when it decorates.
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
@@ -28,8 +28,7 @@ from emaps_dagster.settings import Settings, read_settings
 from emaps_dagster.tables import ENERGY_DATA, ml_features
 from emaps_dagster.upkeep import gaps, revisions
 from emaps_dagster.upkeep.messages import text_of
-from emaps_dagster.upkeep.plan import Plan
-from emaps_dagster.upkeep.ranges import CATCH_UP, oldest_carried, told
+from emaps_dagster.upkeep.ranges import missed, oldest_carried, told
 from emaps_dagster.windows import Window, floor_hour
 
 # The provider goes over its records once an hour.
@@ -81,7 +80,12 @@ def gaps_sensor(
                 found.lacking,
                 found.unmerged,
                 failed={hour for hour, status in shown.items() if status == AssetPartitionStatus.FAILED},
-                untried=_caught_up_by_ticks(shown, now, plan, settings.zones),
+                untried=missed(
+                    now,
+                    settings.start,
+                    (hour for hour, status in shown.items() if status is not None),
+                    past_range=plan is not None and plan.past_range >= set(settings.zones),
+                ),
             ),
             served,
             gaps.Memory.loads(context.cursor),
@@ -98,15 +102,6 @@ def gaps_sensor(
         return _result(requests, decision.sentences or ["Nothing is missing."], decision.memory.dumps())
 
     return sensor
-
-
-def _caught_up_by_ticks(
-    shown: Mapping[datetime, AssetPartitionStatus | None], now: datetime, plan: Plan | None, zones: tuple[str, ...]
-) -> set[datetime]:
-    """Hours that no run has tried: the next tick takes them with it."""
-    whole = plan is not None and plan.past_range >= set(zones)
-    oldest = oldest_carried(now) - (CATCH_UP if whole else timedelta(0))
-    return {hour for hour, status in shown.items() if status is None and hour >= oldest}
 
 
 def _missing_by_status(shown: Mapping[datetime, AssetPartitionStatus | None], zones: tuple[str, ...]) -> Missing:

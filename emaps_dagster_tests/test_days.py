@@ -5,6 +5,7 @@ The month: EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/tes
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -210,9 +211,33 @@ def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine
         return here, late
 
 
+@pytest.mark.skipif("EMAPS_TEST_MONTH" not in os.environ, reason="the long run of test_days.py: EMAPS_TEST_MONTH=1")
 def test_days_with_outages_a_failing_zone_and_revisions_leave_no_hole_and_one_alert_a_cause(
     tmp_path: Path, chat: Chat
 ) -> None:
     _, late = _run(DAYS, tmp_path, chat, checks=False)
     assert late == []
-    assert [message.splitlines()[0] for message in chat.messages] == []
+    assert subjects(chat) == [
+        "hourly failed for BG, GR",
+        "hourly failed for BG",
+        "hourly works again for BG, GR",
+        "hourly failed for BG, GR",
+        "hourly works again for BG, GR",
+    ]
+    assert not any(TOKEN in message or "s3cret" in message for message in chat.messages)
+
+
+@pytest.mark.skipif("EMAPS_TEST_MONTH" not in os.environ, reason="the long run of test_days.py: EMAPS_TEST_MONTH=1")
+@pytest.mark.timeout(0)
+def test_a_month_with_outages_a_failing_zone_and_revisions_leaves_no_hole_and_one_alert_a_cause(
+    tmp_path: Path, chat: Chat
+) -> None:
+    _, late = _run(MONTH, tmp_path, chat, checks=True)
+    assert late == []
+    failed, over = "hourly failed for {}", "hourly works again for {}"
+    zones = ["BG, GR", "BG", "BG, GR", "GR", "BG, GR"]
+    assert subjects(chat) == [line.format(zone) for zone in zones for line in (failed, over)]
+
+
+def subjects(chat: Chat) -> list[str]:
+    return [message.splitlines()[0].strip("*").removeprefix("emaps_dagster: ") for message in chat.messages]

@@ -80,7 +80,9 @@ def test_ranges_hold_every_hour_lie_apart_and_are_as_few_as_asked(
         pytest.param("05-04T04", False, "05-04T04", id="five ticks were missed"),
         pytest.param("05-01T00", False, "05-03T11", id="three days were missed: what history carries"),
         pytest.param("05-01T00", True, "05-01T00", id="three days were missed, and the plan serves them"),
-        pytest.param("01-01T00", True, "04-24T10", id="months were missed: ten days, in one call"),
+        pytest.param("04-24T11", True, "04-24T11", id="ten days were missed: one call"),
+        pytest.param("04-01T00", True, "05-03T11", id="a month was missed: the sensor `gaps` has the rest"),
+        pytest.param("01-01T00", True, "05-03T11", id="nothing was ever run"),
     ],
 )
 def test_a_tick_catches_up_what_was_missed_in_one_range(untried_from: str, past_range: bool, asked_from: str) -> None:
@@ -94,6 +96,10 @@ def test_a_tick_does_not_run_an_hour_again_that_failed_or_was_made() -> None:
     assert catch_up(NOW, FIRST, tried | hours(("05-04T03", "05-04T05")), past_range=False) == window(
         "05-04T09", "05-04T10"
     )
+
+
+def test_hours_before_the_first_that_was_run_are_no_missed_ticks() -> None:
+    assert catch_up(NOW, FIRST, hours(("05-02T00", "05-04T08")), past_range=True) == window("05-04T08", "05-04T10")
 
 
 def test_a_tick_before_the_first_partition_is_over_asks_for_no_hour_before_it() -> None:
@@ -393,7 +399,7 @@ def told(*outcomes: Outcome) -> list[str]:
             if isinstance(item, Alert):
                 said.append(f"{item.outcome.run_id} failed: {', '.join(cause.key for cause in item.causes)}")
             else:
-                said.append(f"{item.outcome.run_id} healed after {item.cause.runs}")
+                said.append(f"{item.outcome.run_id} healed after {', '.join(str(cause.runs) for cause in item.causes)}")
     return said
 
 
@@ -442,6 +448,16 @@ def test_hours_that_the_provider_lacks_are_told_once_though_ticks_succeed_in_bet
     ]
 
 
+def test_older_hours_of_a_zone_that_fails_as_a_whole_are_no_news() -> None:
+    hole = window("04-01T00", "04-01T01")
+    down = UNAVAILABLE.format(zone="GR", why="HTTP 503")
+    assert told(run(1, down), run(2, NO_ROWS, of=hole), run(3), run(4, NO_ROWS, of=hole)) == [
+        "run1 failed: ProviderUnavailableError GR",
+        "run3 healed after 1",
+        f"run4 failed: RejectedBodyError GR power-breakdown {hole}",
+    ]
+
+
 def test_a_run_that_asks_nobody_heals_no_outage() -> None:
     down = run(1, UNAVAILABLE.format(zone="GR", why="HTTP 503"))
     merged = Outcome("merge", "hourly", True, utc(2024, 5, 4, 2), down.hours, fetched=False)
@@ -477,7 +493,7 @@ def test_alerts_and_healings_of_a_cause_alternate(happened: list[tuple[str, bool
                 open_keys |= {cause.key for cause in item.causes}
             else:
                 assert isinstance(item, Healed)
-                open_keys -= {f"ProviderUnavailableError {item.cause.zones[0]}"}
+                open_keys -= {f"ProviderUnavailableError {cause.zones[0]}" for cause in item.causes}
         assert open_keys == set(memory.open)
 
 
@@ -497,9 +513,8 @@ def test_a_message_says_what_a_person_needs() -> None:
     (healed,), _ = digest([run(11)], memory)
     subject, text = text_of(healed, "https://dagster.example.org")
     assert subject == "emaps_dagster: hourly works again for GR"
-    assert text.endswith(
-        "It failed 1 run from 2024-05-04T10:00Z to 2024-05-04T10:00Z.\nRun: https://dagster.example.org/runs/run11"
-    )
+    assert text.startswith("Over, after 1 run from 2024-05-04T10:00Z to 2024-05-04T10:00Z: power-breakdown/history of")
+    assert text.endswith("\nRun: https://dagster.example.org/runs/run11")
 
 
 def test_a_secret_that_somebody_repeats_is_not_passed_on() -> None:

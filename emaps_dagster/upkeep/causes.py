@@ -90,10 +90,10 @@ class Alert:
 
 @dataclass(frozen=True)
 class Healed:
-    """A cause that is over, by which run, after how many failed ones."""
+    """Causes that are over, and by which run."""
 
     outcome: Outcome
-    cause: Open
+    causes: tuple[Open, ...]
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,13 @@ def digest(outcomes: Iterable[Outcome], memory: Memory) -> tuple[list[Alert | He
     news: list[Alert | Healed] = []
     for outcome in outcomes:
         over = [key for key, cause in known.items() if cause.is_healed_by(outcome)]
-        news += [Healed(outcome, known.pop(key)) for key in over]
+        if over:
+            news.append(Healed(outcome, tuple(known.pop(key) for key in over)))
         causes = {} if outcome.ok else {cause.key: cause for cause in reversed(outcome.causes)}
+        # While a zone fails as a whole, older hours of it that fail as well are no news.
+        told_of: list[Cause | Open] = [*known.values(), *causes.values()]
+        failing = {zone for cause in told_of if _is_general(cause) for zone in cause.zones}
+        causes = {key: one for key, one in causes.items() if not (one.about_hours and failing & set(one.zones))}
         new = tuple(cause for key, cause in reversed(causes.items()) if key not in known)
         for cause in causes.values():
             known[cause.key] = _again(known.get(cause.key), cause, outcome)
@@ -166,6 +171,10 @@ def digest(outcomes: Iterable[Outcome], memory: Memory) -> tuple[list[Alert | He
         known = {key: cause for key, cause in known.items() if outcome.ended - cause.last < _FORGOTTEN_AFTER}
     newest = sorted(known.items(), key=lambda pair: pair[1].last)[-_MOST_OPEN:]
     return news, Memory(dict(newest))
+
+
+def _is_general(cause: Cause | Open) -> bool:
+    return cause.of_fetch and not cause.about_hours
 
 
 def _again(known: Open | None, cause: Cause, outcome: Outcome) -> Open:

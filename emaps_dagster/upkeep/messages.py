@@ -41,14 +41,17 @@ def _failed(alert: Alert, ui_url: str) -> tuple[str, str]:
 
 
 def _healed(healed: Healed, ui_url: str) -> tuple[str, str]:
-    cause, outcome = healed.cause, healed.outcome
-    zones = ", ".join(cause.zones)
-    runs = f"{cause.runs} run{'' if cause.runs == 1 else 's'}"
-    lines = [
-        f"Over: {cause.sentence}",
-        f"It failed {runs} from {cause.first:%Y-%m-%dT%H:%MZ} to {cause.last:%Y-%m-%dT%H:%MZ}.",
-        f"Run: {_link(outcome, ui_url)}",
-    ]
+    outcome = healed.outcome
+    zones = ", ".join(sorted({zone for cause in healed.causes for zone in cause.zones}))
+    lines = []
+    for cause in healed.causes[:_MOST_SENTENCES]:
+        runs = f"{cause.runs} run{'' if cause.runs == 1 else 's'}"
+        lines.append(
+            f"Over, after {runs} from {cause.first:%Y-%m-%dT%H:%MZ} to {cause.last:%Y-%m-%dT%H:%MZ}: {cause.sentence}"
+        )
+    more = len(healed.causes) - _MOST_SENTENCES
+    lines += [f"And {more} more causes."] if more > 0 else []
+    lines.append(f"Run: {_link(outcome, ui_url)}")
     return f"emaps_dagster: {outcome.job} works again{f' for {zones}' if zones else ''}", "\n".join(lines)
 
 

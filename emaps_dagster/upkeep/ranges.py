@@ -47,24 +47,30 @@ def touches(one: Window, other: Window) -> bool:
     return one.start <= other.end and other.start <= one.end
 
 
-def catch_up(now: datetime, first: datetime, done: Iterable[datetime], *, past_range: bool) -> Window:
-    """The hours of a tick: the last complete one, and those before it that no run has tried since the last that was.
+def missed(now: datetime, first: datetime, tried: Iterable[datetime], *, past_range: bool) -> set[datetime]:
+    """The hours before the last complete one whose ticks were missed: no run has tried them, but one before them.
 
     Args:
         now: the present.
         first: the first partition.
-        done: hours that a run has made or failed to make.
+        tried: hours that a run has made or failed to make. Without any, as on a new machine, there is no ticking
+            yet to go on with: then it is what /history carries anyway.
         past_range: whether the plan serves more than /history carries.
-
-    Returns:
-        A range that ends with the last complete hour and reaches back to what one call a feed answers.
     """
+    last = floor_hour(now) - HOUR
+    carried = oldest_carried(now)
+    oldest = max(first, carried - (CATCH_UP if past_range else timedelta(0)))
+    if oldest >= last:
+        return set()
+    done = set(tried)
+    begun = min((hour for hour in done if hour >= oldest), default=carried)
+    return {hour for hour in Window(oldest, last).hours() if hour not in done and (hour > begun or hour >= carried)}
+
+
+def catch_up(now: datetime, first: datetime, tried: Iterable[datetime], *, past_range: bool) -> Window:
+    """The hours of a tick, in one range: the last complete one, and what was missed before it."""
     end = floor_hour(now)
-    oldest = max(first, oldest_carried(now) - (CATCH_UP if past_range else timedelta(0)))
-    tried = set(done)
-    start = end - HOUR
-    untried = [hour for hour in Window(min(oldest, start), end).hours() if hour not in tried]
-    return Window(min([start, *untried]), end)
+    return Window(min({end - HOUR, *missed(now, first, tried, past_range=past_range)}), end)
 
 
 def told(windows: Iterable[Window], most: int = 4) -> str:
