@@ -7,6 +7,7 @@ Where do I go to ...
   change the HTTP side                 client.py; simulator/ answers like the API
   run somewhere else                   settings.py, resources/
   change when things run               partitions.py, jobs.py, schedules.py
+  change what is asked for again       upkeep/ decides, sensors.py asks; alerts.py tells people
   make silver and gold again           assets/rebuild.py
   add a zone                           zones.py
 """
