@@ -2,9 +2,13 @@
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
+import time
+from datetime import timedelta
+
 import dagster as dg
 from pyspark.sql import DataFrame
 
+from emaps_dagster import mix
 from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.assets.merged import report_merge
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
@@ -15,11 +19,14 @@ from emaps_dagster.transforms.gold import features
 from emaps_dagster.windows import Window, gold_context, gold_window
 from emaps_dagster.zones import ZONES
 
+# A picture is some 8 kB in Dagster's event log.
+_PICTURED = 3
+
 
 def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     table = ml_features(zones)
 
-    @table_asset(table, partitions, "gold", deps=(ENERGY_DATA,))
+    @table_asset(table, partitions, "gold", deps=(ENERGY_DATA,), zones=zones)
     def gold(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
         for zone in zones:
             if zone not in ZONES:
@@ -28,11 +35,24 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
                     "its local time features are null. Add it to zones.py and launch the job `rebuild` over all hours.",
                     zone,
                 )
+        since = time.monotonic()
         window = run_window(context)
         house = lakehouse.open()
-        return report_merge(context, house, table, window, merge_gold(house, zones, gold_window(window)))
+        report = merge_gold(house, zones, gold_window(window))
+        last = {"last_day": _last_day(house, zones, window)}
+        return report_merge(context, house, table, window, report, since=since, last=last)
 
     return gold
+
+
+def _last_day(house: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.MarkdownMetadataValue:
+    """The mix of the 24 hours up to the run's end, as a small picture with its numbers."""
+    day = Window(window.end - timedelta(days=1), window.end)
+    rows = house.read_hours(ml_features(zones), day).select(*mix.COLUMNS).toArrow().to_pylist()
+    pages = [mix.markdown(rows, zone, day) for zone in zones[:_PICTURED]]
+    if more := zones[_PICTURED:]:
+        pages.append(f"Not shown: {', '.join(more)}.")
+    return dg.MetadataValue.md("\n\n".join(pages))
 
 
 def merge_gold(house: Lakehouse, zones: tuple[str, ...], window: Window) -> MergeReport:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import dagster as dg
 
 from emaps_dagster.assets.describe import change_metadata
@@ -9,11 +14,18 @@ from emaps_dagster.lakehouse import HourChange, Lakehouse, MergeReport
 from emaps_dagster.partitions import hours_of
 from emaps_dagster.tables import Table
 from emaps_dagster.transforms.quality.summary import hourly_summary
-from emaps_dagster.windows import Window
+from emaps_dagster.windows import HOUR, Window
 
 
 def report_merge(
-    context: dg.AssetExecutionContext, house: Lakehouse, table: Table, window: Window, report: MergeReport
+    context: dg.AssetExecutionContext,
+    house: Lakehouse,
+    table: Table,
+    window: Window,
+    report: MergeReport,
+    *,
+    since: float,
+    last: Mapping[str, dg.MetadataValue[Any]] = MappingProxyType({}),
 ) -> dg.MaterializeResult[None]:
     """Attach each hour's numbers to its partition and return the run's.
 
@@ -23,11 +35,14 @@ def report_merge(
         table: silver or gold.
         window: the run's own hours.
         report: of the merge, which reaches beyond them.
+        since: `time.monotonic()` when the work began.
+        last: what only the last hour's page shows.
     """
     summary = hourly_summary(house.read_hours(table, window))
     for hour, key in hours_of(window).items():
-        change = report.hours.get(hour, HourChange())
-        context.add_asset_metadata({**change_metadata(change), **summary.get(hour, {})}, partition_key=key)
+        numbers = {**change_metadata(report.hours.get(hour, HourChange())), **summary.get(hour, {})}
+        more = last if hour + HOUR == window.end else {}
+        context.add_asset_metadata({**numbers, **more}, partition_key=key)
     total = report.total
     context.log.info(
         "%s %s: %d rows inserted, %d updated, %d unchanged, %d races lost",
@@ -46,6 +61,7 @@ def report_merge(
             "rows_updated_in_run": total.updated,
             "rows_unchanged_in_run": total.unchanged,
             "races_lost": report.retries,
+            "run_seconds": round(time.monotonic() - since, 3),
             **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
             **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
         }

@@ -2,6 +2,8 @@
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
+import time
+
 import dagster as dg
 from pyspark.sql import DataFrame
 
@@ -19,9 +21,11 @@ from emaps_dagster.windows import Window, silver_window
 def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     @table_asset(ENERGY_DATA, partitions, "silver", deps=(POWER_DATA, CARBON_DATA))
     def silver(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+        since = time.monotonic()
         window = run_window(context)
         house = lakehouse.open()
-        return report_merge(context, house, ENERGY_DATA, window, merge_silver(house, silver_window(window)))
+        report = merge_silver(house, silver_window(window))
+        return report_merge(context, house, ENERGY_DATA, window, report, since=since)
 
     return silver
 

@@ -14,27 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from emaps_dagster.mix import COLOURS, NAMES
 from emaps_dagster.tables import CARBON_INTENSITY_UNIT, MEGAWATT, rolling_column
 from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import MODES, zone_facts
+from emaps_dagster.zones import zone_facts
 
-# From the bottom of the stack: what runs all day, what follows the weather, what follows demand, storage.
-_COLOURS = {
-    "nuclear": "#8e6bbf",
-    "geothermal": "#a0522d",
-    "biomass": "#7a9a3a",
-    "coal": "#5b5b5b",
-    "unknown": "#c9c9c9",
-    "hydro": "#2f6fb2",
-    "wind": "#74bfe8",
-    "solar": "#f6c434",
-    "gas": "#e3805c",
-    "oil": "#8c2d19",
-    "hydro_discharge": "#1b9e9e",
-    "battery_discharge": "#d05fa2",
-}
-assert set(_COLOURS) == set(MODES)
-_NAMES = {"hydro_discharge": "pumped hydro", "battery_discharge": "battery"}
 # A mode that never reaches this share of the largest is a line nobody can tell; its name would only be in the way.
 _NAMED = 0.01
 
@@ -95,7 +79,7 @@ def picture_of(rows: pd.DataFrame, zone: str, source: str) -> Figure:
 
 
 def _production(axes: Axes, rows: pd.DataFrame) -> None:
-    amounts = {mode: rows[f"production_{mode}"] for mode in _COLOURS}
+    amounts = {mode: rows[f"production_{mode}"] for mode in COLOURS}
     peak = max((float(values.abs().max()) for values in amounts.values() if values.notna().any()), default=0.0)
     for sign in (1, -1):
         edge = np.zeros(len(rows) + 1)
@@ -105,14 +89,14 @@ def _production(axes: Axes, rows: pd.DataFrame) -> None:
             heights = _steps(part.where(part.notna(), 0.0))
             if heights.max() > 0:
                 top = edge + sign * heights
-                axes.fill_between(_edges(rows), edge, top, step="post", color=_COLOURS[mode], linewidth=0)
+                axes.fill_between(_edges(rows), edge, top, step="post", color=COLOURS[mode], linewidth=0)
                 edge = top
     axes.step(
         _edges(rows), _steps(rows["consumption_total"]), where="post", color="black", linewidth=1.6, label="consumption"
     )
-    for mode in reversed(_COLOURS):
+    for mode in reversed(COLOURS):
         if amounts[mode].abs().max() > peak * _NAMED:
-            axes.fill_between([], [], color=_COLOURS[mode], label=_NAMES.get(mode, mode))
+            axes.fill_between([], [], color=COLOURS[mode], label=NAMES.get(mode, mode))
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylabel(f"production [{MEGAWATT}]\n(below zero: storage charging)")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
