@@ -13,11 +13,12 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 from emaps_dagster.assets.bronze import bronze_assets  # noqa: E402
 from emaps_dagster.assets.checks import check_definitions  # noqa: E402
 from emaps_dagster.assets.gold import gold_asset  # noqa: E402
+from emaps_dagster.assets.health import health_asset  # noqa: E402
 from emaps_dagster.assets.silver import silver_asset  # noqa: E402
-from emaps_dagster.jobs import backfill_cost_job, hourly_job, maintenance_job, rebuild_job  # noqa: E402
+from emaps_dagster.jobs import backfill_cost_job, health_job, hourly_job, maintenance_job, rebuild_job  # noqa: E402
 from emaps_dagster.partitions import hourly_partitions  # noqa: E402
 from emaps_dagster.resources.deployments import resources  # noqa: E402
-from emaps_dagster.schedules import hourly_schedule, maintenance_schedule  # noqa: E402
+from emaps_dagster.schedules import health_schedule, hourly_schedule, maintenance_schedule  # noqa: E402
 from emaps_dagster.sensors import all_sensors  # noqa: E402
 from emaps_dagster.settings import Settings, read_settings  # noqa: E402
 
@@ -31,15 +32,21 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     partitions = hourly_partitions(settings.start)
     job = hourly_job()
     maintenance = maintenance_job(settings.zones)
+    report = health_job()
     return dg.Definitions(
         assets=[
             *bronze_assets(settings.zones, partitions),
             silver_asset(partitions),
             gold_asset(settings.zones, partitions),
+            health_asset(settings.zones),
         ],
         asset_checks=check_definitions(settings.zones, partitions),
-        jobs=[job, rebuild_job(settings.zones, settings.start), backfill_cost_job(settings.zones), maintenance],
-        schedules=[hourly_schedule(job, settings, partitions), maintenance_schedule(maintenance)],
+        jobs=[job, rebuild_job(settings.zones, settings.start), backfill_cost_job(settings.zones), maintenance, report],
+        schedules=[
+            hourly_schedule(job, settings, partitions),
+            maintenance_schedule(maintenance),
+            health_schedule(report),
+        ],
         sensors=all_sensors(job, settings, partitions),
         resources=resources(settings),
         # One process: a step costs 0.15 s instead of 2.4, and all steps share one Spark session.

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from emaps_dagster.assets import health
 from emaps_dagster.assets.cost import cost_graph, for_its_step
 from emaps_dagster.assets.maintenance import for_every_step, maintenance_graph
 from emaps_dagster.assets.rebuild import rebuild_graph, same_for_both_steps
@@ -14,13 +15,23 @@ HOURLY = "hourly"
 REBUILD = "rebuild"
 BACKFILL_COST = "backfill_cost"
 MAINTENANCE = "maintenance"
+HEALTH = "health_report"
 
 
 def hourly_job() -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         HOURLY,
-        selection=dg.AssetSelection.all(),
+        # The report has no partitions, and a range of hours needs no report.
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(health.KEY),
         description="Bronze, silver, gold and all checks for one hour or a range of hours.",
+    )
+
+
+def health_job() -> dg.UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        HEALTH,
+        selection=dg.AssetSelection.assets(health.KEY),
+        description="Makes the page `health` anew: is every zone up to date, what is missing, what to do.",
     )
 
 

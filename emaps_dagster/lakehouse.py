@@ -367,6 +367,10 @@ class Lakehouse(ABC):
         hours = (F.col("datetime") >= F.lit(window.start)) & (F.col("datetime") < F.lit(window.end))
         return conform(self.read(table, version=version).where(hours).toArrow(), table)
 
+    def size(self, table: Table) -> Size | None:
+        """Files and bytes of the latest version; None when the table does not exist."""
+        return None if self.version(table) is None else self._size(table)
+
     def _turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can; what guards the rows is the commit, not this."""
         return nullcontext()

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from emaps_dagster.assets.evaluations import _severity
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.settings import Settings
+from emaps_dagster.windows import HOUR
 
 GOLDEN = Path(__file__).with_name("graph.txt")
 
@@ -29,14 +31,19 @@ def _lines(definitions: dg.Definitions) -> Iterator[str]:
         asset = definitions.resolve_assets_def(key)
         spec = asset.get_asset_spec(key)
         partitions = spec.partitions_def
-        assert isinstance(partitions, dg.HourlyPartitionsDefinition)
-        assert asset.backfill_policy is not None
         yield f"asset {key.to_user_string()}"
         yield f"  after {', '.join(sorted(parent.asset_key.to_user_string() for parent in spec.deps)) or 'nothing'}"
         yield f"  group {spec.group_name}, kinds {', '.join(sorted(spec.kinds))}, owners {', '.join(spec.owners)}"
-        yield f"  partitions hourly, {partitions.timezone}, from {partitions.get_first_partition_key()}"
-        yield f"  backfill {asset.backfill_policy.policy_type.value}, pool {', '.join(sorted(asset.op.pools))}"
-        yield f"  table {spec.metadata['dagster/table_name']}, code version {spec.code_version}"
+        if isinstance(partitions, dg.HourlyPartitionsDefinition):
+            assert asset.backfill_policy is not None
+            yield f"  partitions hourly, {partitions.timezone}, from {partitions.get_first_partition_key()}"
+            yield f"  backfill {asset.backfill_policy.policy_type.value}, pool {', '.join(sorted(asset.op.pools))}"
+            yield f"  table {spec.metadata['dagster/table_name']}, code version {spec.code_version}"
+        policy = spec.freshness_policy
+        assert isinstance(policy, TimeWindowFreshnessPolicy)
+        assert policy.warn_window is not None
+        hours = [window.to_timedelta() // HOUR for window in (policy.warn_window, policy.fail_window)]
+        yield f"  fresh: warns after {hours[0]} h, fails after {hours[1]} h"
         for check in sorted(graph.get_check_keys_for_assets({key}), key=lambda check: check.name):
             of = graph.get_check_spec(check)
             blocks = "blocks" if of.blocking else "warns"

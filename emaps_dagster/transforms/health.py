@@ -1,0 +1,233 @@
+"""How the pipeline is doing, from a few columns of its tables: per zone, per day, and what needs a person.
+
+Pure: rows and a clock in, a report out. Reading the tables and telling Dagster is assets/health.py's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
+from emaps_dagster.windows import HOUR, floor_hour
+
+DAY = timedelta(days=1)
+# Gaps, calls and estimates are looked for as far back as a person remembers what happened.
+LOOKED_AT = timedelta(days=7)
+# Every body of these hours is parsed again to count revisions: it bounds the cost.
+REVISIONS_OF = timedelta(days=3)
+# The hour that has just ended comes with the tick of minute 7; two hours are one tick that went missing.
+_LATE_HOURS = 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response that was stored: whose, when, and the end of the last hour it holds."""
+
+    feed: str
+    zone: str
+    ingested_at: datetime
+    window_end: datetime
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is read of the tables; silver's rows have `SILVER_COLUMNS`, all of the last `LOOKED_AT`."""
+
+    now: datetime
+    zones: tuple[str, ...]
+    silver: tuple[Mapping[str, Any], ...]
+    gold_hours: frozenset[tuple[str, datetime]]
+    answers: tuple[Answer, ...]
+    rejected_at: tuple[datetime, ...]
+    revised_at: tuple[datetime, ...]
+
+
+SILVER_COLUMNS = (
+    "zone",
+    "datetime",
+    "ingested_at_power",
+    "ingested_at_carbon",
+    "is_estimated_power",
+    "is_estimated_carbon",
+)
+
+
+@dataclass(frozen=True)
+class ZoneHealth:
+    """One zone: its last hour that both feeds delivered, and what is missing since its first of the last days."""
+
+    zone: str
+    last_complete_hour: datetime | None
+    hours_behind: int | None
+    provider_lag_hours: int | None
+    last_answer: datetime | None
+    estimated_share_24h: float | None
+    gaps: tuple[datetime, ...]
+    not_in_gold: tuple[datetime, ...]
+
+
+@dataclass(frozen=True)
+class Day:
+    """One UTC day: responses stored, bodies rejected, hours that the provider revised."""
+
+    day: date
+    calls: int
+    rejected: int
+    revisions: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """The report; `needs` are sentences for a person, empty when all is well."""
+
+    now: datetime
+    zones: tuple[ZoneHealth, ...]
+    days: tuple[Day, ...]
+    needs: tuple[str, ...]
+
+
+def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+    """One row for each time that other content came for an hour of [start, end) that was known before.
+
+    Args:
+        power: rows of bronze.power_data; all that overlap the window must be there.
+        carbon: rows of bronze.carbon_data, likewise.
+        start: first hour, UTC.
+        end: end of the last hour, UTC.
+
+    Returns:
+        `zone`, `datetime`, `ingested_at` of the new content; each feed's is a row of its own, unless both came at once.
+    """
+
+    def later(records: DataFrame, content: list[str]) -> DataFrame:
+        oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
+        numbered = news(records, content).withColumn("_number", F.row_number().over(oldest_first))
+        again = numbered.where(F.col("_number") > 1)
+        return again.withColumn("known_at", F.col("ingested_at")).select(
+            "known_at", "zone", "datetime", "ingested_at", *content
+        )
+
+    rows = energy_data(power, carbon, start, end, pick=later, more_keys=("known_at",))
+    return rows.select("zone", "datetime", F.col("known_at").alias("ingested_at"))
+
+
+def health(facts: Facts) -> Health:
+    """What the facts say, zone by zone and day by day, and what a person should do."""
+    zones = tuple(_zone(facts, zone) for zone in facts.zones)
+    needs = [sentence for zone in zones for sentence in _needs(facts, zone)]
+    recent = [moment for moment in facts.rejected_at if moment > facts.now - DAY]
+    if recent:
+        needs.append(
+            f"{_count(len(recent), 'body was', 'bodies were')} rejected in the last 24 hours: `reason` in "
+            "bronze.rejected_responses says why. If silver has those hours, nothing is lost."
+        )
+    return Health(facts.now, zones, tuple(_days(facts)), tuple(needs))
+
+
+def _zone(facts: Facts, zone: str) -> ZoneHealth:
+    now = floor_hour(facts.now)
+    rows = {row["datetime"]: row for row in facts.silver if row["zone"] == zone}
+    complete = {hour for hour, row in rows.items() if _has_both_feeds(row)}
+    last = max(complete, default=None)
+    day = [row for hour, row in rows.items() if hour >= now - DAY]
+    answers = [answer for answer in facts.answers if answer.zone == zone]
+    expected = _hours(min(rows, default=now), now - HOUR)
+    return ZoneHealth(
+        zone=zone,
+        last_complete_hour=last,
+        hours_behind=None if last is None else (now - HOUR - last) // HOUR,
+        provider_lag_hours=_provider_lag(answers),
+        last_answer=max((answer.ingested_at for answer in answers), default=None),
+        estimated_share_24h=sum(map(_is_estimated, day)) / len(day) if day else None,
+        # The hour that has just ended may still come with the next tick, and hours behind the last are told apart.
+        gaps=tuple(hour for hour in expected if hour not in complete and last is not None and hour < last),
+        not_in_gold=tuple(hour for hour in sorted(rows) if (zone, hour) not in facts.gold_hours),
+    )
+
+
+def _has_both_feeds(row: Mapping[str, Any]) -> bool:
+    return row["ingested_at_power"] is not None and row["ingested_at_carbon"] is not None
+
+
+def _is_estimated(row: Mapping[str, Any]) -> bool:
+    return bool(row["is_estimated_power"] or row["is_estimated_carbon"])
+
+
+def _provider_lag(answers: Iterable[Answer]) -> int | None:
+    """How many ended hours the newest answer of the slower feed lacked when it came."""
+    newest: dict[str, Answer] = {}
+    for answer in sorted(answers, key=lambda answer: (answer.ingested_at, answer.window_end)):
+        newest[answer.feed] = answer
+    lags = [
+        (floor_hour(answer.ingested_at) - min(answer.window_end, floor_hour(answer.ingested_at))) // HOUR
+        for answer in newest.values()
+    ]
+    return max(lags, default=None)
+
+
+def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
+    if zone.last_complete_hour is None:
+        yield (
+            f"{zone.zone}: silver has no complete hour of the last {LOOKED_AT.days} days. Materialize the last 24 "
+            "hours of all layers; the run's error says what is wrong."
+        )
+    elif zone.hours_behind is not None and zone.hours_behind >= _LATE_HOURS:
+        behind = f"{zone.zone}: {zone.hours_behind} hours behind"
+        if zone.last_answer is None or facts.now - zone.last_answer > _LATE_HOURS * HOUR:
+            yield (
+                f"{behind}, and no answer has been stored for as long: see that the schedule hourly_tick is on and "
+                "why its last runs failed. After a day a plan without past-range cannot get these hours any more."
+            )
+        else:
+            yield f"{behind}, although it was asked: the provider is late. Wait; later ticks take the hours in."
+    if zone.gaps:
+        yield (
+            f"{zone.zone}: {_count(len(zone.gaps), 'hour is', 'hours are')} missing or known from one feed only. "
+            f"Materialize all layers for {_ranges(zone.gaps)}; if they stay missing, the provider has none."
+        )
+    if zone.not_in_gold:
+        yield (
+            f"{zone.zone}: gold lacks {_count(len(zone.not_in_gold), 'hour', 'hours')} that silver holds. "
+            f"Materialize gold for {_ranges(zone.not_in_gold)}."
+        )
+
+
+def _days(facts: Facts) -> Iterable[Day]:
+    calls = Counter(answer.ingested_at.date() for answer in facts.answers)
+    rejected = Counter(moment.date() for moment in facts.rejected_at)
+    revised = Counter(moment.date() for moment in facts.revised_at)
+    for back in range(LOOKED_AT.days):
+        day = (facts.now - back * DAY).date()
+        yield Day(day, calls[day] + rejected[day], rejected[day], revised[day])
+
+
+def _hours(start: datetime, end: datetime) -> Iterable[datetime]:
+    while start < end:
+        yield start
+        start += HOUR
+
+
+def _ranges(hours: Iterable[datetime], shown: int = 5) -> str:
+    """The hours as Dagster's partition field takes them: `[2024-05-04-06:00...2024-05-04-08:00], 2024-05-05-00:00`."""
+    runs: list[list[datetime]] = []
+    for hour in sorted(hours):
+        if runs and hour - runs[-1][1] == HOUR:
+            runs[-1][1] = hour
+        else:
+            runs.append([hour, hour])
+    told = [
+        f"{first:%Y-%m-%d-%H:%M}" if first == last else f"[{first:%Y-%m-%d-%H:%M}...{last:%Y-%m-%d-%H:%M}]"
+        for first, last in runs
+    ]
+    return f"`{', '.join(told[:shown])}`" + (f" and {len(told) - shown} more ranges" if len(told) > shown else "")
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"

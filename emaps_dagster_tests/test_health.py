@@ -1,0 +1,221 @@
+"""The health report: what it says of literal facts, and the asset on real tables."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from pyspark.sql import SparkSession
+
+from emaps_dagster.assets.health import health_asset
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.health_page import numbers, page, status
+from emaps_dagster.lakehouse import Size
+from emaps_dagster.resources.deployments import resources
+from emaps_dagster.settings import Settings
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.transforms.health import DAY, Answer, Facts, health, revisions
+from emaps_dagster.windows import HOUR
+from emaps_dagster_tests.making import as_rows, body, bronze, record, silver, utc
+
+NOW = utc(2024, 5, 4, 12, 17)
+LAST = utc(2024, 5, 4, 11)
+
+
+def hour_of(hour: datetime, zone: str = "GR", **values: Any) -> dict[str, Any]:
+    known = {f"ingested_at_{feed}": hour + HOUR for feed in ("power", "carbon")}
+    return {"zone": zone, "datetime": hour, "is_estimated_power": False, "is_estimated_carbon": None, **known, **values}
+
+
+def answers(at: datetime = NOW, end: datetime = LAST + 2 * HOUR, zone: str = "GR") -> tuple[Answer, ...]:
+    return tuple(Answer(feed, zone, at, end) for feed in ("power", "carbon"))
+
+
+def facts(rows: list[dict[str, Any]], **changes: Any) -> Facts:
+    """Facts in which all is well, but for what a test changes."""
+    in_gold = frozenset((row["zone"], row["datetime"]) for row in rows)
+    well = {
+        "now": NOW,
+        "zones": ("GR",),
+        "silver": tuple(rows),
+        "gold_hours": in_gold,
+        "answers": answers(),
+        "rejected_at": (),
+        "revised_at": (),
+    }
+    return Facts(**{**well, **changes})
+
+
+FIVE_HOURS = [hour_of(LAST - number * HOUR) for number in range(5)]
+
+
+def test_all_is_well_when_each_zone_is_complete_up_to_the_hour_that_has_ended() -> None:
+    report = health(facts(FIVE_HOURS))
+    (zone,) = report.zones
+    assert (zone.last_complete_hour, zone.hours_behind, zone.provider_lag_hours) == (LAST, 0, 0)
+    assert (zone.gaps, zone.not_in_gold, zone.estimated_share_24h) == ((), (), 0.0)
+    assert report.needs == ()
+    assert status(report) == "**All is well.** Complete: GR to 2024-05-04 12:00 UTC."
+
+
+def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
+    report = health(facts(FIVE_HOURS[1:]))
+    assert report.zones[0].hours_behind == 1
+    assert report.needs == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        (
+            {"silver": (), "gold_hours": frozenset(), "answers": ()},
+            "GR: silver has no complete hour of the last 7 days. Materialize the last 24 hours of all layers; the "
+            "run's error says what is wrong.",
+        ),
+        (
+            {"silver": tuple(FIVE_HOURS[2:]), "answers": answers(NOW - 3 * HOUR)},
+            "GR: 2 hours behind, and no answer has been stored for as long: see that the schedule hourly_tick is on "
+            "and why its last runs failed. After a day a plan without past-range cannot get these hours any more.",
+        ),
+        (
+            {"silver": tuple(FIVE_HOURS[2:]), "answers": answers(end=LAST - HOUR)},
+            "GR: 2 hours behind, although it was asked: the provider is late. Wait; later ticks take the hours in.",
+        ),
+        (
+            {"silver": (FIVE_HOURS[0], FIVE_HOURS[3], FIVE_HOURS[4])},
+            "GR: 2 hours are missing or known from one feed only. Materialize all layers for "
+            "`[2024-05-04-09:00...2024-05-04-10:00]`; if they stay missing, the provider has none.",
+        ),
+        (
+            {"silver": (FIVE_HOURS[0], {**FIVE_HOURS[1], "ingested_at_carbon": None}, FIVE_HOURS[2])},
+            "GR: 1 hour is missing or known from one feed only. Materialize all layers for `2024-05-04-10:00`; if they "
+            "stay missing, the provider has none.",
+        ),
+        (
+            {"gold_hours": frozenset(("GR", LAST - number * HOUR) for number in (0, 2, 3))},
+            "GR: gold lacks 2 hours that silver holds. Materialize gold for `2024-05-04-07:00, 2024-05-04-10:00`.",
+        ),
+        (
+            {"rejected_at": (NOW - HOUR, NOW - 2 * DAY)},
+            "1 body was rejected in the last 24 hours: `reason` in bronze.rejected_responses says why. If silver has "
+            "those hours, nothing is lost.",
+        ),
+    ],
+    ids=["nothing", "nobody asked", "provider late", "hole", "half an hour", "gold lacks", "rejected"],
+)
+def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], needs: str) -> None:
+    report = health(facts(FIVE_HOURS, **changes))
+    assert report.needs == (needs,)
+    assert status(report) == f"**1 to look at:**\n\n- {needs}"
+
+
+def test_the_providers_lag_is_that_of_the_newest_answer_of_the_slower_feed() -> None:
+    told = (
+        # Both answers hold the running hour; the carbon feed's newest lacks two hours that had ended.
+        Answer("power", "GR", NOW, LAST + 2 * HOUR),
+        Answer("carbon", "GR", NOW - HOUR, LAST + HOUR),
+        Answer("carbon", "GR", NOW, LAST - HOUR),
+        Answer("carbon", "BG", NOW, LAST - 9 * HOUR),
+    )
+    assert health(facts(FIVE_HOURS, answers=told)).zones[0].provider_lag_hours == 2
+
+
+def test_the_share_of_estimates_is_that_of_the_last_24_hours() -> None:
+    rows = [hour_of(LAST), hour_of(LAST - HOUR, is_estimated_carbon=True), hour_of(LAST - 30 * HOUR)]
+    assert health(facts(rows)).zones[0].estimated_share_24h == 0.5
+
+
+def test_days_count_calls_rejections_and_revisions_in_utc() -> None:
+    midnight = utc(2024, 5, 4)
+    report = health(
+        facts(
+            FIVE_HOURS,
+            answers=answers(midnight) + answers(midnight - timedelta(seconds=1)),
+            rejected_at=(midnight - DAY,),
+            revised_at=(midnight, NOW),
+        )
+    )
+    days = [(day.day.day, day.calls, day.rejected, day.revisions) for day in report.days]
+    assert days[:3] == [(4, 2, 0, 2), (3, 3, 1, 0), (2, 0, 0, 0)]
+    assert len(days) == 7
+
+
+def test_the_page_has_a_row_for_each_zone_day_and_table_and_the_numbers_are_plain() -> None:
+    report = health(facts([*FIVE_HOURS, hour_of(LAST - 2 * HOUR, zone="BG")], zones=("GR", "BG", "MK")))
+    sizes = {"bronze.power_data": Size(3, 2_500_000), "gold.ml_features": None}
+    text = page(report, sizes)
+    assert "| GR | 2024-05-04 12:00 | 0 | 0 h | 0% | 0 | 0 |" in text
+    assert "| BG | 2024-05-04 10:00 | 2 |  | 0% | 0 | 0 |" in text
+    assert "| MK | nothing in 7 days |  |  |  | 0 | 0 |" in text
+    assert "| 2024-05-04 | 2 | 0 | 0 |" in text
+    assert "| bronze.power_data | 3 | 2.5 |\n| gold.ml_features | does not exist | |" in text
+    assert numbers(report, sizes) == {
+        "needs_a_person": 2,
+        "hours_behind": 2,
+        "provider_lag_hours": 0,
+        "estimated_share_24h": 0.0,
+        "hours_missing_7d": 0,
+        "calls_today": 2,
+        "revisions_today": 0,
+        "files": 3,
+        "megabytes": 2.5,
+    }
+
+
+def test_many_needs_stay_short_enough_to_be_shown_in_place() -> None:
+    zones = tuple(f"Z{number}" for number in range(30))
+    told = status(health(facts([], zones=zones)))
+    assert len(told) < 1000
+    assert told.splitlines()[0] == "**30 to look at:**"
+    assert told.splitlines()[-1].endswith("more: see `page`")
+
+
+def test_an_hour_is_revised_once_for_each_new_content_of_a_feed(spark: SparkSession) -> None:
+    def carbon(value: int, at: datetime) -> tuple[str, datetime]:
+        return body(record(LAST, carbonIntensity=value), record(LAST - HOUR, carbonIntensity=1)), at
+
+    seen = [NOW + number * HOUR for number in range(5)]
+    bodies = [carbon(value, at) for value, at in zip((300, 300, 310, 300, 300), seen, strict=True)]
+    empty = bronze(spark)
+    rows = as_rows(revisions(empty, bronze(spark, *bodies), LAST - HOUR, LAST + HOUR))
+    # Said again is nothing new; back to what it was is news.
+    assert [(row["datetime"], row["ingested_at"]) for row in rows] == [(LAST, seen[2]), (LAST, seen[3])]
+
+
+def _report(warehouse: Path, now: datetime) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
+    settings = Settings(warehouse=warehouse, now=now, _env_file=None)
+    with dg.DagsterInstance.ephemeral() as instance:
+        asset = health_asset(settings.zones)
+        result = dg.materialize([asset], resources=resources(settings), instance=instance)
+        (made,) = result.asset_materializations_for_node("health")
+        (check,) = result.get_asset_check_evaluations()
+    return {name: value.value for name, value in made.metadata.items()}, check
+
+
+def test_the_asset_reads_the_tables_and_its_check_warns(spark: SparkSession, tmp_path: Path) -> None:
+    house = FolderLakehouse(spark, tmp_path / "warehouse")
+    metadata, check = _report(tmp_path / "warehouse", NOW)
+    assert metadata["status"].startswith("**1 to look at:**\n\n- GR: silver has no complete hour")
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.WARN
+
+    for table in (POWER_DATA, CARBON_DATA):
+        house.create(table)
+        first = body(record(LAST, carbonIntensity=300), record(LAST - HOUR, carbonIntensity=200))
+        again = body(record(LAST, carbonIntensity=310), record(LAST - HOUR, carbonIntensity=200))
+        house.append(table, bronze(spark, (first, NOW - timedelta(minutes=9)), (again, NOW)))
+    house.create(ENERGY_DATA)
+    house.append(ENERGY_DATA, silver(spark, [hour_of(LAST), hour_of(LAST - HOUR)]))
+    metadata, check = _report(tmp_path / "warehouse", NOW)
+    assert metadata["status"] == (
+        "**1 to look at:**\n\n- GR: gold lacks 2 hours that silver holds. Materialize gold for "
+        "`[2024-05-04-10:00...2024-05-04-11:00]`."
+    )
+    # The power body has no power in it: only carbon intensity was revised.
+    assert (metadata["calls_today"], metadata["revisions_today"], metadata["hours_behind"]) == (4, 1, 0)
+    assert metadata["files"] == 3
+    assert metadata["megabytes"] > 0
+    assert "| gold.ml_features | does not exist | |" in metadata["page"]
