@@ -13,6 +13,7 @@ import dagster as dg
 from pyspark.sql import functions as F
 
 from emaps_dagster.assets.describe import OWNERS
+from emaps_dagster.assets.launching import launchable
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.health_page import numbers, page, status
 from emaps_dagster.lakehouse import Lakehouse
@@ -45,7 +46,7 @@ _DESCRIPTION = (
 def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
     tables = (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones))
 
-    @dg.asset(
+    declare = dg.asset(
         key=KEY,
         deps=[dg.AssetKey(table.asset_key) for table in tables],
         description=_DESCRIPTION,
@@ -65,6 +66,7 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
         ],
         code_version="1",
     )
+
     def report(lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource) -> Iterator[object]:
         house = lakehouse.open()
         found = health(read_facts(house, zones, electricity_maps.clock()))
@@ -87,7 +89,7 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
             ],
         )
 
-    return report
+    return declare(launchable(report))
 
 
 def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts:
