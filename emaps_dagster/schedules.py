@@ -73,7 +73,7 @@ def maintenance_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
     )
 
 
-def health_schedule(job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+def health_schedule(job: "dg.UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         job=job,
         name="hourly_health",

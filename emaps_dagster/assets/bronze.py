@@ -45,7 +45,7 @@ def _bronze(
         electricity_maps: ElectricityMapsResource,
         lakehouse: LakehouseResource,
     ) -> dg.MaterializeResult[None]:
-        since = time.monotonic()
+        began = time.monotonic()
         window = run_window(context)
         house = lakehouse.open()
         house.create(table)
@@ -69,7 +69,7 @@ def _bronze(
                 "responses_fetched": fetched,
                 "responses_stored": len(stored),
                 **({"requests_answered_before": len(answered)} if answered else {}),
-                "run_seconds": round(time.monotonic() - since, 3),
+                "run_seconds": round(time.monotonic() - began, 3),
             }
         )
 
