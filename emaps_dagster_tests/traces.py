@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import html
+import io
 import json
+import pickletools
 import sqlite3
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,12 +56,26 @@ def traces(folder: Path, secret: str) -> list[tuple[str, str]]:
     return found
 
 
+def opened(raw: bytes) -> Iterator[bytes]:
+    """Bytes, and what is packed in them by gzip, zip or pickle, however deep."""
+    yield raw
+    if raw.startswith(b"\x1f\x8b"):
+        yield from opened(gzip.decompress(raw))
+    if raw.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            for name in archive.namelist():
+                yield name.encode()
+                yield from opened(archive.read(name))
+    if raw.startswith(b"\x80") and raw.endswith(b"."):
+        for _, value, _ in pickletools.genops(raw):
+            if isinstance(value, (str, bytes)):
+                yield value.encode() if isinstance(value, str) else value
+
+
 def _contents(path: Path) -> Iterator[bytes]:
     """The bytes of a file, and every value of the tables in it: compressed, or cut into pages, bytes hide them."""
     raw = path.read_bytes()
-    yield raw
-    if path.suffix == ".gz":
-        yield gzip.decompress(raw)
+    yield from opened(raw)
     if raw.startswith(b"PAR1"):
         for row in pq.ParquetFile(path).read().to_pylist():
             yield from _values(row)

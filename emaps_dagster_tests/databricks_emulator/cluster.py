@@ -131,17 +131,18 @@ class Cluster:
     _gateway: dict[str, Any] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self) -> None:
+    def start(self, python: Path) -> None:
         """Start Spark unless it runs.
+
+        Args:
+            python: an interpreter with pyspark, to start the JVM by.
 
         Raises:
             ClusterError: the JVM ended before it was there.
-            LibraryError: its Python cannot be made.
         """
         with self._lock:
             if not self.machine.spark or (self._jvm and self._jvm.poll() is None):
                 return
-            python = image.python()
             log = self.machine.folder / f"{self.cluster_id}.jvm.log"
             with log.open("a") as stderr:
                 self._jvm = subprocess.Popen(
@@ -172,6 +173,9 @@ class Cluster:
             "spark.ui.showConsoleProgress": "false",
             # Steps are short: the second compiler costs more than it saves.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC",
+            # Fetched once for this machine, into the folder that every Spark 4 of it uses.
+            "spark.jars.packages": image.delta_coordinate(),
+            "spark.jars.ivy": str(Path.home() / ".ivy2.5.2"),
             "spark.sql.warehouse.dir": str(self.machine.warehouse),
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -197,6 +201,17 @@ class Cluster:
         process.stdin.write(json.dumps({**order, "gateway": self._gateway}).encode())
         process.stdin.close()
         return process
+
+    def cancel_jobs(self) -> None:
+        """End what a task has asked of Spark and no longer waits for. A commit that has begun is not stopped."""
+        with self._lock:
+            if self._jvm is None or self._jvm.poll() is not None:
+                return
+            assert self._jvm.stdin is not None
+            assert self._jvm.stdout is not None
+            self._jvm.stdin.write("cancel\n")
+            self._jvm.stdin.flush()
+            self._jvm.stdout.readline()
 
     def kill(self) -> None:
         with self._lock:

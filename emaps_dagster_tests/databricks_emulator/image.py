@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,18 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Of what Databricks Runtime 17.3 LTS brings, what this project needs; versions are those of our lock.
 RUNTIME = ("delta-spark", "numpy", "pandas", "pyarrow", "pyspark", "requests")
-# Delta is part of a cluster's Spark. Ivy fetches it once for this machine.
-_JARS = """
-import shutil, sys
-from pathlib import Path
-import pyspark
-from delta import configure_spark_with_delta_pip
-from pyspark.sql import SparkSession
-builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-spark = configure_spark_with_delta_pip(builder.config("spark.driver.host", "127.0.0.1")).getOrCreate()
-for jar in spark.sparkContext.getConf().get("spark.jars").split(","):
-    shutil.copy(jar.removeprefix("file://"), Path(pyspark.__file__).parent / "jars")
-"""
+_KEPT_SECONDS = 14 * 24 * 3600
 
 
 class LibraryError(Exception):
@@ -60,15 +50,24 @@ def python(requirements: Iterable[str] = ()) -> Path:
     """
     wanted = sorted({*RUNTIME, *requirements})
     constraints = _constraints()
-    key = hashlib.sha256("\n".join([sys.version, constraints, _JARS, *wanted]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([sys.version, constraints, *wanted]).encode()).hexdigest()[:16]
     home = cache() / f"cluster-{key}"
     made = home / "made.json"
     with _alone(home.with_suffix(".lock")):
         if not made.exists():
             shutil.rmtree(home, ignore_errors=True)
+            _forget_old()
             _make(home, wanted, constraints)
             made.write_text(json.dumps(wanted))
+        made.touch()
     return home / "bin" / "python"
+
+
+def _forget_old() -> None:
+    """Environments of earlier locks, half a gigabyte each, go when nobody has used them for long."""
+    for made in cache().glob("cluster-*/made.json"):
+        if time.time() - made.stat().st_mtime > _KEPT_SECONDS:
+            shutil.rmtree(made.parent)
 
 
 def requirements_of(wheel: Path) -> list[str]:
@@ -91,14 +90,12 @@ def _make(home: Path, wanted: list[str], constraints: str) -> None:
         base = getattr(sys, "_base_executable", sys.executable)
         _run(["venv", "--quiet", "--python", base, str(home)])
         _run(["pip", "install", "--quiet", "--python", str(home / "bin/python"), "--constraint", str(file), *wanted])
-    if wanted != sorted(RUNTIME):
-        # Only the JVM needs them, and it runs in the environment without libraries.
-        return
-    jars = subprocess.run(
-        [str(home / "bin/python"), "-W", "ignore", "-c", _JARS], capture_output=True, text=True, check=False, cwd="/"
-    )
-    if jars.returncode:
-        raise LibraryError(f"Delta's jars cannot be fetched: {jars.stderr[-2000:]}")
+
+
+def delta_coordinate() -> str:
+    """Delta's jars, which are a part of a cluster's Spark, as Maven names them."""
+    version = next(line for line in _constraints().splitlines() if line.startswith("delta-spark==")).split("==")[1]
+    return f"io.delta:delta-spark_2.13:{version}"
 
 
 def _constraints() -> str:

@@ -182,7 +182,7 @@ class Jobs:
                 "INTERNAL_ERROR", "FAILED", f"Library installation failed for library due to user error: {error}"
             )
             return
-        cluster.start()
+        cluster.start(python)
         variables = {
             name: self._resolved(str(value)) for name, value in cluster.settings.get("spark_env_vars", {}).items()
         }
@@ -197,8 +197,10 @@ class Jobs:
                 outcome = self._interrupted(run, task, fault, end)
                 if outcome:
                     kill(process)
-                    # With its JVM: what the task has asked of Spark must not go on without it.
-                    cluster.kill()
+                    if outcome[0] == "INTERNAL_ERROR":
+                        cluster.kill()
+                    else:
+                        cluster.cancel_jobs()
                     task.finish(*outcome)
                     return
                 time.sleep(_LOOK_SECONDS)

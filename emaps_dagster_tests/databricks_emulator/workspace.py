@@ -135,7 +135,7 @@ class Workspace:
 
     def start_cluster(self) -> None:
         """Have the existing cluster's Spark ready before the first run."""
-        self._jobs.clusters[self.cluster_id].start()
+        self._jobs.clusters[self.cluster_id].start(image.python())
 
     def count(self, method: str, path: str) -> int:
         """How many calls with this beginning of the path were received."""

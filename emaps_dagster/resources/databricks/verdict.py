@@ -102,7 +102,8 @@ def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
     said = sentence(" ".join(str(error).split())[:500] or type(error).__name__)
     code = getattr(error, "error_code", None)
     told = f"{doing}: Databricks says {f'{code}: ' if code else ''}{said}"
-    if isinstance(error, Unauthenticated):
+    # A token that was revoked or never existed is "forbidden" to Databricks; only a missing one is 401.
+    if isinstance(error, Unauthenticated) or "Invalid access token" in said:
         return (
             f"{told} Give a valid EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and "
             f"EMAPS_DATABRICKS_CLIENT_SECRET, for this workspace.{at(page)}"

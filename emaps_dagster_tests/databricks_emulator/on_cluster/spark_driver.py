@@ -1,4 +1,4 @@
-"""The cluster's JVM: starts Spark with Delta, says where its gateway is, and ends with its stdin.
+"""The cluster's JVM: starts Spark with Delta, says where its gateway is, cancels jobs when told, ends with its stdin.
 
 It lives as long as the cluster, so that a step finds a warm Spark. The catalog is in memory; tables that an earlier
 JVM left in the warehouse are registered again.
@@ -28,7 +28,10 @@ def main() -> None:
         spark.sql(f"CREATE TABLE IF NOT EXISTS `{schema}`.`{table}` USING delta LOCATION '{folder.parent}'")
     to = gateway.java_parameters
     print(json.dumps({"port": to.port, "secret": to.auth_token}), flush=True)
-    sys.stdin.read()
+    for order in sys.stdin:
+        if order.strip() == "cancel":
+            spark.sparkContext.cancelAllJobs()
+            print("cancelled", flush=True)
 
 
 if __name__ == "__main__":

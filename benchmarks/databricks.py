@@ -1,0 +1,115 @@
+"""An hourly tick launched step by step, and the same code run directly: `python -m benchmarks.databricks`.
+
+Zone GR, all checks, the simulator over HTTP. Launched: deployment `databricks` on the emulated workspace of the tests,
+one cluster that is kept, staging on DBFS, a poll every 0.2 s. Directly: deployment `spark` in one process. Both have
+run one tick before. Real workspaces add time of their own: the start of a new cluster (minutes), slower calls, and
+half of the poll interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+
+from benchmarks.bodies import PRESENT
+from benchmarks.figures import Figures, progress
+from emaps_dagster.partitions import partition_key
+from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.windows import HOUR, floor_hour
+from emaps_dagster_tests.databricks_emulator.workspace import LACKING, Workspace
+
+_TOKEN = "a-token-of-the-simulator"
+_POLL_SECONDS = 0.2
+# What a tick asks of the workspace, by name.
+_CALLS = {
+    "files uploaded": ("POST", "/api/2.0/dbfs/create"),
+    "blocks uploaded (1 MiB)": ("POST", "/api/2.0/dbfs/add-block"),
+    "runs submitted": ("POST", "/api/2.2/jobs/runs/submit"),
+    "polls of a run's state": ("GET", "/api/2.2/jobs/runs/get"),
+    "reads of events and output": ("GET", "/api/2.0/dbfs/read"),
+    "deletions": ("POST", "/api/2.0/dbfs/delete"),
+}
+
+
+def measure(repeats: int) -> Figures:
+    taken = Figures()
+    with tempfile.TemporaryDirectory(prefix="emaps_bench_") as name, Simulator(token=_TOKEN, now=PRESENT) as sim:
+        folder = Path(name)
+        with Workspace(folder / "workspace", secrets={("emaps", "api-token"): _TOKEN}) as workspace:
+            launched = {
+                "EMAPS_DEPLOYMENT": "databricks",
+                "EMAPS_DATABRICKS_HOST": workspace.host,
+                "EMAPS_DATABRICKS_TOKEN": workspace.token,
+                "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
+                "EMAPS_DATABRICKS_POLL_SECONDS": str(_POLL_SECONDS),
+            }
+            for number in range(repeats + 1):
+                progress(f"databricks: launched, {number} of {repeats} after the first")
+                before = len(workspace.requests)
+                steps, seconds = _tick(launched, sim, PRESENT + number * timedelta(hours=1))
+                if number == 0:
+                    continue
+                taken.add("a launched tick", seconds)
+                taken.add("steps of a tick", steps, "steps")
+                taken.add("a launched step, mean", seconds / steps)
+                calls = workspace.requests[before:]
+                for call, (method, path) in _CALLS.items():
+                    count = sum(one.method == method and one.path.startswith(path) for one in calls)
+                    taken.add(f"{call} a tick", count, "calls")
+                taken.add("all calls a tick", len(calls), "calls")
+                taken.add("sent a tick", sum(len(one.body) for one in calls) / 1e6, "MB")
+        directly = {
+            "EMAPS_DEPLOYMENT": "spark",
+            "EMAPS_API_TOKEN": _TOKEN,
+            "EMAPS_WAREHOUSE": str(folder / "warehouse"),
+        }
+        for number in range(repeats + 1):
+            progress(f"databricks: directly, {number} of {repeats} after the first")
+            steps, seconds = _tick(directly, sim, PRESENT + number * timedelta(hours=1))
+            if number:
+                taken.add("the same tick directly", seconds)
+                taken.add("a step directly, mean", seconds / steps)
+    overhead = zip(taken.values["a launched step, mean"], taken.values["a step directly, mean"], strict=True)
+    for there, here in list(overhead):
+        taken.add("overhead of launching a step", there - here)
+    return taken
+
+
+def _tick(settings: dict[str, str], sim: Simulator, now: datetime) -> tuple[int, float]:
+    """One tick in this process; returns its steps and their seconds together."""
+    sim.set_now(now)
+    for variable in [variable for variable in os.environ if variable.startswith("EMAPS_")]:
+        del os.environ[variable]
+    os.environ |= {
+        **settings,
+        "EMAPS_API_URL": sim.url,
+        "EMAPS_NOW": now.isoformat(),
+        "EMAPS_START": f"{PRESENT - timedelta(days=2):%Y-%m-%d}",
+    }
+    # Built anew from the environment, as in a process of its own.
+    sys.modules.pop("emaps_dagster.definitions", None)
+    ReconstructableJob.get_definition.cache_clear()  # type: ignore[attr-defined]
+    ReconstructableJob.get_repository_definition.cache_clear()  # type: ignore[attr-defined]
+    pointer = ModuleCodePointer("emaps_dagster.definitions", "defs", working_directory=str(Path.cwd()))
+    job = ReconstructableRepository(pointer).get_reconstructable_job("hourly")
+    tags = {"dagster/partition": partition_key(floor_hour(now) - HOUR)}
+    with dg.DagsterInstance.ephemeral() as instance, dg.execute_job(job, instance=instance, tags=tags) as result:
+        assert result.success, "the tick failed; its log is above"
+        stats: list[Any] = instance.get_run_step_stats(result.run_id)
+    return len(stats), sum(one.end_time - one.start_time for one in stats)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    print(f"Not measured: {LACKING}." if LACKING else measure(options.repeats).table())
