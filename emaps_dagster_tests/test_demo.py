@@ -16,10 +16,8 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster._core.storage.event_log import SqliteEventLogStorage
 from deltalake import DeltaTable
 
-from emaps_dagster.demo.event_log import OpenSqliteEventLog
 from emaps_dagster.demo.folder import Folder, FolderError
 from emaps_dagster.demo.oracle import Rows, changes, judge
 from emaps_dagster.demo.picture import picture_of, read_gold
@@ -338,38 +336,3 @@ def test_missing_hours_and_unreported_modes_are_drawn_without_a_word(demo: DemoR
 def test_a_zone_without_rows_has_no_picture(demo: DemoRun) -> None:
     with pytest.raises(ValueError, match="no row of zone BG"):
         read_gold(demo.folder / "warehouse", "BG", Window(TIMES.start, TIMES.last))
-
-
-# Its event log
-
-
-def test_what_the_open_event_log_writes_dagsters_own_reads(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\nevent_log_storage:\n  module: emaps_dagster.demo.event_log\n"
-        f"  class: OpenSqliteEventLog\n  config: {{base_dir: {home}/history/runs}}\n"
-    )
-
-    @dg.asset
-    def thing() -> None: ...
-
-    @dg.asset_check(asset=thing)
-    def fine() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=True)
-
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        assert isinstance(instance.event_log_storage, OpenSqliteEventLog)
-        # More runs than it keeps files open.
-        runs = [dg.materialize([thing, fine], instance=instance).run_id for _ in range(9)]
-        assert len(instance.all_logs(runs[0])) == len(instance.all_logs(runs[-1])) > 5
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        assert type(instance.event_log_storage) is SqliteEventLogStorage
-        assert all(len(instance.all_logs(run)) == len(instance.all_logs(runs[0])) > 5 for run in runs)
-        records = instance.fetch_materializations(dg.AssetKey("thing"), limit=100).records
-        assert {record.run_id for record in records} == set(runs)
-        checks = instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(dg.AssetKey("thing"), "fine"), limit=100
-        )
-        assert [check.status.value for check in checks] == ["SUCCEEDED"] * 9

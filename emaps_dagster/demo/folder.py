@@ -37,7 +37,7 @@ run_monitoring:
   enabled: true
 event_log_storage:
   # Thousands of statuses a backfill: this writes the same files in a tenth of the time.
-  module: emaps_dagster.demo.event_log
+  module: emaps_dagster.storages.sqlite
   class: OpenSqliteEventLog
   config:
     base_dir: {home}/history/runs

@@ -1,7 +1,7 @@
-"""Dagster's SQLite event log with a connection that stays open, where thousands of events are written.
+"""Dagster's SQLite event log with a connection that stays open.
 
 Dagster opens, syncs and closes two files for each event: 25 ms, two minutes for two weeks of statuses of every hour;
-so it takes a tenth. The files are the same: any Dagster reads them. Real deployments use PostgreSQL.
+so it takes a tenth. The files are the same: any Dagster reads them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, text
-from typing_extensions import Self
+
+from emaps_dagster.storages import is_tried
 
 # The index and a few runs: the UI reads many runs, each in a file of its own, which must not all stay open.
 _OPEN_FILES = 8
@@ -29,8 +30,9 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
 
     @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
-        return cls(inst_data=inst_data, **config_value)
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> SqliteEventLogStorage:  # type: ignore[override]  # Dagster's own
+        storage = cls if is_tried(cls.__name__) else SqliteEventLogStorage
+        return storage(inst_data=inst_data, **config_value)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:

@@ -1,0 +1,184 @@
+"""720 hours of all four assets in one run, against the least that Dagster takes for it: `python -m benchmarks.floor`.
+
+The floor is the same graph with empty bodies: assets that do nothing, checks that say of every hour that it passed.
+Zone GR, embedded engine, the simulator over HTTP; each run in a process of its own, on an instance of its own, from the
+start of the run to its end. Dagster stores an event for each hour of each asset and check: 15,000 of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from benchmarks import postgres
+from benchmarks.bodies import PRESENT
+from benchmarks.figures import Figures, progress
+from emaps_dagster.assets.checks import check_definitions
+from emaps_dagster.assets.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.definitions import build_definitions
+from emaps_dagster.partitions import hourly_partitions, hours_of, run_window
+from emaps_dagster.settings import Settings
+from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.transforms.quality.outcome import Outcome
+from emaps_dagster.windows import HOUR, Window, floor_hour
+
+HOURS = 720
+ZONES = ("GR",)
+_HERE = "SQLite, as Dagster comes"
+_OPEN = "SQLite, our event log"
+_SERVER = "PostgreSQL, as Dagster comes"
+_OPEN_SERVER = "PostgreSQL, our storage"
+STORAGES = (_HERE, _OPEN, _SERVER, _OPEN_SERVER)
+_TELEMETRY = "telemetry: {enabled: false}\n"
+
+
+def dagster_yaml(storage: str, home: Path) -> str:
+    if storage.startswith("PostgreSQL"):
+        deployed = yaml.safe_load((Path(__file__).resolve().parents[1] / "deploy" / "dagster.yaml").read_text())
+        if storage == _SERVER:
+            deployed["storage"] = {"postgres": deployed["storage"]["custom"]["config"]}
+        return yaml.safe_dump(deployed)
+    ours = f"""event_log_storage:
+  module: emaps_dagster.storages.sqlite
+  class: OpenSqliteEventLog
+  config: {{base_dir: {home}/history/runs}}
+"""
+    return _TELEMETRY + (ours if storage == _OPEN else "")
+
+
+def hours(count: int) -> Window:
+    end = floor_hour(PRESENT)
+    return Window(end - count * HOUR, end)
+
+
+def ours(window: Window, api_url: str, warehouse: Path) -> dg.Definitions:
+    return build_definitions(
+        Settings(_env_file=None, api_url=api_url, zones=ZONES, warehouse=warehouse, start=window.start, now=PRESENT)
+    )
+
+
+def floor(window: Window) -> dg.Definitions:
+    """The graph with nothing in it."""
+    real = ours(window, "http://127.0.0.1:1/v3", Path("nowhere"))
+    partitions = hourly_partitions(window.start)
+    assets = [_empty(asset) for asset in real.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    checks = [_passing(definition) for definition in check_definitions(ZONES, partitions)]
+    hourly = dg.define_asset_job("hourly", selection=dg.AssetSelection.all())
+    return dg.Definitions(assets=assets, asset_checks=checks, jobs=[hourly], executor=dg.in_process_executor)
+
+
+def _empty(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    (spec,) = asset.specs
+
+    @dg.asset(
+        key=spec.key,
+        deps=[dep.asset_key for dep in spec.deps],
+        partitions_def=spec.partitions_def,
+        backfill_policy=asset.backfill_policy,
+        pool=asset.op.pool,
+    )
+    def empty() -> None: ...
+
+    return empty
+
+
+def _passing(definition: dg.AssetChecksDefinition) -> dg.AssetChecksDefinition:
+    specs = list(definition.check_specs)
+
+    @dg.multi_asset_check(name=definition.node_def.name, specs=specs, can_subset=True)
+    def passing(context: dg.AssetCheckExecutionContext) -> Iterator[object]:
+        for spec in specs:
+            if spec.partitions_def is None:
+                yield status_of_the_table(spec, Outcome(0))
+            else:
+                yield from status_of_each_hour(spec, run_window(context), Outcome(0), {})
+                yield dg.Output(None, output_name=spec.get_python_identifier())
+
+    return passing
+
+
+def once(definitions: dg.Definitions, window: Window, home: Path) -> float:
+    """Seconds of one run of all hours."""
+    keys = list(hours_of(window).values())
+    tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+    job = definitions.resolve_job_def("hourly")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        began = time.perf_counter()
+        result = job.execute_in_process(instance=instance, tags=tags)
+        seconds = time.perf_counter() - began
+    assert result.success
+    statuses = sum(event.event_type_value == "ASSET_CHECK_EVALUATION" for event in result.all_events)
+    # 16 checks look at every hour, 6 at a table.
+    assert statuses == 16 * len(keys) + 6, statuses
+    return seconds
+
+
+def measure(count: int, repeats: dict[str, int]) -> Figures:
+    taken = Figures()
+    medians: dict[str, float] = {}
+    for storage, times in repeats.items():
+        if storage.startswith("PostgreSQL") and postgres.programs() is None:
+            progress("floor: there is no PostgreSQL here, so nothing is said of it")
+            continue
+        for number in range(times):
+            progress(f"floor: {storage}, {number + 1} of {times}")
+            for what in ("floor", "ours"):
+                taken.add(f"{what}, {storage}", _apart(what, storage, count))
+    for storage in repeats:
+        if taken.values[f"ours, {storage}"]:
+            mean = {what: _median(taken.values[f"{what}, {storage}"]) for what in ("floor", "ours")}
+            medians[storage] = mean["ours"] / mean["floor"]
+    for storage, ratio in medians.items():
+        taken.add(f"ours / floor, {storage}", ratio, "ratio")
+    return taken
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _apart(what: str, storage: str, count: int) -> float:
+    with ExitStack() as stack:
+        database: Any = stack.enter_context(
+            postgres.server(durable=True) if storage.startswith("PostgreSQL") else nullcontext({})
+        )
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (root / "home").mkdir()
+        (root / "home" / "dagster.yaml").write_text(dagster_yaml(storage, root / "home"))
+        sim = stack.enter_context(Simulator(zones=ZONES, now=PRESENT))
+        command = [sys.executable, "-m", "benchmarks.floor", "--once", what, sim.url, str(root), "--hours", str(count)]
+        done = subprocess.run(command, env={**os.environ, **database}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hours", type=int, default=HOURS)
+    parser.add_argument("--repeats", type=int, default=3, help="of the fast storages; the slow one is measured once")
+    parser.add_argument("--storage", choices=STORAGES, action="append", help="all by default")
+    parser.add_argument("--once", nargs=3, metavar=("WHAT", "API", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.once:
+        what, api_url, root = options.once
+        window = hours(options.hours)
+        definitions = floor(window) if what == "floor" else ours(window, api_url, Path(root) / "warehouse")
+        print(once(definitions, window, Path(root) / "home"))
+        return
+    chosen = options.storage or STORAGES
+    print(measure(options.hours, {s: 1 if s == _HERE else options.repeats for s in chosen}).table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`python -m emaps_dagster.check`: is everything there that this deployment needs? A sentence for what is not."""

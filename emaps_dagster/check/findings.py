@@ -1,0 +1,51 @@
+"""What a look at something finds, told as a sentence."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, told as a sentence."""
+
+    level: Literal["ok", "warning", "problem"]
+    told: str
+
+
+def ok(told: str) -> Finding:
+    return Finding("ok", told)
+
+
+def warning(told: str) -> Finding:
+    return Finding("warning", told)
+
+
+def problem(told: str) -> Finding:
+    return Finding("problem", told)
+
+
+def refusal_to_write(folder: Path) -> str | None:
+    try:
+        # As a commit does it: a file beside the others, then under its name at once.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".emaps-check-", delete=False) as file:
+            file.write(b"x")
+        renamed = Path(file.name).rename(f"{file.name}-renamed")
+        renamed.unlink()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def this_user() -> str:
+    return f"uid {os.getuid()}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line that says something, short."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
