@@ -7,22 +7,24 @@ compare-and-swap is argued in docs/adr/0008.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
-from delta.exceptions import DeltaConcurrentModificationException
-from delta.tables import DeltaTable, DeltaTableBuilder
-from deltalake import DeltaTable as DeltaFolder
+from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, turn
@@ -35,12 +37,30 @@ _WRITING = {
     "spark.sql.session.timeZone": "UTC",
     # Spark's default is a type that Parquet has given up.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # The rows of a merge come from Arrow: read twice, they are the same.
+    "spark.databricks.delta.merge.materializeSource": "none",
     # What maintenance may remove is settled in lakehouse.py; how many files it removed is told by the history.
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
     "spark.databricks.delta.vacuum.logging.enabled": "true",
 }
+# Delta's names for a commit that another one has made impossible; pyspark hands them out in several guises.
+_LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataChanged|ProtocolChanged)Exception\b")
 # They change no row, so nothing that was computed beside them is stale.
 _MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """An entry of a table's history; `mark` is what its writer wrote on it."""
+
+    version: int
+    operation: str
+    mark: str | None
+    metrics: dict[str, Any]
+
+    @property
+    def is_maintenance(self) -> bool:
+        return self.operation in _MAINTENANCE
 
 
 class Place(ABC):
@@ -59,8 +79,11 @@ class Place(ABC):
         """The table's latest version, None when it does not exist."""
 
     @abstractmethod
-    def new(self, spark: SparkSession, table: Table) -> DeltaTableBuilder:
-        """What makes the table here if it does not exist."""
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
+        """The latest commits, newest first."""
+
+    def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
+        """Make what a table lies in, if that has to be."""
 
     def turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can."""
@@ -84,14 +107,17 @@ class Folders(Place):
         return str(self.warehouse / table.layer / table.name)
 
     def version(self, spark: SparkSession, table: Table) -> int | None:  # noqa: ARG002  # a catalog needs it
-        # A look into the log: two hundred times as fast as asking Spark for the history.
+        # A look into the log: a hundred times as fast as asking Spark.
         try:
-            return DeltaFolder(self._path(table)).version()
+            return DeltaTable(self._path(table)).version()
         except TableNotFoundError:
             return None
 
-    def new(self, spark: SparkSession, table: Table) -> DeltaTableBuilder:
-        return DeltaTable.createIfNotExists(spark).location(self._path(table))
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:  # noqa: ARG002
+        return [
+            Commit(entry["version"], entry["operation"], entry.get("userMetadata"), entry.get("operationMetrics", {}))
+            for entry in DeltaTable(self._path(table)).history(limit)
+        ]
 
     def turn(self, table: Table) -> AbstractContextManager[None]:
         # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
@@ -117,12 +143,17 @@ class Catalog(Place):
     def version(self, spark: SparkSession, table: Table) -> int | None:
         if not spark.catalog.tableExists(self.name(table)):
             return None
-        return int(spark.sql(f"DESCRIBE HISTORY {self.name(table)} LIMIT 1").collect()[0]["version"])
+        return self.history(spark, table, 1)[0].version
 
-    def new(self, spark: SparkSession, table: Table) -> DeltaTableBuilder:
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
+        rows = spark.sql(f"DESCRIBE HISTORY {self.name(table)} LIMIT {limit}").collect()
+        return [
+            Commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {}) for row in rows
+        ]
+
+    def prepare(self, spark: SparkSession, table: Table) -> None:
         schema = ".".join(f"`{part}`" for part in self._parts(table)[:-1])
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        return DeltaTable.createIfNotExists(spark).tableName(self.name(table))
 
 
 class DeltaSparkLakehouse(Lakehouse):
@@ -149,13 +180,17 @@ class DeltaSparkLakehouse(Lakehouse):
         return self.place.turn(table)
 
     def _create(self, table: Table) -> None:
-        builder = self.place.new(self._writer, table).comment(table.meaning).partitionedBy(table.partition)
-        for column in table.columns:
-            builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
-        for name, value in properties(table).items():
-            builder = builder.property(name, value)
+        columns = ", ".join(
+            f"`{column.name}` {column.type}{'' if column.nullable else ' NOT NULL'} COMMENT {_text(column.comment)}"
+            for column in table.columns
+        )
+        told = ", ".join(f"{_text(name)} = {_text(value)}" for name, value in properties(table).items())
         try:
-            builder.execute()
+            self.place.prepare(self._writer, table)
+            self._writer.sql(
+                f"CREATE TABLE IF NOT EXISTS {self.place.name(table)} ({columns}) USING DELTA "
+                f"PARTITIONED BY (`{table.partition}`) COMMENT {_text(table.meaning)} TBLPROPERTIES ({told})"
+            )
         except Exception:
             # Another writer made it at the same moment; each layer that can notice has an error of its own.
             if self.version(table) is None:
@@ -181,17 +216,18 @@ class DeltaSparkLakehouse(Lakehouse):
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
         marked = conform(rows, table).append_column("_change", rows["_change"].combine_chunks().cast(pa.string()))
 
+        assign = ", ".join(f"t.`{name}` = s.`{name}`" for name in table.value_columns)
+        names = ", ".join(f"`{name}`" for name in table.column_names)
+        fresh = ", ".join(f"s.`{name}`" for name in table.column_names)
+
         def write(session: SparkSession) -> None:
-            (
-                DeltaTable.forName(session, self.place.name(table))
-                .alias("t")
-                .merge(
-                    session.createDataFrame(marked).alias("s"), f"t.`{table.partition}` IN ({literals}) AND {same_key}"
-                )
-                .whenMatchedUpdate("s.`_change` = 'updated'", {f"`{n}`": f"s.`{n}`" for n in table.value_columns})
-                .whenNotMatchedInsert("s.`_change` = 'inserted'", {f"`{n}`": f"s.`{n}`" for n in table.column_names})
-                .execute()
-            )
+            session.createDataFrame(marked).createOrReplaceTempView("emaps_changes")
+            session.sql(
+                f"MERGE INTO {self.place.name(table)} t USING emaps_changes s "  # noqa: S608  # names of the contract
+                f"ON t.`{table.partition}` IN ({literals}) AND {same_key} "
+                f"WHEN MATCHED AND s.`_change` = 'updated' THEN UPDATE SET {assign} "
+                f"WHEN NOT MATCHED AND s.`_change` = 'inserted' THEN INSERT ({names}) VALUES ({fresh})"
+            ).collect()
 
         self._commit_alone(table, version, write)
 
@@ -237,8 +273,8 @@ class DeltaSparkLakehouse(Lakehouse):
         assert version is not None
         with self._writing, _races():
             self._writer.sql(f"VACUUM {self.place.name(table)} RETAIN {math.ceil(retain / HOUR)} HOURS").collect()
-        ends = [commit for commit in self._commits_since(table, version) if commit["operation"] == "VACUUM END"]
-        return sum(int(end["operationMetrics"].get("numDeletedFiles", 0)) for end in ends)
+        since = [commit for commit in self._history_from(table, version) if commit.version > version]
+        return sum(int(c.metrics.get("numDeletedFiles", 0)) for c in since if c.operation == "VACUUM END")
 
     @cached_property
     def _writer(self) -> SparkSession:
@@ -248,51 +284,56 @@ class DeltaSparkLakehouse(Lakehouse):
             session.conf.set(name, value)
         return session
 
-    def _commit(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> list[Row]:
-        """Commit what was made from `version` unless another of our writers has committed since.
+    def _commit(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> list[Commit]:
+        """Commit what was made from `version` unless another of our writers has changed rows since.
 
         Returns:
-            The commits since that version, newest first, ours among them.
+            The commits that came between.
         """
-        mark = {
-            # Delta takes a transaction of an application only if its number is higher than that of the last one
-            # taken. Ours carries the version that it was made from, so of two made from one version one is taken.
+        mark = f"emaps {uuid4().hex}"
+        settings = {
+            # Delta takes a transaction of an application only with a higher number than that of the last one taken.
+            # Ours carries the version that it was made from, so of two made from one version one is taken.
             "spark.databricks.delta.write.txnAppId": TRANSACTIONS,
-            "spark.databricks.delta.write.txnVersion": str(version),
-            "spark.databricks.delta.commitInfo.userMetadata": f"emaps {uuid4().hex}",
+            "spark.databricks.delta.write.txnVersion": str(self._last_change(table, version)),
+            "spark.databricks.delta.commitInfo.userMetadata": mark,
         }
         with self._writing, _races():
-            for name, value in mark.items():
+            for name, value in settings.items():
                 self._writer.conf.set(name, value)
             try:
                 write(self._writer)
             finally:
-                for name in mark:
+                for name in settings:
                     self._writer.conf.unset(name)
-        since = self._commits_since(table, version)
-        ours = next((c for c in since if c["userMetadata"] in mark.values()), None)
+        since = [commit for commit in self._history_from(table, version) if commit.version > version]
+        ours = next((commit for commit in since if commit.mark == mark), None)
         if ours is None:
             raise LostRaceError(f"another writer has committed since version {version}, nothing was written")
-        return [commit for commit in since if commit["version"] <= ours["version"]]
+        return [commit for commit in since if commit.version < ours.version]
 
     def _commit_alone(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> None:
         """Commit what was made from `version` and holds only if no row has changed since."""
-        for commit in self._commit(table, version, write)[1:]:
-            if commit["operation"] not in _MAINTENANCE:
+        for commit in self._commit(table, version, write):
+            if not commit.is_maintenance:
                 # Not one of our writers. Ours is written already: computing again finds and heals what is stale.
-                raise LostRaceError(f"version {commit['version']} ({commit['operation']}) came between")
+                raise LostRaceError(f"version {commit.version} ({commit.operation}) came between")
 
-    def _commits_since(self, table: Table, version: int) -> list[Row]:
-        """The commits after the version, newest first; only they are read, however long the history."""
+    def _last_change(self, table: Table, version: int) -> int:
+        """The last version up to this one that may have changed rows: of all between, rows are the same."""
+        for commit in self._history_from(table, version, or_before=True):
+            if commit.version <= version and not commit.is_maintenance:
+                return commit.version
+        return version
+
+    def _history_from(self, table: Table, version: int, *, or_before: bool = False) -> list[Commit]:
+        """The commits from that version on, newest first; `or_before` goes back to the last that may change rows."""
         limit = 10
         while True:
-            commits = (
-                self.spark.sql(f"DESCRIBE HISTORY {self.place.name(table)} LIMIT {limit}")
-                .select("version", "operation", "userMetadata", "operationMetrics")
-                .collect()
-            )
-            if len(commits) < limit or commits[-1]["version"] <= version:
-                return [commit for commit in commits if commit["version"] > version]
+            commits = self.place.history(self.spark, table, limit)
+            reached = [c for c in commits if c.version <= version and not (or_before and c.is_maintenance)]
+            if reached or len(commits) < limit:
+                return commits
             limit *= 10
 
 
@@ -301,9 +342,13 @@ def _races() -> Iterator[None]:
     """Delta's refusals of a commit are lost races: nothing was written, and computing again may win."""
     try:
         yield
-    except PySparkException as error:
-        if isinstance(error, DeltaConcurrentModificationException) or (error.getCondition() or "").startswith(
-            "DELTA_CONCURRENT_"
-        ):
-            raise LostRaceError(str(error).splitlines()[0]) from error
+    except (PySparkException, Py4JJavaError) as error:
+        told = str(error.java_exception) if isinstance(error, Py4JJavaError) else f"{type(error).__name__}: {error}"
+        if _LOST_RACE.search(told) or "DELTA_CONCURRENT_" in told:
+            raise LostRaceError(told.splitlines()[0]) from error
         raise
+
+
+def _text(value: str) -> str:
+    """A literal of Spark's SQL."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -46,6 +46,8 @@ JVM_CONFIG = {
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    # Plans of such tables need not be made again between their stages.
+    "spark.sql.adaptive.enabled": "false",
     # Java compiled for a query of some hundred columns is run once, on some thousand rows.
     "spark.sql.codegen.wholeStage": "false",
 }

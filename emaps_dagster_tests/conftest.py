@@ -1,6 +1,7 @@
 """What several test modules share: a Spark session of each engine, and an empty lakehouse for each test.
 
-A module marked `pytestmark = pytest.mark.both_engines` runs its tests on the embedded engine and on the JVM.
+A module marked `pytestmark = pytest.mark.both_engines` runs its tests on the embedded engine and on the JVM, but for
+those marked `embedded_alone`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pyspark.sql import SparkSession
 from emaps_dagster.engine import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster.errors import EngineError
 from emaps_dagster.lakehouse import Lakehouse
-from emaps_dagster_tests.engines import FAST_START, jvm_functions, open_folders
+from emaps_dagster_tests.engines import FAST, jvm_functions, open_folders
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
@@ -49,6 +50,7 @@ class _SkipsFail:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
+    config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
 
@@ -97,7 +99,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "spark" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_engines"):
-        metafunc.parametrize("spark", ["embedded", "jvm"], indirect=True)
+        alone = metafunc.definition.get_closest_marker("embedded_alone")
+        metafunc.parametrize("spark", ["embedded"] if alone else ["embedded", "jvm"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +114,7 @@ def jvm(embedded: SparkSession) -> SparkSession:
     """The session of the one JVM that a test process has; it ends with the process."""
     with jvm_functions():
         try:
-            return jvm_session({**JVM_CONFIG, "spark.master": "local[2]", **FAST_START})
+            return jvm_session({**JVM_CONFIG, **FAST})
         except EngineError as error:
             pytest.skip(str(error))
 

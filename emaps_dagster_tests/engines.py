@@ -13,8 +13,13 @@ from emaps_dagster.delta_spark import DeltaSparkLakehouse, Folders
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.lakehouse import Lakehouse
 
-# A JVM that runs each query once: compiling well, and collecting garbage in parallel, costs more than it gains.
-FAST_START = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+# A JVM that runs each query once, on ten rows: compiling well, tasks and garbage in parallel cost more than they gain.
+FAST = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.master": "local[1]",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
 # pyspark's functions ask at every call whether it is set: whatever a test builds belongs to the engine it is of.
 _CONNECT = "SPARK_CONNECT_MODE_ENABLED"
 

@@ -18,6 +18,8 @@ from emaps_dagster.transforms.gold import features
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, silver, utc
 
+pytestmark = pytest.mark.both_engines
+
 T = utc(2024, 5, 4)
 GR = ("GR",)
 
@@ -173,6 +175,7 @@ def bits(rows: Iterable[dict[str, Any]]) -> list[Any]:
 NUMBERS = st.one_of(st.none(), st.integers(-50_000, 50_000).map(lambda n: n / 10), st.floats(-1e9, 1e9, width=32))
 
 
+@pytest.mark.embedded_alone("its many examples take minutes on the JVM")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.integers(0, 79), NUMBERS, min_size=1, max_size=60),

@@ -25,6 +25,8 @@ from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.engines import open_folders
 
+pytestmark = pytest.mark.both_engines
+
 READINGS = Table(
     layer="silver",
     name="readings",
@@ -146,30 +148,30 @@ def test_append_returns_its_rows_and_without_rows_makes_no_version(table: Lakeho
     assert table.version(READINGS) == 1
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "change"),
-    [
-        ((1.0, None), (1.0, None), "unchanged"),
-        ((1.0, None), (1.5, None), "updated"),
-        ((None, None), (None, None), "unchanged"),
-        ((None, None), (0.0, None), "updated"),
-        ((0.0, None), (None, None), "updated"),
-        ((1.0, {"AL": 1.0, "BG": 2.0}), (1.0, {"BG": 2.0, "AL": 1.0}), "unchanged"),
-        ((1.0, {"AL": 1.0}), (1.0, {"AL": 1.0, "BG": 0.0}), "updated"),
-        ((1.0, {"AL": 1.0}), (1.0, {"AL": None}), "updated"),
-        ((1.0, {"AL": None}), (1.0, {"AL": None}), "unchanged"),
-        ((1.0, {}), (1.0, None), "updated"),
-        ((1.0, {}), (1.0, {}), "unchanged"),
-    ],
-)
-def test_a_merge_updates_what_differs_null_and_zero_told_apart(
-    table: Lakehouse, spark: SparkSession, before: tuple[Any, Any], after: tuple[Any, Any], change: str
-) -> None:
-    table.merge(READINGS, DAY, answering(rows_of(spark, (5, *before))))
-    report = table.merge(READINGS, DAY, answering(rows_of(spark, (5, *after))))
-    assert report.hours == {T0 + 5 * HOUR: HourChange(**{change: 1})}
-    assert stored(table) == [("GR", 5, *after)]
-    assert table.version(READINGS) == (1 if change == "unchanged" else 2)
+# Of an hour each: what is stored, what is merged, and what the merge says of it.
+_DIFFERENCES: list[tuple[tuple[Any, Any], tuple[Any, Any], str]] = [
+    ((1.0, None), (1.0, None), "unchanged"),
+    ((1.0, None), (1.5, None), "updated"),
+    ((None, None), (None, None), "unchanged"),
+    ((None, None), (0.0, None), "updated"),
+    ((0.0, None), (None, None), "updated"),
+    ((1.0, {"AL": 1.0, "BG": 2.0}), (1.0, {"BG": 2.0, "AL": 1.0}), "unchanged"),
+    ((1.0, {"AL": 1.0}), (1.0, {"AL": 1.0, "BG": 0.0}), "updated"),
+    ((1.0, {"AL": 1.0}), (1.0, {"AL": None}), "updated"),
+    ((1.0, {"AL": None}), (1.0, {"AL": None}), "unchanged"),
+    ((1.0, {}), (1.0, None), "updated"),
+    ((1.0, {}), (1.0, {}), "unchanged"),
+]
+
+
+def test_a_merge_updates_what_differs_null_and_zero_told_apart(table: Lakehouse, spark: SparkSession) -> None:
+    befores, afters, changes = zip(*_DIFFERENCES, strict=True)
+    # From hour 2 on all are of February: one version.
+    table.merge(READINGS, DAY, answering(rows_of(spark, *((2 + n, *before) for n, before in enumerate(befores)))))
+    report = table.merge(READINGS, DAY, answering(rows_of(spark, *((2 + n, *after) for n, after in enumerate(afters)))))
+    assert report.hours == {T0 + (2 + n) * HOUR: HourChange(**{change: 1}) for n, change in enumerate(changes)}
+    assert stored(table) == [("GR", 2 + n, *after) for n, after in enumerate(afters)]
+    assert table.version(READINGS) == 2
 
 
 def test_a_merge_reports_hour_by_hour_and_writes_one_version_a_changed_month(
@@ -403,7 +405,7 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: S
     assert stored(table) == [("GR", 2, 1.0, None)]
 
 
-@pytest.mark.parametrize("name", ["my data", "100%", "ü#ß", "(a){b}*", "what?", "it's", "plain"])
+@pytest.mark.parametrize("name", ["my data 100%", "ü#ß (a){b}*", "what? it's"])
 def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path, name: str) -> None:
     house = open_folders(spark, tmp_path / name / "warehouse")
     house.create(READINGS)

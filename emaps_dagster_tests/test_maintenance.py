@@ -17,8 +17,11 @@ from emaps_dagster.errors import LakehouseError
 from emaps_dagster.lakehouse import HourChange, Lakehouse, Size
 from emaps_dagster.tables import POWER_DATA
 from emaps_dagster.windows import HOUR, Window
+from emaps_dagster_tests.engines import is_jvm
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, rows_of
+
+pytestmark = pytest.mark.both_engines
 
 WEEK = timedelta(days=7)
 TWO = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
@@ -38,13 +41,17 @@ def table(house: Lakehouse, spark: SparkSession) -> Lakehouse:
     return house
 
 
-def test_small_files_are_put_together_and_what_was_is_readable_for_the_retention(table: Lakehouse) -> None:
+def test_small_files_are_put_together_and_what_was_is_readable_for_the_retention(
+    table: Lakehouse, spark: SparkSession
+) -> None:
     report = table.maintain(READINGS, retain=WEEK)
     assert (report.before.files, report.after.files, report.files_removed) == (2, 1, 0)
     assert 0 < report.after.bytes < report.before.bytes
     assert values(table) == [(2, 5.0), (3, 2.0)]
     assert [values(table, version=version) for version in (1, 2)] == [[(2, 1.0)], [(2, 1.0), (3, 2.0)]]
-    assert list((Path(table.where(READINGS)) / "_delta_log").glob("*.checkpoint.parquet"))
+    if not is_jvm(spark):
+        # Spark's Delta makes one at every tenth version and has no command for it.
+        assert list((Path(table.where(READINGS)) / "_delta_log").glob("*.checkpoint.parquet"))
 
 
 def test_maintained_again_a_table_stays_as_it_is(table: Lakehouse) -> None:

@@ -17,6 +17,8 @@ from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, body, bronze, iso, record, utc
 from emaps_dagster_tests.reading import latest_by_hand
 
+pytestmark = pytest.mark.both_engines
+
 T = utc(2024, 5, 4, 6)
 DAY = (utc(2024, 5, 4), utc(2024, 5, 5))
 LATER = utc(2024, 5, 4, 12, 7)
@@ -279,6 +281,7 @@ READINGS = st.lists(
 )
 
 
+@pytest.mark.embedded_alone("its many examples take minutes on the JVM")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(READINGS, st.randoms(use_true_random=False))
 def test_any_history_gives_what_reading_it_by_hand_gives(spark: SparkSession, readings: Any, shuffle: Any) -> None:

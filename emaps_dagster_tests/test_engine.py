@@ -1,0 +1,94 @@
+"""What a person reads when the JVM of deployment spark cannot start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emaps_dagster import engine
+from emaps_dagster.errors import EmapsError, EngineError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def java(folder: Path, says: str, code: int = 0) -> Path:
+    """A JAVA_HOME whose java says that."""
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'TEXT'\n{says}\nTEXT\nexit {code}\n")
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("says", ['openjdk version "17.0.15" 2025-04-15', 'openjdk version "21" 2023-09-19'])
+def test_java_17_and_newer_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(java(tmp_path / "jdk", f"Picked up JAVA_TOOL_OPTIONS: -Dx=y\n{says}")))
+    engine._check_java()
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "told"),
+    [
+        ('java version "1.8.0_402"', 0, 'bin/java is too old: java version "1.8.0_402".'),
+        ('openjdk version "11.0.22" 2024-01-16', 0, 'bin/java is too old: openjdk version "11.0.22" 2024-01-16.'),
+        ("Error: could not open `jvm.cfg'", 1, "bin/java cannot be run ("),
+    ],
+)
+def test_another_java_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, code: int, told: str
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(java(tmp_path / "jdk", says, code)))
+    with pytest.raises(EngineError) as error:
+        engine._check_java()
+    for part in (str(tmp_path), told, "needs Java 17 or newer", "JAVA_HOME", "EMAPS_DEPLOYMENT=embedded"):
+        assert part in str(error.value)
+
+
+def test_without_java_the_message_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match=r"No java was found in PATH, and JAVA_HOME is not set\. .*Java 17 or newer"):
+        engine._check_java()
+    assert issubclass(EngineError, EmapsError)
+
+
+def test_a_process_that_uses_spark_connect_is_told_to_use_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+    with pytest.raises(EngineError, match=r"already uses Spark Connect .*another process"):
+        engine.jvm_session()
+
+
+def test_jars_that_cannot_be_fetched_are_explained(tmp_path: Path) -> None:
+    # Settings of a person: an empty cache, and a mirror that does not answer.
+    (tmp_path / "ivysettings.xml").write_text(
+        '<ivysettings><settings defaultResolver="mirror"/><resolvers>'
+        '<ibiblio name="mirror" m2compatible="true" root="http://127.0.0.1:9/maven2/"/></resolvers></ivysettings>'
+    )
+    (tmp_path / "spark-defaults.conf").write_text(
+        f"spark.jars.ivy {tmp_path / 'cache'}\nspark.jars.ivySettings {tmp_path / 'ivysettings.xml'}\n"
+    )
+    program = (
+        "from emaps_dagster import engine\n"
+        "from emaps_dagster.errors import EngineError\n"
+        "try:\n    engine._check_java()\nexcept EngineError as error:\n    print('no java:', error)\n"
+        "else:\n    engine.jvm_session()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SPARK_CONF_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    if "no java" in done.stdout:
+        pytest.skip(done.stdout)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("emaps_dagster.errors.EngineError: The JVM of EMAPS_DEPLOYMENT=spark stopped")
+    for part in ("https://repo1.maven.org", "~/.ivy2.5.2", "https.proxyHost", "spark.jars.ivySettings"):
+        assert part in last
+    assert "127.0.0.1:9" in done.stderr, "what the JVM said is there, too"
