@@ -5,6 +5,7 @@ Tiny assets without Spark; ours, and our launcher, are in test_databricks.py.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -20,6 +21,7 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from databricks.sdk.core import DatabricksError
 
+from emaps_dagster.resources.databricks.submission import libraries
 from emaps_dagster_tests.databricks_emulator.faults import CallFault, RunFault
 from emaps_dagster_tests.databricks_emulator.workspace import LACKING, Workspace
 
@@ -29,6 +31,7 @@ pytestmark = [
 ]
 
 DEFINITIONS = """
+    import json
     import os
     import dagster as dg
     from dagster._core.definitions.no_step_launcher import no_step_launcher
@@ -56,7 +59,12 @@ DEFINITIONS = """
         if "DATABRICKS_RUNTIME_VERSION" in os.environ:
             return no_step_launcher
         return databricks_pyspark_step_launcher.configured({
-            "run_config": {"run_name": "tiny", "cluster": {"existing": os.environ["TINY_CLUSTER"]}},
+            "run_config": {
+                "run_name": "tiny",
+                "cluster": {"existing": os.environ["TINY_CLUSTER"]},
+                "libraries": json.loads(os.environ["TINY_LIBRARIES"]),
+                "install_default_libraries": False,
+            },
             "databricks_host": os.environ["TINY_HOST"],
             "databricks_token": os.environ["TINY_TOKEN"],
             "local_dagster_job_package_path": os.environ["TINY_PACKAGE"],
@@ -118,6 +126,8 @@ class Run:
 @pytest.fixture(autouse=True)
 def _tiny(workspace: Workspace, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     told = {"CLUSTER": workspace.cluster_id, "HOST": workspace.host, "TOKEN": workspace.token, "PACKAGE": str(project)}
+    # Those of our launcher: one environment for both serves the tests.
+    told["LIBRARIES"] = json.dumps(libraries())
     for name, value in told.items():
         monkeypatch.setenv(f"TINY_{name}", value)
     monkeypatch.syspath_prepend(str(project))

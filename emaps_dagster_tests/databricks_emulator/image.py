@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,11 +19,15 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from email.parser import Parser
+from importlib.metadata import distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of what Databricks Runtime 17.3 LTS brings, what this project needs; versions are those of our lock.
-RUNTIME = ("delta-spark", "numpy", "pandas", "pyarrow", "pyspark", "requests")
+RUNTIME = ("databricks-sdk", "delta-spark", "numpy", "pandas", "pyarrow", "pyspark", "requests")
 _KEPT_SECONDS = 14 * 24 * 3600
 
 
@@ -46,26 +50,66 @@ def python(requirements: Iterable[str] = ()) -> Path:
     """The interpreter of the environment with the runtime's packages and these requirements; made when there is none.
 
     Raises:
-        LibraryError: the installer refuses.
+        LibraryError: a requirement that the lock cannot fulfil, or an installer that refuses.
     """
-    wanted = sorted({*RUNTIME, *requirements})
-    constraints = _constraints()
-    key = hashlib.sha256("\n".join([sys.version, constraints, *wanted]).encode()).hexdigest()[:16]
+    locked = "\n".join(_closure([*RUNTIME, *requirements]))
+    key = hashlib.sha256(f"{sys.version}\n{locked}".encode()).hexdigest()[:16]
     home = cache() / f"cluster-{key}"
-    made = home / "made.json"
+    made = home / "made.txt"
     with _alone(home.with_suffix(".lock")):
         if not made.exists():
             shutil.rmtree(home, ignore_errors=True)
             _forget_old()
-            _make(home, wanted, constraints)
-            made.write_text(json.dumps(wanted))
+            _make(home, locked)
+            made.write_text(locked)
         made.touch()
     return home / "bin" / "python"
 
 
+def _closure(wanted: Iterable[str]) -> list[str]:
+    """What the requirements need, with what that needs, as lines of the lock with their hashes.
+
+    Hashes are not only for safety: with them uv finds the wheels that it built for this very environment.
+    """
+    lock = _lock()
+    left = [(Requirement(text), "") for text in wanted]
+    found: dict[str, str] = {}
+    seen = set()
+    while left:
+        requirement, extra = left.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, frozenset(requirement.extras)) in seen:
+            continue
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        seen.add((name, frozenset(requirement.extras)))
+        if name not in lock or not requirement.specifier.contains(lock[name][0], prereleases=True):
+            offered = lock[name][0] if name in lock else "none"
+            raise LibraryError(f"No matching distribution found for {requirement} (from versions: {offered})")
+        found[name] = lock[name][1]
+        told = distribution(name).requires or []
+        left += [(Requirement(text), part) for text in told for part in (requirement.extras or {""})]
+    return [found[name] for name in sorted(found)]
+
+
+def _lock() -> dict[str, tuple[str, str]]:
+    """Version and lines of every package that requirements.lock names."""
+    packages: dict[str, tuple[str, str]] = {}
+    blocks = re.split(r"\n(?=\S)", "\n" + (ROOT / "requirements.lock").read_text())
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line.strip() and not line.strip().startswith("#")]
+        if lines:
+            requirement = Requirement(lines[0].removesuffix("\\"))
+            # A package may be there once for every range of Pythons.
+            if requirement.marker is None or requirement.marker.evaluate():
+                version = str(requirement.specifier).removeprefix("==")
+                packages[canonicalize_name(requirement.name)] = version, "\n".join(lines)
+    return packages
+
+
 def _forget_old() -> None:
     """Environments of earlier locks, half a gigabyte each, go when nobody has used them for long."""
-    for made in cache().glob("cluster-*/made.json"):
+    for made in cache().glob("cluster-*/made.txt"):
         if time.time() - made.stat().st_mtime > _KEPT_SECONDS:
             shutil.rmtree(made.parent)
 
@@ -83,27 +127,17 @@ def unpack(wheel: Path, folder: Path) -> None:
     _run(["pip", "install", "--no-deps", "--quiet", "--target", str(folder), str(wheel)])
 
 
-def _make(home: Path, wanted: list[str], constraints: str) -> None:
+def _make(home: Path, locked: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "constraints.txt"
-        file.write_text(constraints)
-        base = getattr(sys, "_base_executable", sys.executable)
-        _run(["venv", "--quiet", "--python", base, str(home)])
-        _run(["pip", "install", "--quiet", "--python", str(home / "bin/python"), "--constraint", str(file), *wanted])
+        file = Path(folder) / "locked.txt"
+        file.write_text(locked)
+        _run(["venv", "--quiet", "--python", getattr(sys, "_base_executable", sys.executable), str(home)])
+        _run(["pip", "sync", "--quiet", "--python", str(home / "bin/python"), "--require-hashes", str(file)])
 
 
 def delta_coordinate() -> str:
     """Delta's jars, which are a part of a cluster's Spark, as Maven names them."""
-    version = next(line for line in _constraints().splitlines() if line.startswith("delta-spark==")).split("==")[1]
-    return f"io.delta:delta-spark_2.13:{version}"
-
-
-def _constraints() -> str:
-    """The lock without its hashes: the versions that a cluster is given."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return "\n".join(
-        line.removesuffix(" \\") for line in lines if line and not line.lstrip().startswith(("--hash", "#"))
-    )
+    return f"io.delta:delta-spark_2.13:{_lock()['delta-spark'][0]}"
 
 
 def _run(arguments: list[str]) -> None:
