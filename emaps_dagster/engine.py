@@ -60,6 +60,8 @@ _starting = threading.Lock()
 def _sail() -> SparkConnectServer:
     # Sail writes its log to stderr at INFO, a line a session; warnings are what a person needs.
     os.environ.setdefault("RUST_LOG", "warn,sail_spark_connect=error,sail_common=error")
+    # It forgets a session that asked nothing for 15 minutes: fifty slow calls of the API are longer.
+    os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(24 * 3600))
     from pysail.spark import SparkConnectServer
 
     server = SparkConnectServer("127.0.0.1", 0)

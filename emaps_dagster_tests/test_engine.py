@@ -1,4 +1,4 @@
-"""What a person reads when the JVM of deployment spark cannot start."""
+"""How long the embedded engine waits, and what a person reads when the JVM of deployment spark cannot start."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ from emaps_dagster import engine
 from emaps_dagster.errors import EmapsError, EngineError
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(("idle", "alive"), [("1", False), ("", True)])
+def test_a_session_may_ask_nothing_for_longer_than_the_api_is_slow(idle: str, alive: bool) -> None:
+    # Sail's own limit of 15 minutes is too long for a test: that a shorter one is obeyed shows that ours is.
+    program = (
+        "import os, time\n"
+        "from emaps_dagster.engine import embedded_session\n"
+        "with embedded_session() as spark:\n"
+        "    print(os.environ['SAIL_SPARK__SESSION_TIMEOUT_SECS'])\n"
+        "    time.sleep(2.5)\n"
+        "    print(spark.range(3).count())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+    environment |= {"PYTHONPATH": str(ROOT), **({"SAIL_SPARK__SESSION_TIMEOUT_SECS": idle} if idle else {})}
+    environment = environment if idle else {n: v for n, v in environment.items() if not n.startswith("SAIL_")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == ([idle] if idle else ["86400"]) + ["3"] * alive
+    assert ("is not running" in done.stderr) != alive
 
 
 def java(folder: Path, says: str, code: int = 0) -> Path:
