@@ -6,6 +6,7 @@ compare-and-swap is argued in docs/adr/0008.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -113,11 +115,14 @@ class Folders(Place):
         except TableNotFoundError:
             return None
 
-    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:  # noqa: ARG002
-        return [
-            Commit(entry["version"], entry["operation"], entry.get("userMetadata"), entry.get("operationMetrics", {}))
-            for entry in DeltaTable(self._path(table)).history(limit)
-        ]
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
+        # Not by delta-rs: in a folder such as `what? it's` its history lacks the latest commits.
+        latest = self.version(spark, table)
+        log = Path(self._path(table), "_delta_log")
+        newest_first = range(-1 if latest is None else latest, -1, -1)[:limit]
+        # Below a checkpoint the log may have been cleaned up.
+        files = takewhile(lambda file: file[1].exists(), ((v, log / f"{v:020}.json") for v in newest_first))
+        return [_commit_of(version, path.read_text()) for version, path in files]
 
     def turn(self, table: Table) -> AbstractContextManager[None]:
         # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
@@ -335,6 +340,14 @@ class DeltaSparkLakehouse(Lakehouse):
             if reached or len(commits) < limit:
                 return commits
             limit *= 10
+
+
+def _commit_of(version: int, log: str) -> Commit:
+    """What an entry of the log says of its writer."""
+    info: dict[str, Any] = next(
+        (entry["commitInfo"] for entry in map(json.loads, log.splitlines()) if "commitInfo" in entry), {}
+    )
+    return Commit(version, info.get("operation", ""), info.get("userMetadata"), info.get("operationMetrics") or {})
 
 
 @contextmanager

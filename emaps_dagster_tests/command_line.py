@@ -35,7 +35,7 @@ def dagster(home: Path, *arguments: str, **settings: object) -> subprocess.Compl
     for path in (home, folder):
         path.mkdir(parents=True, exist_ok=True)
     (home / "dagster.yaml").write_text(_INSTANCE)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("EMAPS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "SPARK_"))}
     environment |= {f"EMAPS_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "dagster", *arguments]

@@ -99,7 +99,11 @@ def test_jars_that_cannot_be_fetched_are_explained(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SPARK_CONF_DIR": str(tmp_path)},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("SPARK_")},
+            "PYTHONPATH": str(ROOT),
+            "SPARK_CONF_DIR": str(tmp_path),
+        },
         capture_output=True,
         text=True,
         timeout=200,

@@ -90,7 +90,7 @@ def java() -> Finding:
         return problem(f"{wanted}, and {command} does not run: {first_line(error)}.")
     version = re.search(r'version "(?:1\.)?(\d+)', said)
     if version is None or int(version[1]) < _JAVA:
-        return problem(f"{wanted}, and {command} is {said.splitlines()[0] if said else 'silent'}.")
+        return problem(f"{wanted}, and {command} is {said.strip().splitlines()[0] if said.strip() else 'silent'}.")
     return ok(f"Java {version[1]} is {command}.")
 
 

@@ -88,14 +88,15 @@ def run_job(
     definitions = build_definitions(
         Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, now=now)
     )
-    graph, hours = definitions.resolve_asset_graph(), len(list(window.hours()))
+    job, hours = definitions.resolve_job_def(HOURLY), len(list(window.hours()))
+    graph = job.asset_layer.asset_graph
     # Some checks judge each hour, some the whole table.
     evaluations = sum(hours if graph.get(key).partitions_def else 1 for key in graph.asset_check_keys)
     events = len(graph.materializable_asset_keys) * hours + evaluations
     first, last = partition_key(window.start), partition_key(window.end - HOUR)
     run_id = make_new_run_id()
     instance.add_event_listener(run_id, lambda entry: heard(events, entry))
-    result = definitions.resolve_job_def(HOURLY).execute_in_process(
+    result = job.execute_in_process(
         instance=instance,
         run_id=run_id,
         raise_on_error=False,

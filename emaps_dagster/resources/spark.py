@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from dagster_pyspark import PySparkResource
 from pydantic import Field
+from pyspark.sql import SparkSession
 
 from emaps_dagster.delta_spark import Catalog, DeltaSparkLakehouse, Folders
 from emaps_dagster.engine import JVM_CONFIG, SESSION_CONFIG, embedded_address, jvm_session
@@ -24,10 +25,10 @@ class EmbeddedPySpark(PySparkResource):
 
     spark_config: dict[str, Any] = Field(default=SESSION_CONFIG)
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        remote = PySparkResource(spark_config={**self.spark_config, "spark.remote": embedded_address()})
-        remote.setup_for_execution(context)
-        self._spark_session = remote.spark_session
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        # A session of its own: the parent's getOrCreate refuses beside a session of the JVM, as a test process has.
+        config = {**self.spark_config, "spark.remote": embedded_address()}
+        self._spark_session = SparkSession.builder.config(map=config).create()
 
 
 class JvmPySpark(PySparkResource):
