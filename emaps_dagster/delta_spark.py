@@ -344,9 +344,8 @@ class DeltaSparkLakehouse(Lakehouse):
 
 def _commit_of(version: int, log: str) -> Commit:
     """What an entry of the log says of its writer."""
-    info: dict[str, Any] = next(
-        (entry["commitInfo"] for entry in map(json.loads, log.splitlines()) if "commitInfo" in entry), {}
-    )
+    entries = map(json.loads, log.splitlines())
+    info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
     return Commit(version, info.get("operation", ""), info.get("userMetadata"), info.get("operationMetrics") or {})
 
 

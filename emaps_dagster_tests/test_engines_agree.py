@@ -26,6 +26,7 @@ from emaps_dagster_tests.engines import is_jvm, jvm_functions, open_folders
 from emaps_dagster_tests.reading import differences
 from emaps_dagster_tests.world import BASE, BRONZE, GOLD, Provider, stored_rows
 
+TOKEN = "a-token-that-no-body-holds"
 NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
 
 
@@ -94,7 +95,7 @@ def test_tables_made_by_one_by_the_other_and_by_turns_are_equal_bit_for_bit(
 def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks(
     jvm: SparkSession, tmp_path: Path
 ) -> None:
-    with Simulator(token="t", zones=("GR",), now=NOW) as simulator:
+    with Simulator(token=TOKEN, zones=("GR",), now=NOW) as simulator:
         homes = {name: tmp_path / name / "home" for name in ("embedded", "spark")}
         for deployment, home in homes.items():
             done = run_hourly_job(
@@ -102,7 +103,7 @@ def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks
                 "2024-05-04-09:00",
                 deployment=deployment,
                 api_url=simulator.url,
-                api_token="t",
+                api_token=TOKEN,
                 warehouse=home.parent / "warehouse",
                 now="2024-05-04T10:07:00Z",
                 start="2024-05-01",
