@@ -19,7 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.rebuild import rebuild_gold, rebuild_silver
+from emaps_dagster.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.errors import ContractChangedError, LakehouseError
 from emaps_dagster.folders import FolderLakehouse
@@ -317,6 +317,20 @@ def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
     assert [output["rows_differing"].value for output in outputs] == [1, 1]
     shown = [output["first_differing_rows"].records[0].data["difference"] for output in outputs]
     assert shown == ["there is a row that bronze does not give", "production_gas is 1042.5, must be 1042.0"]
+
+
+def test_the_launchpad_begins_with_all_hours_that_a_table_holds(house: FolderLakehouse) -> None:
+    assert hours_to_rebuild(house, GR, RebuildConfig()) == HELD
+    assert hours_to_rebuild(house, GR, RebuildConfig(start="2024-05-01")) == Window(utc(2024, 5, 1), HELD.end)
+    assert hours_to_rebuild(house, GR, RebuildConfig(end="2024-05-01")) == Window(HELD.start, utc(2024, 5, 1))
+    # A row that bronze does not give is among them: it has to go.
+    _add(house, ENERGY_DATA, datetime=HELD.end + 5 * HOUR)
+    assert hours_to_rebuild(house, GR, RebuildConfig()) == Window(HELD.start, HELD.end + 6 * HOUR)
+
+
+def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(LakehouseError, match="No table holds an hour yet"):
+        hours_to_rebuild(FolderLakehouse(spark, tmp_path / "nothing"), GR, RebuildConfig())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ Nothing is fetched and bronze is only read. How rows are compared and written is
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
@@ -26,20 +26,55 @@ from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.transforms.gold import features
-from emaps_dagster.windows import Window, gold_context, rebuilt_gold, rebuilt_silver
+from emaps_dagster.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
+
+FIRST, LAST = "first", "last"
 
 
 class RebuildConfig(dg.Config):
     """What the launchpad asks for."""
 
-    start: str = Field(description="First hour to rebuild, UTC: a day such as 2024-05-01, or 2024-05-01T06:00Z")
-    end: str = Field(description="End of the last hour, likewise; the hours are [start, end)")
+    # Defaults are what the launchpad shows before anything is typed.
+    start: str = Field(
+        default=FIRST,
+        description="First hour to rebuild, UTC: a day such as 2024-05-01, or 2024-05-01T06:00Z; or first, the first "
+        "that a table holds",
+    )
+    end: str = Field(
+        default=LAST,
+        description="End of the last hour, likewise; the hours are [start, end); or last: all that a table holds",
+    )
     dry_run: bool = Field(default=False, description="Count and show what differs, write nothing")
 
 
 @dg.config_mapping
 def same_for_both_steps(config: RebuildConfig) -> dg.RunConfig:
     return dg.RunConfig(ops={"silver_from_bronze_alone": config, "gold_from_bronze_alone": config})
+
+
+def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], config: RebuildConfig) -> Window:
+    """The hours that the launchpad names."""
+    if config.start != FIRST and config.end != LAST:
+        return hours_between(config.start, config.end)
+    held = _held(house, zones)
+    start = f"{held.start:%Y-%m-%dT%H:%MZ}" if config.start == FIRST else config.start
+    end = f"{held.end:%Y-%m-%dT%H:%MZ}" if config.end == LAST else config.end
+    return hours_between(start, end)
+
+
+def _held(house: Lakehouse, zones: tuple[str, ...]) -> Window:
+    """From the first to the last hour that bronze, silver or gold holds."""
+    bounds: list[datetime] = []
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if house.version(bronze) is not None:
+            row = house.read(bronze).agg(F.min("window_start"), F.max("window_end")).toArrow().to_pylist()[0]
+            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
+    for table in (ENERGY_DATA, ml_features(zones)):
+        span = house.span(table) if house.version(table) is not None else None
+        bounds += [span.start, span.end] if span else []
+    if not bounds:
+        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
+    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)
 
 
 def rebuild_silver(house: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
@@ -81,8 +116,9 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
     def silver_from_bronze_alone(
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
-        hours = hours_between(config.start, config.end)
-        report = rebuild_silver(lakehouse.open(), hours, dry_run=config.dry_run)
+        house = lakehouse.open()
+        hours = hours_to_rebuild(house, zones, config)
+        report = rebuild_silver(house, hours, dry_run=config.dry_run)
         _tell(context, ENERGY_DATA, rebuilt_silver(hours), report, config, first_partition)
 
     @dg.op(
@@ -95,8 +131,9 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
     def gold_from_bronze_alone(
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
-        hours = hours_between(config.start, config.end)
-        report = rebuild_gold(lakehouse.open(), zones, hours, dry_run=config.dry_run)
+        house = lakehouse.open()
+        hours = hours_to_rebuild(house, zones, config)
+        report = rebuild_gold(house, zones, hours, dry_run=config.dry_run)
         _tell(context, ml_features(zones), rebuilt_gold(hours), report, config, first_partition)
 
     @dg.graph(name="rebuild")
