@@ -73,11 +73,11 @@ class DemoRun:
     session: int
 
 
-def run_demo(folder: Path, **environment: str) -> DemoRun:
-    """One day through the demo, by its command line, in a session of its own and a folder that is not the checkout."""
+def run_demo(folder: Path, *, days: int = 1, **environment: str) -> DemoRun:
+    """Days through the demo, by its command line, in a session of its own and a folder that is not the checkout."""
     checkout = Path(__file__).resolve().parents[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "emaps_dagster.demo", "--days", "1", "--folder", str(folder)],
+        [sys.executable, "-m", "emaps_dagster.demo", "--days", str(days), "--folder", str(folder)],
         cwd=folder.parent,
         env={**os.environ, "PYTHONPATH": str(checkout), **environment},
         stdout=subprocess.PIPE,
@@ -85,7 +85,7 @@ def run_demo(folder: Path, **environment: str) -> DemoRun:
         text=True,
         start_new_session=True,
     )
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     return DemoRun(folder, process.returncode, output, process.pid)
 
 
