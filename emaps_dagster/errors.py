@@ -101,3 +101,7 @@ class NoFeaturesError(FeaturesError):
 
 class LauncherError(EmapsError):
     """A step could not be sent to Databricks, or what came back cannot be used."""
+
+
+class ChecksFailedError(EmapsError):
+    """A check that blocks failed in a task of a native job; what was merged is stored."""

@@ -61,7 +61,7 @@ def _bronze(
         for hour, key in hours_of(window).items():
             context.add_asset_metadata({"responses": sum(hour in span for span in stored)}, partition_key=key)
         if failures:
-            raise FetchError(_explain(table, window, fetched, failures))
+            raise FetchError(explain(table, window, fetched, failures))
         return dg.MaterializeResult(
             metadata={
                 "window": str(window),
@@ -200,7 +200,8 @@ def _span(response: Response) -> Window:
     return Window(floor_hour(response.window_start), response.window_end)
 
 
-def _explain(table: Table, window: Window, fetched: int, failures: list[Failure]) -> str:
+def explain(table: Table, window: Window, fetched: int, failures: list[Failure]) -> str:
+    """What could not be fetched, why, and what to do."""
     kinds = Counter(type(failure.error).__name__ for failure in failures)
     return (
         f"{table.qualified_name} {window}: {len(failures)} of {len(failures) + fetched} requests failed "
