@@ -5,7 +5,7 @@
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -87,10 +87,19 @@ def check_above(context: dg.AssetCheckExecutionContext) -> Iterator[object]:
     yield status_of_the_table(OF_THE_TABLE, Outcome(1))
 
 
+@dg.asset(partitions_def=PARTITIONS, check_specs=[dg.AssetCheckSpec("of_itself", asset="judged")])
+@launchable
+def judged(context: dg.AssetExecutionContext) -> Iterator[object]:
+    yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+
 DEFINITIONS = dg.Definitions(
-    assets=[below, above],
+    assets=[below, above, judged],
     asset_checks=[check_above],
-    jobs=[dg.define_asset_job("everything")],
+    jobs=[
+        dg.define_asset_job("everything", selection=dg.AssetSelection.all() - dg.AssetSelection.assets("judged")),
+        dg.define_asset_job("by_itself", selection=dg.AssetSelection.assets("judged")),
+    ],
     resources={"step_launcher": launcher},
     executor=dg.in_process_executor,
 )
@@ -100,6 +109,10 @@ def everything() -> dg.JobDefinition:
     return DEFINITIONS.resolve_job_def("everything")
 
 
+def by_itself() -> dg.JobDefinition:
+    return DEFINITIONS.resolve_job_def("by_itself")
+
+
 HOUR = {"dagster/partition": "2024-05-04-01:00"}
 RANGE = {
     "dagster/asset_partition_range_start": "2024-05-04-00:00",
@@ -107,9 +120,11 @@ RANGE = {
 }
 
 
-def _run(instance: dg.DagsterInstance, where: str, tags: dict[str, str]) -> None:
+def _run(
+    instance: dg.DagsterInstance, where: str, tags: dict[str, str], job: Callable[[], dg.JobDefinition] = everything
+) -> None:
     config = {"resources": {"step_launcher": {"config": {"where": where}}}}
-    assert dg.execute_job(dg.reconstructable(everything), instance, run_config=config, tags=tags).success
+    assert dg.execute_job(dg.reconstructable(job), instance, run_config=config, tags=tags).success
 
 
 @pytest.fixture
@@ -196,6 +211,13 @@ def test_a_launched_check_judges_the_materialization_of_its_hour(
         # The table as a whole: its latest materialization, as Dagster has it for checks that run here.
         None: (True, max(stored.values())),
     }
+
+
+def test_a_launched_check_of_the_step_itself_judges_what_the_step_made(instance: dg.DagsterInstance) -> None:
+    for _ in range(2):
+        _run(instance, "elsewhere, tied", HOUR, by_itself)
+    latest = instance.fetch_materializations(dg.AssetKey("judged"), limit=1).records[0]
+    assert _judged(instance) == {None: (True, latest.storage_id)}
 
 
 def test_without_being_tied_a_launched_check_would_judge_nothing(instance: dg.DagsterInstance) -> None:

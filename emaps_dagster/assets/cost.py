@@ -7,6 +7,7 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
+from emaps_dagster.assets.launching import launchable
 from emaps_dagster.errors import ProviderError
 from emaps_dagster.fetch import calls
 from emaps_dagster.questions import hours_between
@@ -31,6 +32,7 @@ def for_its_step(config: CostConfig) -> dg.RunConfig:
 
 def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
     @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and feed takes; one call asks for the plan.")
+    @launchable
     def calls_by_zone_and_feed(
         context: dg.OpExecutionContext, config: CostConfig, electricity_maps: ElectricityMapsResource
     ) -> None:

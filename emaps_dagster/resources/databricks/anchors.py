@@ -54,7 +54,8 @@ def check_versions() -> None:
 class Anchors:
     """What a step's events refer to in the real storage, as it was when the step was launched.
 
-    A materialization that comes while the step runs may not have been read by it, so it is not what was judged.
+    Another run's materialization that comes while the step runs may not have been read by it, so it is not what was
+    judged; the step's own is.
     """
 
     def __init__(self, step_context: StepExecutionContext) -> None:
@@ -64,6 +65,7 @@ class Anchors:
             step_context.fetch_external_input_asset_version_info()
         self._of_the_table: dict[dg.AssetKey, Target | None] = {}
         self._of_the_hour: dict[dg.AssetKey, dict[str, Target]] = {}
+        self._made: set[dg.AssetKey] = set()
         for key in {output.properties.asset_check_key for output in step_context.step.step_outputs}:
             if key and key.asset_key not in self._of_the_hour:
                 self._look_up(key.asset_key)
@@ -90,7 +92,10 @@ class Anchors:
             return entry
         data = event.event_specific_data
         tied: StepMaterializationData | AssetCheckEvaluation
-        if isinstance(data, StepMaterializationData) and DATA_VERSION_TAG in (data.materialization.tags or {}):
+        if isinstance(data, StepMaterializationData):
+            self._made.add(data.materialization.asset_key)
+            if DATA_VERSION_TAG not in (data.materialization.tags or {}):
+                return entry
             tied = data._replace(materialization=self._materialization(data.materialization))
         elif isinstance(data, AssetCheckEvaluation):
             tied = replace(data, target_materialization_data=self._target(data))
@@ -111,6 +116,10 @@ class Anchors:
         return made._replace(tags={**tags, **_build_data_version_tags(data_version, code_version, inputs, told)})
 
     def _target(self, evaluation: AssetCheckEvaluation) -> Target | None:
+        if evaluation.asset_key in self._made:
+            # By now it is stored.
+            self._look_up(evaluation.asset_key)
+            self._made.remove(evaluation.asset_key)
         if evaluation.partition is None:
             return self._of_the_table.get(evaluation.asset_key)
         return self._of_the_hour.get(evaluation.asset_key, {}).get(evaluation.partition)

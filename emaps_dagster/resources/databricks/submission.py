@@ -83,6 +83,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "EMAPS_START": settings.start.isoformat(),
         "EMAPS_CATALOG": settings.catalog,
         "EMAPS_NOW": settings.now.isoformat() if settings.now else None,
+        "EMAPS_CALLS_PER_MINUTE": None if settings.calls_per_minute is None else str(settings.calls_per_minute),
     }
     return {name: value for name, value in given.items() if value is not None}
 
