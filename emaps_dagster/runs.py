@@ -25,6 +25,7 @@ from emaps_dagster.errors import ProviderError
 from emaps_dagster.jobs import HOURLY
 from emaps_dagster.partitions import partition_hour, partition_key
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.settings import Settings
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.upkeep.causes import Cause, Outcome, causes_of
 from emaps_dagster.upkeep.plan import Plan, plan_from
@@ -81,7 +82,13 @@ def tags_of(window: Window, **more: str) -> dict[str, str]:
     }
 
 
-def going_on(instance: dg.DagsterInstance) -> dict[str, Window]:
+def longest_silence(settings: Settings) -> float:
+    """Seconds after which a run of which nothing is heard is dead; a step on a cluster may be silent until it ends."""
+    on_cluster = settings.databricks_timeout_seconds if settings.deployment == "databricks" else 0
+    return SILENT_SECONDS + on_cluster
+
+
+def going_on(instance: dg.DagsterInstance, silence: float) -> dict[str, Window]:
     """The hours of our runs that are queued or going on, by run; those that have died are reported as failed first.
 
     A run whose process was killed together with its code server stays "started" for ever: nobody is left to say so.
@@ -90,21 +97,21 @@ def going_on(instance: dg.DagsterInstance) -> dict[str, Window]:
     for record in instance.get_run_records(dg.RunsFilter(statuses=_ACTIVE)):
         run = record.dagster_run
         hours = hours_of_run(run)
-        if not is_ours(run) or hours is None or _bury(instance, record):
+        if not is_ours(run) or hours is None or _bury(instance, record, silence):
             continue
         found[run.run_id] = hours
     return found
 
 
-def _bury(instance: dg.DagsterInstance, record: RunRecord) -> bool:
-    """Report a run of which nothing was heard for an hour as ended; whether it was one."""
+def _bury(instance: dg.DagsterInstance, record: RunRecord, silence: float) -> bool:
+    """Report a run of which nothing was heard for too long as ended; whether it was one."""
     run = record.dagster_run
     if run.status not in _GOING:
         return False
     last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     heard = last[0].timestamp if last else record.create_timestamp.timestamp()
     silent = get_current_timestamp() - heard
-    if silent < SILENT_SECONDS:
+    if silent < silence:
         return False
     if run.status == dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run)

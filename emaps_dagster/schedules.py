@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.runs import going_on, plan_of, statuses, tags_of
+from emaps_dagster.runs import going_on, longest_silence, plan_of, statuses, tags_of
 from emaps_dagster.settings import Settings
 from emaps_dagster.tables import ml_features
 from emaps_dagster.upkeep.ranges import CATCH_UP, catch_up, oldest_carried, touches
@@ -50,7 +50,7 @@ def hourly_schedule(
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
         past_range = plan is not None and plan.past_range >= set(settings.zones)
         hours = catch_up(now, settings.start, tried, past_range=past_range)
-        for run_id, others in going_on(context.instance).items():
+        for run_id, others in going_on(context.instance, longest_silence(settings)).items():
             if touches(hours, others):
                 return dg.SkipReason(
                     f"Run {run_id[:8]} of {others} is queued or going on: {hours} follow with the next tick in one run."

@@ -18,6 +18,7 @@ from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.runs import (
     going_on,
     last_tick_succeeded,
+    longest_silence,
     plan_of,
     present,
     reads_of_history,
@@ -89,7 +90,7 @@ def gaps_sensor(
             ),
             served,
             gaps.Memory.loads(context.cursor),
-            busy=going_on(context.instance).values(),
+            busy=going_on(context.instance, longest_silence(settings)).values(),
             well=last_tick_succeeded(context.instance),
         )
         requests = [dg.RunRequest(tags=tags_of(w, asked_by="gaps")) for w in decision.fetch]
@@ -143,7 +144,9 @@ def revisions_sensor(
             look.at_windows(client, plan)
         served = max(plan.oldest_served(zone, now, settings.start) for zone in settings.zones)
         well = last_tick_succeeded(context.instance)
-        ask, later = revisions.requests(look.changed, going_on(context.instance).values(), served, well=well)
+        ask, later = revisions.requests(
+            look.changed, going_on(context.instance, longest_silence(settings)).values(), served, well=well
+        )
         if later:
             why = "for a run that is queued or going on nearby" if well else "until a tick succeeds"
             look.sentences.append(f"{told(later)} changed, and wait {why}.")

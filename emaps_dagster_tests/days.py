@@ -27,7 +27,11 @@ from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
+from emaps_dagster.jobs import HOURLY
+from emaps_dagster.runs import tags_of
+from emaps_dagster.settings import read_settings
 from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.windows import Window
 from emaps_dagster_tests.world import stored_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,18 +42,19 @@ from emaps_dagster.settings import read_settings
 
 defs = build_definitions(read_settings())
 """
-# The same without the checks, which judge what other tests judge, and take half of a run's time.
+# The same without the checks and reports, which other tests judge, and which take half of the time.
 _WITHOUT_CHECKS = """
 import dagster as dg
 
 whole = defs
 defs = dg.Definitions(
-    assets=whole.assets, jobs=whole.jobs, schedules=whole.schedules, sensors=whole.sensors,
+    assets=whole.assets, jobs=whole.jobs, sensors=whole.sensors,
+    schedules=[schedule for schedule in whole.schedules if schedule.name == "hourly_tick"],
     resources=whole.resources, executor=whole.executor,
 )
 """
 _LAUNCHER = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
-_EVENTS = {"module": "emaps_dagster.demo.event_log", "class": "OpenSqliteEventLog"}
+_EVENTS = {"module": "emaps_dagster.storages.sqlite", "class": "OpenSqliteEventLog"}
 
 
 class Chat:
@@ -109,6 +114,13 @@ class Machine:
         """Every sensor whose interval is over evaluates, and what it asks for runs."""
         list(execute_sensor_iteration(self._workspace, self._logger, None, None))
         self.work()
+
+    def backfill(self, window: Window) -> None:
+        """A range in one run, as a person starts it."""
+        from emaps_dagster.definitions import build_definitions
+
+        job = build_definitions(read_settings()).resolve_job_def(HOURLY)
+        assert job.execute_in_process(instance=self.instance, tags=tags_of(window), raise_on_error=False).success
 
     def work(self) -> None:
         """The queue is worked off."""

@@ -67,9 +67,9 @@ def asleep(start: int, end: int) -> Trouble:
 
 
 DAYS = Life(
-    hours=108,
+    hours=112,
     step=4,
-    loaded=30,
+    loaded=23,
     troubles=(down(8, 9), failing(12, 36, "BG"), asleep(38, 66), down(72, 99)),
     refetched=(1,),
 )
@@ -194,6 +194,8 @@ def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine
     with simulator, opened as here:
         # As after `make dev` was started: Dagster notes when the schedule began.
         here.tick()
+        if life.loaded > 23:
+            here.backfill(Window(start, BASE - 23 * HOUR))
         began = time.monotonic()
         live(life, here, chat, late.append)
         judge(life, here)
