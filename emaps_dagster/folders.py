@@ -6,6 +6,7 @@ What a merge or a rebuild is, and when it starts again, is lakehouse.py's.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import math
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
@@ -68,11 +70,16 @@ class FolderLakehouse(Lakehouse):
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        stored = reader.load(self._path(table)).schema
+        # Delta's schemas are Spark's, and asking delta-rs saves a round trip to the engine.
+        stored = StructType.fromJson(json.loads(DeltaTable(self._path(table), version=version).schema().to_json()))
         # delta-rs merges write strings as nullable views, and Sail 0.7.2 reads those into no NOT NULL column
         # unless a file holds one value only: with a second zone every read of silver and gold would fail.
         nullable = StructType([StructField(field.name, field.dataType) for field in stored.fields])
         return reader.schema(nullable).load(self._path(table))
+
+    def _types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
+        stored = DeltaTable(self._path(table), version=version).schema()
+        return {f.name: f.dataType.simpleString() for f in StructType.fromJson(json.loads(stored.to_json())).fields}
 
     def _create(self, table: Table) -> None:
         try:
@@ -90,18 +97,19 @@ class FolderLakehouse(Lakehouse):
                 raise
 
     def _append(self, table: Table, rows: pa.Table) -> None:
-        try:
-            delta = DeltaTable(self._path(table))
-            made_from = None if table.append_only else _made_from(delta.version())
-            write_deltalake(delta, rows, mode="append", commit_properties=made_from)
-        except CommitFailedError as error:
-            raise LostRaceError(str(error)) from error
+        delta = DeltaTable(self._path(table))
+        _add(delta, rows, None if table.append_only else _made_from(delta.version()))
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+        target = DeltaTable(self._path(table), version=version)
+        if pc.all(pc.equal(rows["_change"], "inserted")).as_py():
+            # What a merge would insert, without its reading of the months and its join.
+            _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), _made_from(version))
+            return
         # Literal months prune partitions: the cost does not grow with the table.
         literals = ", ".join(f"'{month}'" for month in months)
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
-        merger = DeltaTable(self._path(table), version=version).merge(
+        merger = target.merge(
             rows,
             predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
             source_alias="s",
@@ -202,6 +210,13 @@ def properties(table: Table) -> dict[str, str]:
         # What reads are narrowed by; statistics of a hundred values would only swell the log.
         "delta.dataSkippingStatsColumns": ",".join(name for name in narrowing if name in table.column_names),
     }
+
+
+def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) -> None:
+    try:
+        write_deltalake(delta, rows, mode="append", commit_properties=made_from)
+    except CommitFailedError as error:
+        raise LostRaceError(str(error)) from error
 
 
 @cache

@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 # Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
+# Values that a merge holds at once: 8 bytes each, in the engine, here, and on their way to the file.
+_CELLS = 20_000_000
+# Until the first part has told how many there are.
+_ROWS_AN_HOUR = 50.0
 # What a writer has written and not committed yet looks like rubbish; no run lasts a day.
 _SHORTEST_RETENTION = timedelta(days=1)
 
@@ -44,6 +48,10 @@ class HourChange:
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.inserted + self.updated + self.unchanged
 
     def __add__(self, other: HourChange) -> HourChange:
         return HourChange(
@@ -241,17 +249,17 @@ class Lakehouse(ABC):
             & (F.col("window_end") > F.lit(window.start))
         )
 
-    def append(self, table: Table, rows: DataFrame) -> pa.Table:
+    def append(self, table: Table, rows: DataFrame | pa.Table) -> pa.Table:
         """Add rows and return them; without rows there is no new version."""
-        arrow = rows.select(table.column_names).toArrow()
+        arrow = rows if isinstance(rows, pa.Table) else rows.select(table.column_names).toArrow()
         if arrow.num_rows:
             self._until_won(table, "the append", lambda _attempt: self._append(table, arrow))
         return arrow
 
     def merge(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
-        """Bring the table's rows of the window to what `compute` says, month by month.
+        """Bring the table's rows of the window to what `compute` says, some months at a time.
 
-        Rows that would not change are not written; a month without changes gets no Delta version. Rows
+        Rows that would not change are not written; months without changes get no Delta version. Rows
         that `compute` does not return stay. A writer that loses a race computes again from fresh input.
 
         Args:
@@ -263,12 +271,18 @@ class Lakehouse(ABC):
             WriteConflictError: other writers kept winning; nothing stale was written.
         """
         report = MergeReport({})
-        # A month at a time bounds the memory of a long backfill, and what is done stays done.
-        for part in window.by_month():
-            report += self._merge_month(table, part, compute)
+        rest: Window | None = window
+        # Parts bound the memory of a long backfill, and what is done stays done; each costs a scan and a commit.
+        rows_an_hour = _ROWS_AN_HOUR
+        while rest:
+            part, rest = rest.head(_CELLS / len(table.columns) / rows_an_hour * HOUR)
+            done = self._merge_part(table, part, compute)
+            # The next part may hold more zones than this one did.
+            rows_an_hour = max(done.total.rows / (part.duration / HOUR), rows_an_hour / 4)
+            report += done
         return report
 
-    def _merge_month(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
+    def _merge_part(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
         def attempt(number: int) -> MergeReport:
             # The target is pinned before the input is read: a commit after it may have seen more than we do.
             version = self.version(table)
@@ -422,6 +436,8 @@ class Lakehouse(ABC):
 
 def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
     """Fresh rows with `_change`: inserted, updated or unchanged against the stored row of the same key."""
+    if not stored.num_rows:
+        return fresh.append_column("_change", pa.array(["inserted"] * fresh.num_rows, pa.string()))
     place = pa.array(range(stored.num_rows), pa.int64())
     # A key that is stored twice is told by its check and removed by a rebuild; it must not stop a merge.
     places = stored.select(table.key).append_column("_stored", place)

@@ -40,6 +40,10 @@ class Window:
     def __contains__(self, hour: datetime) -> bool:
         return self.start <= hour < self.end
 
+    @property
+    def duration(self) -> timedelta:
+        return self.end - self.start
+
     def widen(self, before: timedelta, after: timedelta) -> Window:
         return Window(self.start - before, self.end + after)
 
@@ -62,6 +66,19 @@ class Window:
             parts.append(Window(start, min(turn, self.end)))
             start = turn
         return parts
+
+    def in_months(self, longest: timedelta) -> Iterator[Window]:
+        """The window in parts of at most `longest` that end at turns of months; a month too long is a part."""
+        rest: Window | None = self
+        while rest:
+            part, rest = rest.head(longest)
+            yield part
+
+    def head(self, longest: timedelta) -> tuple[Window, Window | None]:
+        """The first part of `in_months`, and what is left."""
+        months = self.by_month()
+        end = max(part.end for part in months if part is months[0] or part.end - self.start <= longest)
+        return Window(self.start, end), Window(end, self.end) if end < self.end else None
 
 
 def floor_hour(moment: datetime) -> datetime:

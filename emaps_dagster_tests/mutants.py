@@ -49,13 +49,13 @@ MUTANTS = (
     Mutant(
         "older ingestion wins",
         "transforms.silver:latest_records",
-        "F.col(name).desc() for name in INGESTION_ORDER",
-        "F.col(name).asc() for name in INGESTION_ORDER",
+        'F.lead("datetime")',
+        'F.lag("datetime")',
     ),
     Mutant(
         "mean by a sliding float sum",
         "transforms.gold:features",
-        "mean(F.sum(micro(name)).over(last_24_hours), F.count(name).over(last_24_hours))",
+        "mean(F.sum(addend(name)).over(last_24_hours))",
         "F.avg(name).over(last_24_hours)",
     ),
     Mutant(
@@ -84,9 +84,9 @@ MUTANTS = (
     ),
     Mutant(
         "the provider's update time decides before the ingestion",
-        "transforms.silver:latest_records",
-        "for name in INGESTION_ORDER",
-        'for name in ("updated_at", "ingested_at", "payload_sha256")',
+        "transforms.silver:_oldest_first",
+        "*INGESTION_ORDER",
+        '"updated_at", "ingested_at", "payload_sha256"',
     ),
     Mutant(
         "only this run's hours of silver",

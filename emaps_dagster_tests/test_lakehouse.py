@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -174,13 +175,13 @@ def test_a_merge_updates_what_differs_null_and_zero_told_apart(table: Lakehouse,
     assert table.version(READINGS) == 2
 
 
-def test_a_merge_reports_hour_by_hour_and_writes_one_version_a_changed_month(
+def test_a_merge_reports_hour_by_hour_and_writes_one_version_and_the_changed_months(
     table: Lakehouse, spark: SparkSession
 ) -> None:
     # T0 is 22:00 of 31 January: hours 0 and 1 lie in January, from 2 on in February.
     first = table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0), (1, 2.0), (2, 3.0), (20, 4.0))))
     assert first.total == HourChange(inserted=4)
-    assert table.version(READINGS) == 2
+    assert table.version(READINGS) == 1
     kept = {uri for uri in files(table) if "2024-02" in uri}
 
     second = table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0), (1, 9.0), (2, 3.0), (20, 4.0))))
@@ -190,9 +191,29 @@ def test_a_merge_reports_hour_by_hour_and_writes_one_version_a_changed_month(
         T0 + 2 * HOUR: HourChange(unchanged=1),
         T0 + 20 * HOUR: HourChange(unchanged=1),
     }
-    assert table.version(READINGS) == 3
+    assert table.version(READINGS) == 2
     assert {uri for uri in files(table) if "2024-02" in uri} == kept, "an untouched month keeps its files"
     assert stored(table) == [("GR", 0, 1.0, None), ("GR", 1, 9.0, None), ("GR", 2, 3.0, None), ("GR", 20, 4.0, None)]
+
+
+def test_a_long_merge_goes_in_parts_whose_length_follows_the_rows_of_those_before(
+    table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Room for 1,500 hours of one row; 2 rows an hour are expected at first, 744 rows in 744 hours are found.
+    monkeypatch.setattr("emaps_dagster.lakehouse._CELLS", 1500 * len(READINGS.columns))
+    monkeypatch.setattr("emaps_dagster.lakehouse._ROWS_AN_HOUR", 2.0)
+    asked: list[Window] = []
+
+    def every_hour(part: Window) -> DataFrame:
+        asked.append(part)
+        first = (part.start - T0) // HOUR
+        return rows_of(spark, *((first + number, 1.0) for number in range(part.duration // HOUR)))
+
+    turns = [datetime(2024, month, 1, tzinfo=timezone.utc) for month in (2, 3, 5, 6)]
+    report = table.merge(READINGS, Window(turns[0], turns[-1]), every_hour)
+    assert asked == [Window(*pair) for pair in itertools.pairwise(turns)]
+    assert report.total == HourChange(inserted=(turns[-1] - turns[0]) // HOUR)
+    assert table.version(READINGS) == len(asked)
 
 
 def test_rows_outside_the_window_and_rows_not_computed_stay(table: Lakehouse, spark: SparkSession) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -78,6 +79,17 @@ def test_the_parts_of_a_window_cover_it_once_and_each_lies_in_one_month(whole: W
     assert [part.end for part in parts[:-1]] == [part.start for part in parts[1:]]
     assert all(f"{part.start:%Y-%m}" == f"{part.end - HOUR:%Y-%m}" for part in parts)
     assert whole.months() == sorted({f"{hour:%Y-%m}" for hour in whole.hours()})
+
+
+@settings(deadline=None)
+@given(WINDOWS, st.integers(0, 24 * 100))
+def test_parts_of_some_months_are_as_long_as_they_may_and_never_shorter_than_one(whole: Window, hours: int) -> None:
+    parts, months = list(whole.in_months(hours * HOUR)), whole.by_month()
+    assert [month for part in parts for month in part.by_month()] == months
+    assert all(part in months or part.duration <= hours * HOUR for part in parts)
+    # No two neighbours would have fitted into one.
+    for part, after in itertools.pairwise(parts):
+        assert after.by_month()[0].end - part.start > hours * HOUR
 
 
 @settings(deadline=None)

@@ -99,7 +99,7 @@ def pool_of(table: Table) -> str:
 
 def change_metadata(change: HourChange) -> dict[str, int]:
     return {
-        "rows": change.inserted + change.updated + change.unchanged,
+        "rows": change.rows,
         "inserted": change.inserted,
         "updated": change.updated,
         "unchanged": change.unchanged,

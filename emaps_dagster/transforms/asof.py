@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from emaps_dagster.tables import key_columns, lag_column, rolling_column
-from emaps_dagster.transforms.gold import features, is_estimated, mean, micro, values, with_calendar
+from emaps_dagster.transforms.gold import addend, features, is_estimated, mean, values, with_calendar
 from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
 from emaps_dagster.windows import HOUR, LOOK_BACK
 
@@ -81,7 +81,7 @@ def features_known_at(
             F.count(F.when(own, True)).alias("_own"),
             *(at(own, name).alias(name) for name in (*names, "is_estimated_power", "is_estimated_carbon")),
             *(at(previous, name).alias(lag_column(name)) for name in names),
-            *(mean(F.sum(micro(name)), F.count(name)).alias(rolling_column(name)) for name in names),
+            *(mean(F.sum(addend(name))).alias(rolling_column(name)) for name in names),
             F.count(F.lit(1)).cast("int").alias("hours_observed_24h"),
             F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"),
         )

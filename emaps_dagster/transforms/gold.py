@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
-import holidays
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -17,7 +16,7 @@ from emaps_dagster.zones import ZONES, neighbours_of, zone_column
 
 # Sums run in micro-units as BIGINT: exact, so a mean does not depend on where a window began. A float
 # sum does, in its last bits, and every re-merge would rewrite rows. 10^6 keeps a watt of a megawatt and
-# leaves room for 24 values of 10^9, the largest that bronze admits.
+# leaves room for 24 values of 10^9, the largest that bronze admits, and for their count in the last five bits.
 _MICRO = 1_000_000
 
 
@@ -29,6 +28,8 @@ def _time_zone() -> Column:
 
 def _holidays(country: str | None, start: datetime, end: datetime) -> list[date] | None:
     """National public holidays of the years of [start, end); None when the country's are not known."""
+    import holidays
+
     if country is None or country not in holidays.list_supported_countries():
         return None
     # Local dates reach a day beyond the UTC window at both ends.
@@ -86,15 +87,16 @@ def is_estimated() -> Column:
     return F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
 
 
-def micro(name: str) -> Column:
-    """A value in micro-units, to be summed."""
-    return F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
+def addend(name: str) -> Column:
+    """A value to be summed: micro-units times 32 plus one, so that one BIGINT sum of up to 24 also counts them."""
+    micro = F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
+    return F.shiftleft(micro, 5) + F.lit(1).cast("bigint")
 
 
-def mean(total_micro: Column, count: Column) -> Column:
-    """The mean from the sum of micro-units and the number of values; null without values."""
-    # ANSI: a division by zero is an error, by null is null.
-    return total_micro.cast("double") / F.nullif(count.cast("double") * F.lit(float(_MICRO)), F.lit(0.0))
+def mean(total: Column) -> Column:
+    """The mean from a sum of addends; null without values."""
+    count = total.bitwiseAND(F.lit(31).cast("bigint"))
+    return F.shiftright(total, 5).cast("double") / (count.cast("double") * F.lit(float(_MICRO)))
 
 
 def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
@@ -140,10 +142,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         "_present",
         *names,
         *(F.lag(name, 1).over(by_hour).alias(lag_column(name)) for name in names),
-        *(
-            mean(F.sum(micro(name)).over(last_24_hours), F.count(name).over(last_24_hours)).alias(rolling_column(name))
-            for name in names
-        ),
+        *(mean(F.sum(addend(name)).over(last_24_hours)).alias(rolling_column(name)) for name in names),
         F.count("_present").over(last_24_hours).cast("int").alias("hours_observed_24h"),
         F.count(F.when(F.col("_present") & is_estimated(), True))
         .over(last_24_hours)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from emaps_dagster.tables import ENERGY_DATA
@@ -85,6 +85,11 @@ def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> 
     )
 
 
+def _oldest_first() -> WindowSpec:
+    # All records of a zone: a window for every hour would cost an engine more than all else that silver does.
+    return Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER)
+
+
 def news(records: DataFrame, content: list[str]) -> DataFrame:
     """The records of each (zone, datetime) without those that repeat the content of the one before.
 
@@ -92,26 +97,25 @@ def news(records: DataFrame, content: list[str]) -> DataFrame:
     down. Order of responses: `ingested_at`, the provider's `updated_at`, the payload's hash. Where consecutive
     ingestions carry the same `content`, the first of them stands for all.
     """
-    response = Window.partitionBy("zone", "datetime", "ingested_at", "payload_sha256")
-    oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
+    response = ("datetime", "ingested_at", "payload_sha256")
+    by_response = Window.partitionBy("zone").orderBy(*response, "updated_at", "position")
+    speaks = ~F.col("_next_response").eqNullSafe(F.struct(*response))
+    is_news = ~F.col("_said").eqNullSafe(F.lag("_said").over(_oldest_first()))
     return (
-        records.withColumn(
-            "_place", F.row_number().over(response.orderBy(F.col("updated_at").desc(), F.col("position").desc()))
-        )
-        .where(F.col("_place") == 1)
-        .withColumn("_carried", F.struct(*content))
-        .withColumn("_repeats", F.col("_carried").eqNullSafe(F.lag("_carried").over(oldest_first)))
-        .where(~F.col("_repeats"))
+        records.withColumn("_next_response", F.lead(F.struct(*response)).over(by_response))
+        .where(speaks)
+        .withColumn("_said", F.struct("datetime", *content))
+        .withColumn("_is_news", is_news)
+        .where("_is_news")
     )
 
 
 def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
     """The record of each (zone, datetime) that was ingested last, with the time since when it is known."""
-    newest_first = Window.partitionBy("zone", "datetime").orderBy(*(F.col(name).desc() for name in INGESTION_ORDER))
     return (
         news(records, content)
-        .withColumn("_rank", F.row_number().over(newest_first))
-        .where(F.col("_rank") == 1)
+        .withColumn("_next_hour", F.lead("datetime").over(_oldest_first()))
+        .where(~F.col("_next_hour").eqNullSafe(F.col("datetime")))
         .select("zone", "datetime", "ingested_at", *content)
     )
 

@@ -27,6 +27,11 @@ _ARROW = {
 }
 
 
+def arrow_schema(table: Table) -> pa.Schema:
+    """The contract's columns as Arrow's."""
+    return pa.schema([pa.field(column.name, _ARROW[column.type], column.nullable) for column in table.columns])
+
+
 def conform(rows: pa.Table, table: Table) -> pa.Table:
     """The rows with exactly the contract's columns and types, whatever is stored.
 

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import holidays
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from emaps_dagster.tables import key_columns, lag_column, rolling_column
@@ -19,6 +16,12 @@ from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.transforms.quality.silver import Key, differences, rows_of
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import neighbours_of, zone_column, zone_facts
+
+if TYPE_CHECKING:
+    # A second of every start of Dagster, for what only a check needs.
+    import holidays
+    import numpy as np
+    import pandas as pd
 
 # Gold's sums round each value to a millionth; beyond that a mean is wrong.
 _MEAN_TOLERANCE = 2e-6
@@ -65,6 +68,8 @@ class GoldEvidence:
     @cached_property
     def values(self) -> dict[str, pd.DataFrame]:
         """The key columns of each zone of silver, by hour, sorted; null is NaN."""
+        import pandas as pd
+
         hours: dict[str, dict[datetime, list[Any]]] = {}
         for (zone, hour), row in self.expected.items():
             hours.setdefault(zone, {})[hour] = [row[name] for name in self.names]
@@ -158,6 +163,8 @@ def time_features(zone_key: str, hour: datetime) -> dict[str, Any]:
 
 @cache
 def _holidays(country: str) -> holidays.HolidayBase | None:
+    import holidays
+
     return holidays.country_holidays(country) if country in holidays.list_supported_countries() else None
 
 
@@ -168,6 +175,9 @@ def _judge_derived(
     tolerance: float,
 ) -> Outcome:
     """Compare lags or means of gold with what pandas makes of silver's values, zone by zone."""
+    import numpy as np
+    import pandas as pd
+
     columns = [derived(name) for name in evidence.names]
     zones = np.array(evidence.gold.column("zone").to_pylist(), dtype=object)
     hours = evidence.gold.column("datetime").to_pylist()
@@ -187,6 +197,8 @@ def _unequal(
     rows: pa.Table, must: np.ndarray[Any, Any], tolerance: float
 ) -> Iterator[tuple[int, list[tuple[int, object, object]]]]:
     """Rows with a wrong cell: their place, and (column, is, must) of each. NaN is not null, and never right."""
+    import numpy as np
+
     if not rows.num_rows:
         return
     is_ = np.column_stack([column.to_numpy() for column in rows.itercolumns()]).astype("float64")
