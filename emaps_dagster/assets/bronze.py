@@ -2,13 +2,14 @@
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
 from pyspark.sql import functions as F
 
 from emaps_dagster.assets.describe import table_asset
@@ -20,6 +21,7 @@ from emaps_dagster.partitions import hours_of, run_window
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, Table
+from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.windows import HOUR, Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER, Feed
 
@@ -58,8 +60,9 @@ def _bronze(
             stored, failures, fetched = ingest(
                 house, table, fetch(client, feed, zones, window, now, answered), progress.tell
             )
+        responses = responses_by_hour(window, stored)
         for hour, key in hours_of(window).items():
-            context.add_asset_metadata({"responses": sum(hour in span for span in stored)}, partition_key=key)
+            context.add_asset_metadata({"responses": responses[hour]}, partition_key=key)
         if failures:
             raise FetchError(explain(table, window, fetched, failures))
         return dg.MaterializeResult(
@@ -164,7 +167,7 @@ def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response |
 def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
     """Append the responses; returns the hours they hold."""
     if responses:
-        house.append(table, _rows(house.spark, table, responses))
+        house.append(table, rows_of(table, responses))
     return [_span(response) for response in responses]
 
 
@@ -173,12 +176,28 @@ def keep_evidence(house: Lakehouse, errors: Iterable[Exception]) -> None:
     rejected = [error for error in errors if isinstance(error, RejectedBodyError)]
     if rejected:
         rows = [(*_row(error.response), error.reason, f"{error.response.received_at:%Y-%m}") for error in rejected]
-        house.append(REJECTED_RESPONSES, house.spark.createDataFrame(rows, REJECTED_RESPONSES.schema))
+        house.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
 
 
-def _rows(spark: SparkSession, table: Table, responses: list[Response]) -> DataFrame:
-    rows = [(*_row(response), f"{_span(response).start:%Y-%m}") for response in responses]
-    return spark.createDataFrame(rows, table.schema)
+def responses_by_hour(window: Window, stored: Iterable[Window]) -> dict[datetime, int]:
+    """How many of the responses hold each hour of the window; none is looked at once an hour."""
+    change = Counter({window.start: 0})
+    for span in stored:
+        change[max(span.start, window.start)] += 1
+        change[max(span.end, window.start)] -= 1
+    counts = itertools.accumulate(change[hour] for hour in window.hours())
+    return dict(zip(window.hours(), counts, strict=True))
+
+
+def rows_of(table: Table, responses: list[Response]) -> pa.Table:
+    """A row of bronze for each response."""
+    return _arrow(table, [(*_row(response), f"{_span(response).start:%Y-%m}") for response in responses])
+
+
+def _arrow(table: Table, rows: list[tuple[object, ...]]) -> pa.Table:
+    # Not through the engine: it would carry every body there and back.
+    columns = dict(zip(table.column_names, map(list, zip(*rows, strict=True)), strict=True))
+    return pa.table(columns, schema=arrow_schema(table))
 
 
 def _row(response: Response) -> tuple[object, ...]:
