@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.bodies import StoredApi, days_before
-from benchmarks.figures import Figures, progress
+from benchmarks.figures import Figures, all_processes, progress
 from benchmarks.tick import judge, run
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.folders import FolderLakehouse
@@ -49,11 +48,11 @@ def once(zones: tuple[str, ...], days: int, *, checks: bool) -> dict[str, tuple[
         house, api = FolderLakehouse(spark, Path(folder)), StoredApi()
         run(house, api, zones, window, taken, "backfill")
         taken.total("all without checks, backfill", [f"{layer}, backfill" for layer in ("bronze", "silver", "gold")])
-        told["peak of memory without checks"] = (_peak_gigabytes(), "GB")
+        told["peak of memory without checks"] = (all_processes().peak_gigabytes, "GB")
         if checks:
             with taken.clock("checks, backfill"):
                 judge(house, api, zones, window)
-            told["peak of memory with checks"] = (_peak_gigabytes(), "GB")
+            told["peak of memory with checks"] = (all_processes().peak_gigabytes, "GB")
         for table in all_tables(zones):
             if table.layer in ("silver", "gold") or table == POWER_DATA:
                 told[f"rows of {table.qualified_name}"] = (house.read(table).count(), "rows")
@@ -62,22 +61,22 @@ def once(zones: tuple[str, ...], days: int, *, checks: bool) -> dict[str, tuple[
     return {**{name: (values[-1], "s") for name, values in taken.values.items()}, **told}
 
 
-def _peak_gigabytes() -> float:
-    """The most memory that this process, engine included, has held so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+def zones_of(text: str) -> tuple[str, ...]:
+    """Zones by their keys, or so many: the ten, then made-up ones."""
+    if not text.isdigit():
+        return tuple(text.split(","))
+    return (*ZONES, *(f"X{number:02d}" for number in range(len(ZONES), int(text))))[: int(text)]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--zones", default=",".join(ZONES))
+    parser.add_argument("--zones", type=zones_of, default=ZONES, help="keys with commas, or how many")
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--checks", action="store_true", help="all checks of the whole range, too")
     parser.add_argument("--once", action="store_true", help="one repeat in this process, as JSON")
     options = parser.parse_args()
-    which = tuple(options.zones.split(","))
     if options.once:
-        print(json.dumps(once(which, options.days, checks=options.checks)))
+        print(json.dumps(once(options.zones, options.days, checks=options.checks)))
     else:
-        print(measure(options.repeats, which, options.days, checks=options.checks).table())
+        print(measure(options.repeats, options.zones, options.days, checks=options.checks).table())

@@ -31,6 +31,8 @@ class StoredApi:
     def __init__(self, now: datetime = PRESENT, seed: int = 7) -> None:
         self.now = now
         self.seed = seed
+        # Asked by what is measured or prepared; each would be a request.
+        self.calls = 0
 
     def history(self, feed: Feed, zone: str) -> Response:
         running = floor_hour(self.now)
@@ -48,6 +50,7 @@ class StoredApi:
         return len(answers)
 
     def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> Response:
+        self.calls += 1
         name = f"{feed.name}-{endpoint}-{zone}-{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}-{self.now:%Y%m%dT%H%M}"
         path = _store() / f"{self.seed}-{name}.json"
         if not path.exists():

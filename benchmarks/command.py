@@ -1,6 +1,7 @@
 """The `dagster` command from its start to its end, with all checks: `python -m benchmarks.command`.
 
-Zone GR, embedded engine, the simulator over HTTP: two weeks in one run, then ticks on that table.
+Zone GR, embedded engine, the simulator over HTTP: two weeks in one run, then ticks on that table, each beside the same
+command with empty assets and checks (empty.py), which imports nothing but Dagster.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,47 +22,86 @@ from benchmarks.bodies import PRESENT, days_before
 from benchmarks.figures import Figures, progress
 from emaps_dagster.partitions import partition_key
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR, floor_hour
+from emaps_dagster.windows import HOUR, Window, floor_hour
 
-_MODULE = ("-m", "emaps_dagster.definitions")
+OURS = "emaps_dagster.definitions"
+EMPTY = "benchmarks.empty"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A Dagster instance, a warehouse and a provider, all of its own."""
+
+    folder: Path
+    sim: Simulator
+    weeks: Window
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        home = self.folder / "home"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("EMAPS_")},
+            "DAGSTER_HOME": str(home),
+            "EMAPS_DEPLOYMENT": "embedded",
+            "EMAPS_API_URL": self.sim.url,
+            "EMAPS_NOW": self.sim.now().isoformat(),
+            "EMAPS_START": f"{self.weeks.start:%Y-%m-%d}",
+            "EMAPS_WAREHOUSE": str(self.folder / "warehouse"),
+            "EMAPS_ZONES": "GR",
+        }
+        done = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def two_weeks(self) -> None:
+        first, last = partition_key(self.weeks.start), partition_key(self.weeks.end - HOUR)
+        select = ("--select", "*", "--partition-range", f"{first}...{last}")
+        self.run("-m", "dagster", "asset", "materialize", *select, "-m", OURS)
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    with Simulator(zones=("GR",), now=PRESENT) as sim, tempfile.TemporaryDirectory() as name:
+        (Path(name) / "home").mkdir()
+        (Path(name) / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        yield Site(Path(name), sim, days_before(14))
+
+
+@contextmanager
+def prepared_site() -> Iterator[Site]:
+    """With two weeks in its tables."""
+    with site() as made:
+        progress("two weeks in one run, which is not measured")
+        made.two_weeks()
+        yield made
+
+
+def tick_of(made: Site, module: str = OURS) -> tuple[str, ...]:
+    """The command of the hour that has just ended."""
+    tags = json.dumps({"dagster/partition": partition_key(floor_hour(made.sim.now()) - HOUR)})
+    return ("-m", "dagster", "job", "execute", "-m", module, "-j", "hourly", "--tags", tags)
 
 
 def measure(repeats: int) -> Figures:
     taken = Figures()
-    weeks = days_before(14)
-    with Simulator(zones=("GR",), now=PRESENT) as sim, tempfile.TemporaryDirectory() as name:
-        home = Path(name) / "home"
-        home.mkdir()
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-
-        def dagster(*arguments: str) -> None:
-            environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith("EMAPS_")},
-                "DAGSTER_HOME": str(home),
-                "EMAPS_DEPLOYMENT": "embedded",
-                "EMAPS_API_URL": sim.url,
-                "EMAPS_NOW": sim.now().isoformat(),
-                "EMAPS_START": f"{weeks.start:%Y-%m-%d}",
-                "EMAPS_WAREHOUSE": str(Path(name) / "warehouse"),
-                "EMAPS_ZONES": "GR",
-            }
-            command = [sys.executable, *arguments]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-
+    with site() as made:
         for number in range(repeats):
             progress(f"command: {number + 1} of {repeats}")
-            with taken.clock("`import emaps_dagster.definitions`"):
-                dagster("-c", "import emaps_dagster.definitions")
-        first, last = partition_key(weeks.start), partition_key(weeks.end - HOUR)
+            for module in ("dagster", OURS):
+                with taken.clock(f"`import {module}`"):
+                    made.run("-c", f"import {module}")
         with taken.clock("two weeks in one run, an empty warehouse"):
-            select = ("--select", "*", "--partition-range", f"{first}...{last}")
-            dagster("-m", "dagster", "asset", "materialize", *select, *_MODULE)
+            made.two_weeks()
+        tick, floor = "an hourly tick on two weeks", "the same command with empty assets"
         for number in range(repeats):
-            sim.set_now(PRESENT + timedelta(hours=1 + number))
-            tags = json.dumps({"dagster/partition": partition_key(floor_hour(sim.now()) - HOUR)})
-            with taken.clock("an hourly tick on two weeks"):
-                dagster("-m", "dagster", "job", "execute", *_MODULE, "-j", "hourly", "--tags", tags)
+            progress(f"command: tick {number + 1} of {repeats}")
+            made.sim.set_now(PRESENT + timedelta(hours=1 + number))
+            with taken.clock(tick):
+                made.run(*tick_of(made))
+            with taken.clock(floor):
+                made.run(*tick_of(made, EMPTY))
+            taken.add("tick : empty assets", taken.values[tick][-1] / taken.values[floor][-1], "ratio")
     return taken
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -69,6 +71,35 @@ def watching_others(told: list[float]) -> Iterator[None]:
     now = _busy()
     if busy is not None and now is not None:
         told.append(max(0.0, (now - busy - (_own() - own)) / (time.perf_counter() - began)))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process and those it started have used up so far."""
+
+    seconds: float
+    peak_gigabytes: float
+
+
+def all_processes() -> Spent:
+    """Of this process and the living ones that it started, such as a JVM; its own alone where /proc is missing."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = own.ru_utime + own.ru_stime
+    peak = own.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    for pid in _started_by(os.getpid()):
+        # After the name, which may hold anything: the fields of proc(5) from the third on.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        high = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+        peak += sum(int(line.split()[1]) for line in high) * 1024 / 1e9
+    return Spent(seconds, peak)
+
+
+def _started_by(pid: int) -> Iterator[int]:
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from _started_by(child)
 
 
 def _busy() -> float | None:

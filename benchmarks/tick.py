@@ -47,6 +47,12 @@ def run(
         hourly_summary(house.read_hours(gold, window))
 
 
+def merge(house: FolderLakehouse, zones: tuple[str, ...], window: Window) -> None:
+    """What the silver and gold assets write."""
+    merge_silver(house, silver_window(window))
+    merge_gold(house, zones, gold_window(window))
+
+
 def take_in(house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
     """What the bronze assets do."""
     for feed in FEEDS:

@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
-from benchmarks import backfill, bodies
+from benchmarks import against, backfill, bodies, growth
 from benchmarks.__main__ import MEASURES
 from benchmarks.figures import Figures, machine
 from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.tables import ENERGY_DATA, ml_features
 from emaps_dagster.zones import POWER
 
 BENCHMARKS = Path(backfill.__file__).parent
@@ -46,6 +48,35 @@ def test_a_backfill_fills_every_layer_passes_its_checks_and_tells_time_and_memor
     assert told["all without checks, backfill"] == (pytest.approx(sum(parts)), "s")
     # The engine is in this process: it cannot be less than it needs by itself, nor more than a small machine has.
     assert 0.1 < told["peak of memory without checks"][0] <= told["peak of memory with checks"][0] < 8
+
+
+def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by_ticks(tmp_path: Path) -> None:
+    zones = ("GR", "HU")
+    against.give(tmp_path / "given", zones, 5, 2)
+    for name in against.SAME_ROWS:
+        told = against.once(against.SIDES[name](), tmp_path / "given", tmp_path / name, zones, 5, 2)
+        assert [what for what, _, _ in told if "work" not in what] == [
+            "start",
+            "cold backfill",
+            "start and cold backfill",
+            "peak of memory",
+            "warm backfill",
+        ]
+    for kind, of, rows in (("backfill", zones, 2 * 5 * 24), ("ticks", against.ONE_ZONE, 5 * 24 + 2)):
+        for table in (ENERGY_DATA, ml_features(of)):
+            ours, polars = (tmp_path / name / kind for name in against.SAME_ROWS)
+            assert against.assert_equal(table, ours, polars) == rows
+    DeltaTable(polars / "silver" / "energy_data").update({"production_oil": "production_oil + 1e-9"})
+    with pytest.raises(AssertionError, match=r"silver\.energy_data\.production_oil differs in \d+ rows, first"):
+        against.assert_equal(ENERGY_DATA, ours, polars)
+
+
+def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:
+    told = growth.measure({"nine weeks": 63}, 1, 0)
+    assert told.values["rows of silver written by the revision, nine weeks"] == [1]
+    assert told.values["rows of gold written by the revision, nine weeks"] == [24]
+    assert told.values["files of gold.ml_features written by the revision, nine weeks"] == [1]
+    assert told.values["calls of the API for a tick, nine weeks"] == [2]
 
 
 def test_figures_are_told_as_median_min_max_and_repeats() -> None:

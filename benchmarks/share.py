@@ -1,0 +1,99 @@
+"""What an hourly tick's time goes to, from a cold command line: `python -m benchmarks.share`.
+
+The `dagster job execute` of command.py in a process that also looks at the clock; zone GR, two weeks, the simulator
+over HTTP. What is not named is Dagster's: resolving the job, its events in SQLite, steps and their resources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from benchmarks.bodies import PRESENT
+from benchmarks.command import Site, prepared_site, tick_of
+from benchmarks.figures import Figures, progress
+
+WHOLE = "all of it"
+DAGSTER = "Dagster itself"
+
+
+def measure(repeats: int) -> Figures:
+    taken = Figures()
+    with prepared_site() as site:
+        for number in range(repeats):
+            progress(f"share: {number + 1} of {repeats}")
+            site.sim.set_now(PRESENT + timedelta(hours=1 + number))
+            for name, seconds in _timed(site).items():
+                taken.add(name, seconds)
+    return taken
+
+
+def _timed(site: Site) -> dict[str, float]:
+    began = time.time()
+    done = site.run("-m", "benchmarks.share", "--once", repr(began), *tick_of(site))
+    whole = time.time() - began
+    parts = dict(json.loads(done.stdout.splitlines()[-1]))
+    return {**parts, DAGSTER: whole - sum(parts.values()), WHOLE: whole}
+
+
+def once(began: float, arguments: list[str]) -> dict[str, float]:
+    """Runs the command in this process; seconds by part."""
+    parts: dict[str, float] = defaultdict(float)
+    parts["Python's start"] = time.time() - began
+
+    @contextmanager
+    def clock(name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        parts[name] += time.perf_counter() - start
+
+    with clock("importing Dagster"):
+        import dagster  # noqa: F401
+        from dagster._cli import cli
+    with clock("importing the project"):
+        import emaps_dagster.definitions  # noqa: F401
+        from emaps_dagster.assets import bronze, checks, gold, merged, silver
+        from emaps_dagster.client import ElectricityMapsClient
+        from emaps_dagster.resources.spark import EmbeddedPySpark
+
+    def watch(owner: Any, attribute: str, name: str) -> None:
+        work: Callable[..., Any] = getattr(owner, attribute)
+
+        def watched(*given: Any, **named: Any) -> Any:
+            with clock(name):
+                return work(*given, **named)
+
+        setattr(owner, attribute, watched)
+
+    watch(EmbeddedPySpark, "setup_for_execution", "Sail's start and a session, with pandas and gRPC")
+    watch(ElectricityMapsClient, "history", "HTTP, and finding the bodies usable")
+    watch(bronze, "store", "bronze")
+    watch(silver, "merge_silver", "silver")
+    watch(gold, "merge_gold", "gold")
+    watch(merged, "hourly_summary", "numbers of the hour for Dagster's pages")
+    watch(checks, "judge_hours", "checks")
+    watch(checks, "judge_table", "checks")
+    try:
+        cli(arguments)
+    except SystemExit as end:
+        if end.code:
+            raise
+    return parts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--once", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.once:
+        moment, _m, _dagster, *command = options.once
+        print(json.dumps(once(float(moment), command)))
+    else:
+        print(measure(options.repeats).table())
