@@ -132,7 +132,8 @@ def _make(home: Path, locked: str) -> None:
         file = Path(folder) / "locked.txt"
         file.write_text(locked)
         _run(["venv", "--quiet", "--python", getattr(sys, "_base_executable", sys.executable), str(home)])
-        _run(["pip", "sync", "--quiet", "--python", str(home / "bin/python"), "--require-hashes", str(file)])
+        sync = ["pip", "sync", "--quiet", "--compile-bytecode", "--python", str(home / "bin/python")]
+        _run([*sync, "--require-hashes", str(file)])
 
 
 def delta_coordinate() -> str:
