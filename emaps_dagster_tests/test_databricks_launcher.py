@@ -17,7 +17,8 @@ from dagster._serdes import serialize_value
 from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
 
 from emaps_dagster.errors import LauncherError
-from emaps_dagster.resources.databricks.launcher import ReanchoringStepLauncher, _entries
+from emaps_dagster.resources.databricks.events import entries_of
+from emaps_dagster.resources.databricks.launcher import ReanchoringStepLauncher, step_launcher
 from emaps_dagster.resources.databricks.staging import staging
 from emaps_dagster.resources.databricks.submission import (
     LIBRARIES,
@@ -179,6 +180,36 @@ def test_files_are_put_read_and_removed(workspace: Workspace, place: str) -> Non
         assert files.uri(f"{one}/main.py") == files.on_cluster(f"{one}/main.py") == f"{one}/main.py"
 
 
+# --- who asks -------------------------------------------------------------------------------------
+
+
+def test_a_service_principal_is_let_in_by_its_secret(workspace: Workspace) -> None:
+    who: dict[str, Any] = {"host": workspace.host, "token": None, "client_id": workspace.client_id}
+    launcher = step_launcher(_settings(**who, client_secret=workspace.client_secret))
+    launcher.sign_in()
+    staging(launcher.databricks_runner.client, Workspace.volume).put(f"{Workspace.volume}/run/step", {"a": b"1"})
+    staging(launcher.databricks_runner.client, Workspace.volume).remove(f"{Workspace.volume}/run/step")
+    with pytest.raises(LauncherError) as caught:
+        step_launcher(_settings(**who, client_secret="wr0ng-secret")).sign_in()
+    assert str(caught.value) == (
+        f"signing in to {workspace.host}: Databricks says invalid_client: Client authentication failed. Give a valid "
+        "EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and EMAPS_DATABRICKS_CLIENT_SECRET, for this "
+        "workspace, and no other variables DATABRICKS_*."
+    )
+    assert caught.value.__context__ is None
+
+
+def test_variables_of_another_way_to_sign_in_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", "of-another-program")
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "an0ther-secret")
+    with pytest.raises(
+        LauncherError, match=r"more than one authorization method .* no other variables DATABRICKS_"
+    ) as e:
+        step_launcher(_settings())
+    assert "s3cret" not in str(e.value)
+    assert "an0ther-secret" not in str(e.value)
+
+
 # --- what comes back ------------------------------------------------------------------------------
 
 
@@ -189,9 +220,9 @@ def _written(value: object) -> bytes:
 def test_events_are_read_once_they_are_whole() -> None:
     entry = EventLogEntry(None, 20, "hello", "run", 0.0, "step", "job", None)
     whole = _written(serialize_value([entry, entry]))
-    assert _entries(whole) == [entry, entry]
-    assert [_entries(whole[:length]) for length in (0, 1, 10, len(whole) // 2, len(whole) - 1)] == [None] * 5
-    assert _entries(b"something else") is None
+    assert entries_of(whole) == [entry, entry]
+    assert [entries_of(whole[:length]) for length in (0, 1, 10, len(whole) // 2, len(whole) - 1)] == [None] * 5
+    assert entries_of(b"something else") is None
 
 
 class _Evil:
@@ -201,7 +232,7 @@ class _Evil:
 
 def test_an_events_file_cannot_run_code_here() -> None:
     with pytest.raises(LauncherError, match=r"^The events file of a launched step names builtins\.exec; it may hold"):
-        _entries(_written(_Evil()))
+        entries_of(_written(_Evil()))
 
 
 # --- what a failed run is told as -----------------------------------------------------------------

@@ -56,8 +56,8 @@ def _step_launcher(settings: Settings) -> dg.ResourceDefinition:
     @dg.resource(description="Runs each step on the cluster that the settings EMAPS_DATABRICKS_* name.")
     def step_launcher(_: dg.InitResourceContext) -> object:
         # Databricks' libraries take a second to import: whoever does not launch need not wait for them.
-        from emaps_dagster.resources.databricks.launcher import ReanchoringStepLauncher
+        from emaps_dagster.resources.databricks import launcher
 
-        return ReanchoringStepLauncher(settings)
+        return launcher.step_launcher(settings)
 
     return step_launcher

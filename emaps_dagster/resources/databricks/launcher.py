@@ -5,14 +5,11 @@ It sends the package alone, cleans up, tells why a run failed, and ties what com
 
 from __future__ import annotations
 
-import gzip
-import io
 import pickle
 import posixpath
 import sys
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,14 +20,12 @@ import dagster as dg
 import requests
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.external_step import (
     PICKLED_EVENTS_FILE_NAME,
     PICKLED_STEP_RUN_REF_FILE_NAME,
     step_context_to_step_run_ref,
 )
-from dagster._serdes import deserialize_value
 from dagster_databricks import databricks_step_main
 from dagster_databricks.databricks_pyspark_step_launcher import (
     CODE_ZIP_NAME,
@@ -42,6 +37,7 @@ from databricks.sdk.service import iam
 
 from emaps_dagster.errors import LauncherError
 from emaps_dagster.resources.databricks.anchors import Anchors, check_versions
+from emaps_dagster.resources.databricks.events import entries_of
 from emaps_dagster.resources.databricks.patience import patiently
 from emaps_dagster.resources.databricks.staging import staging
 from emaps_dagster.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
@@ -103,9 +99,12 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         anchors = Anchors(step_context)
         folder = self._staging.folder(step_context.run_id, step_context.step.key)
         launched = _Launched(step_context, folder)
+        self.sign_in()
         try:
             launched.doing = f"staging in {folder}"
-            self._staging.put(folder, self._files(step_context))
+            files = self._files(step_context)
+            with raise_execution_interrupts():
+                self._staging.put(folder, files)
             launched.doing = "submitting the run"
             # Asked again for the same token, Databricks answers with the same run.
             task = self._task(folder)
@@ -126,6 +125,20 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             # An interrupted step, a failed one and one whose generator was dropped alike leave nothing behind.
             self._cancel(launched)
             self._staging.remove(folder)
+
+    def sign_in(self) -> None:
+        """Have the workspace say that it knows the one who asks, if that is a question of its own.
+
+        Raises:
+            LauncherError: it does not.
+        """
+        try:
+            self.databricks_runner.client.workspace_client.config.authenticate()
+        except (ValueError, DatabricksError, *_UNANSWERED) as error:
+            told = why_refused(error, f"signing in to {self.databricks_host}", _RIGHTS, "")
+        else:
+            return
+        raise LauncherError(told)
 
     def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
         step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
@@ -204,7 +217,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         known, seen = b"", 0
         while True:
             content = self._staging.get(path) or b""
-            entries = _entries(content) if content != known else None
+            entries = entries_of(content) if content != known else None
             told: list[DagsterEvent] = []
             if entries is not None:
                 known = content
@@ -251,6 +264,19 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         return dg.Failure(description=told, metadata=page)
 
 
+def step_launcher(settings: Settings) -> ReanchoringStepLauncher:
+    """The launcher of these settings.
+
+    Raises:
+        LauncherError: this Dagster is not one that it knows, or the workspace does not let it in.
+    """
+    try:
+        return ReanchoringStepLauncher(settings)
+    except (ValueError, DatabricksError, *_UNANSWERED) as error:
+        told = why_refused(error, f"signing in to {settings.databricks_host}", _RIGHTS, "")
+    raise LauncherError(told)
+
+
 class _Launched:
     """Where a step stands on its way."""
 
@@ -273,27 +299,6 @@ class _Launched:
     @property
     def page(self) -> str:
         return self.state.page if self.state else ""
-
-
-class _TextOnly(pickle.Unpickler):
-    """Who may write to the staging folder shall not run code on this machine."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise LauncherError(
-            f"The events file of a launched step names {module}.{name}; it may hold text only. Somebody else wrote to "
-            "the staging folder: look who may (docs/databricks.md, Who may do what)."
-        )
-
-
-def _entries(content: bytes) -> Sequence[EventLogEntry] | None:
-    """The entries of an events file; None while it is being written."""
-    if not content:
-        return None
-    try:
-        text = _TextOnly(io.BytesIO(gzip.decompress(content))).load()
-    except (pickle.UnpicklingError, EOFError, zlib.error, gzip.BadGzipFile):
-        return None
-    return deserialize_value(text, list)
 
 
 def _started(step_context: StepExecutionContext, state: RunState) -> DagsterEvent:

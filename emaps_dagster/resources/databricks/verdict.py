@@ -103,10 +103,11 @@ def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
     code = getattr(error, "error_code", None)
     told = f"{doing}: Databricks says {f'{code}: ' if code else ''}{said}"
     # A token that was revoked or never existed is "forbidden" to Databricks; only a missing one is 401.
-    if isinstance(error, Unauthenticated) or "Invalid access token" in said:
+    # The SDK's own refusals, of OAuth among them, are ValueErrors.
+    if isinstance(error, (Unauthenticated, ValueError)) or "Invalid access token" in said:
         return (
             f"{told} Give a valid EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and "
-            f"EMAPS_DATABRICKS_CLIENT_SECRET, for this workspace.{at(page)}"
+            f"EMAPS_DATABRICKS_CLIENT_SECRET, for this workspace, and no other variables DATABRICKS_*.{at(page)}"
         )
     if isinstance(error, (PermissionDenied, NotFound)):
         return f"{told} {sentence(remedy)}{at(page)}"
