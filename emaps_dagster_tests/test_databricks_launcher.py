@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from dagster._core.events.log import EventLogEntry
 from dagster._serdes import serialize_value
 from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
@@ -315,6 +316,10 @@ def test_when_a_run_is_over_and_whether_it_is_done(life: str, result: str | None
         (PermissionDenied("no", error_code="PERMISSION_DENIED"), "PERMISSION_DENIED: no. The remedy. Run page: "),
         (NotFound("gone", error_code="NOT_FOUND"), "NOT_FOUND: gone. The remedy. Run page: "),
         (TimeoutError("Timed out after 0:05:00"), "Timed out after 0:05:00. The workspace did not answer for minutes"),
+        (ValueError("invalid_client: no"), "invalid_client: no. Give a valid EMAPS_"),
+        # Errors of requests that are ValueErrors, too: they say nothing of who asks.
+        (requests.exceptions.InvalidURL("no host"), "no host. The workspace did not answer for minutes"),
+        (requests.exceptions.JSONDecodeError("not JSON", "<html>", 0), "not JSON: line 1 column 1 (char 0). The work"),
     ],
 )
 def test_a_refusal_is_told_with_the_remedy(error: Exception, told: str) -> None:

@@ -10,10 +10,10 @@ import posixpath
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import dagster as dg
@@ -50,9 +50,12 @@ from emaps_dagster.resources.databricks.verdict import (
 )
 from emaps_dagster.settings import Settings
 
+T = TypeVar("T")
+
 # Files that the cluster writes last are seen by the API a little later.
 _DELIVERY_SECONDS = 60.0
-_UNANSWERED = (requests.RequestException, TimeoutError)
+# What a call of the workspace ends in when it is refused, or not answered.
+_REFUSED = (DatabricksError, requests.RequestException, TimeoutError)
 _ENDS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY)
 _MAIN = Path(databricks_step_main.__file__)
 _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
@@ -116,11 +119,9 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             self._grant(step_context, state)
             yield _started(step_context, state)
             yield from self._follow(launched, anchors)
-        except DatabricksError as error:
+        except _REFUSED as error:
             remedy = self._staging.remedy if launched.run_id is None and "staging" in launched.doing else _RIGHTS
             raise self._failure(launched, why_refused(error, launched.told, remedy, launched.page)) from None
-        except _UNANSWERED as error:
-            raise self._failure(launched, why_refused(error, launched.told, "", launched.page)) from None
         finally:
             # An interrupted step, a failed one and one whose generator was dropped alike leave nothing behind.
             self._cancel(launched)
@@ -132,13 +133,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         Raises:
             LauncherError: it does not.
         """
-        try:
-            self.databricks_runner.client.workspace_client.config.authenticate()
-        except (ValueError, DatabricksError, *_UNANSWERED) as error:
-            told = why_refused(error, f"signing in to {self.databricks_host}", _RIGHTS, "")
-        else:
-            return
-        raise LauncherError(told)
+        _let_in(self.databricks_host, self.databricks_runner.client.workspace_client.config.authenticate)
 
     def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
         step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
@@ -176,7 +171,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         try:
             permissions = self.databricks_runner.client.workspace_client.permissions
             patiently(permissions.update, "jobs", str(state.job_id), access_control_list=access)
-        except (DatabricksError, *_UNANSWERED) as error:
+        except _REFUSED as error:
             # Who else may look at a run is no reason to lose it.
             step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
 
@@ -235,13 +230,13 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         last = ""
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             # Its events are what counts, and they are stored already.
-            with suppress(DatabricksError, *_UNANSWERED):
+            with suppress(*_REFUSED):
                 text = (self._staging.get(posixpath.join(launched.folder, name)) or b"").decode("utf-8", "replace")
                 stream.write(text)
                 last = last or next((line for line in reversed(text.splitlines()) if line.strip()), "")
         assert launched.state is not None
         if not launched.has_ended and not launched.state.is_done and launched.state.task_run_id is not None:
-            with suppress(DatabricksError, *_UNANSWERED):
+            with suppress(*_REFUSED):
                 jobs = self.databricks_runner.client.workspace_client.jobs
                 last = jobs.get_run_output(launched.state.task_run_id).error or last
         return last[:500]
@@ -251,7 +246,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             return
         try:
             self.databricks_runner.client.workspace_client.jobs.cancel_run(launched.run_id)
-        except (DatabricksError, *_UNANSWERED) as error:
+        except _REFUSED as error:
             launched.context.log.warning(
                 "Databricks run %d could not be cancelled: %s. Its time limit ends it. %s",
                 launched.run_id,
@@ -270,10 +265,15 @@ def step_launcher(settings: Settings) -> ReanchoringStepLauncher:
     Raises:
         LauncherError: this Dagster is not one that it knows, or the workspace does not let it in.
     """
+    return _let_in(settings.databricks_host, lambda: ReanchoringStepLauncher(settings))
+
+
+def _let_in(host: str | None, ask: Callable[[], T]) -> T:
+    """What the call gives; its refusal is told without the error behind it, which may hold what was sent."""
     try:
-        return ReanchoringStepLauncher(settings)
-    except (ValueError, DatabricksError, *_UNANSWERED) as error:
-        told = why_refused(error, f"signing in to {settings.databricks_host}", _RIGHTS, "")
+        return ask()
+    except (ValueError, *_REFUSED) as error:
+        told = why_refused(error, f"signing in to {host}", _RIGHTS, "")
     raise LauncherError(told)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
+from requests import RequestException
 
 _OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 _DONE = ("SUCCESS", "SUCCESS_WITH_FAILURES")
@@ -102,6 +102,12 @@ def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
     said = sentence(" ".join(str(error).split())[:500] or type(error).__name__)
     code = getattr(error, "error_code", None)
     told = f"{doing}: Databricks says {f'{code}: ' if code else ''}{said}"
+    # First, for some errors of requests are ValueErrors, too.
+    if isinstance(error, (RequestException, TimeoutError)):
+        return (
+            f"{told} The workspace did not answer for minutes: look at EMAPS_DATABRICKS_HOST, the network and "
+            f"Databricks' status page. {sentence(_AGAIN)}{at(page)}"
+        )
     # A token that was revoked or never existed is "forbidden" to Databricks; only a missing one is 401.
     # The SDK's own refusals, of OAuth among them, are ValueErrors.
     if isinstance(error, (Unauthenticated, ValueError)) or "Invalid access token" in said:
@@ -111,9 +117,4 @@ def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
         )
     if isinstance(error, (PermissionDenied, NotFound)):
         return f"{told} {sentence(remedy)}{at(page)}"
-    if isinstance(error, DatabricksError):
-        return f"{told} Look at docs/databricks.md, When it fails.{at(page)}"
-    return (
-        f"{told} The workspace did not answer for minutes: look at EMAPS_DATABRICKS_HOST, the network and Databricks' "
-        f"status page. {sentence(_AGAIN)}{at(page)}"
-    )
+    return f"{told} Look at docs/databricks.md, When it fails.{at(page)}"
