@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import dagster as dg
-import requests
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.execution.context.system import StepExecutionContext
@@ -32,13 +31,12 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
     PICKLED_CONFIG_FILE_NAME,
     DatabricksPySparkStepLauncher,
 )
-from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service import iam
 
 from emaps_dagster.errors import LauncherError
 from emaps_dagster.resources.databricks.anchors import Anchors, check_versions
 from emaps_dagster.resources.databricks.events import entries_of
-from emaps_dagster.resources.databricks.patience import patiently
+from emaps_dagster.resources.databricks.patience import REFUSED, patiently
 from emaps_dagster.resources.databricks.staging import staging
 from emaps_dagster.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
 from emaps_dagster.resources.databricks.verdict import (
@@ -54,8 +52,6 @@ T = TypeVar("T")
 
 # Files that the cluster writes last are seen by the API a little later.
 _DELIVERY_SECONDS = 60.0
-# What a call of the workspace ends in when it is refused, or not answered.
-_REFUSED = (DatabricksError, requests.RequestException, TimeoutError)
 _ENDS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY)
 _MAIN = Path(databricks_step_main.__file__)
 _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
@@ -119,7 +115,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             self._grant(step_context, state)
             yield _started(step_context, state)
             yield from self._follow(launched, anchors)
-        except _REFUSED as error:
+        except REFUSED as error:
             remedy = self._staging.remedy if launched.run_id is None and "staging" in launched.doing else _RIGHTS
             raise self._failure(launched, why_refused(error, launched.told, remedy, launched.page)) from None
         finally:
@@ -171,7 +167,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         try:
             permissions = self.databricks_runner.client.workspace_client.permissions
             patiently(permissions.update, "jobs", str(state.job_id), access_control_list=access)
-        except _REFUSED as error:
+        except REFUSED as error:
             # Who else may look at a run is no reason to lose it.
             step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
 
@@ -230,13 +226,13 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         last = ""
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             # Its events are what counts, and they are stored already.
-            with suppress(*_REFUSED):
+            with suppress(*REFUSED):
                 text = (self._staging.get(posixpath.join(launched.folder, name)) or b"").decode("utf-8", "replace")
                 stream.write(text)
                 last = last or next((line for line in reversed(text.splitlines()) if line.strip()), "")
         assert launched.state is not None
         if not launched.has_ended and not launched.state.is_done and launched.state.task_run_id is not None:
-            with suppress(*_REFUSED):
+            with suppress(*REFUSED):
                 jobs = self.databricks_runner.client.workspace_client.jobs
                 last = jobs.get_run_output(launched.state.task_run_id).error or last
         return last[:500]
@@ -246,7 +242,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             return
         try:
             self.databricks_runner.client.workspace_client.jobs.cancel_run(launched.run_id)
-        except _REFUSED as error:
+        except REFUSED as error:
             launched.context.log.warning(
                 "Databricks run %d could not be cancelled: %s. Its time limit ends it. %s",
                 launched.run_id,
@@ -272,7 +268,7 @@ def _let_in(host: str | None, ask: Callable[[], T]) -> T:
     """What the call gives; its refusal is told without the error behind it, which may hold what was sent."""
     try:
         return ask()
-    except (ValueError, *_REFUSED) as error:
+    except (ValueError, *REFUSED) as error:
         told = why_refused(error, f"signing in to {host}", _RIGHTS, "")
     raise LauncherError(told)
 

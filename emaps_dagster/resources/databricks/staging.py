@@ -12,10 +12,9 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from dagster_databricks.databricks import DatabricksClient
-from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.errors.platform import NotFound
 
-from emaps_dagster.resources.databricks.patience import patiently
+from emaps_dagster.resources.databricks.patience import REFUSED, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +59,12 @@ class Staging(ABC):
             patiently(self._remove, folder)
         except NotFound:
             pass
-        except (DatabricksError, OSError, TimeoutError) as error:
+        except REFUSED as error:
             logger.warning("The staging folder %s could not be removed: %s", folder, error)
             return
         try:
             self._remove_empty(posixpath.dirname(folder))
-        except (DatabricksError, OSError, TimeoutError):
+        except REFUSED:
             logger.debug("%s is left to the other steps of its run", posixpath.dirname(folder))
 
     @abstractmethod
