@@ -15,9 +15,10 @@ import pytest
 import requests
 from dagster._core.events.log import EventLogEntry
 from dagster._serdes import serialize_value
-from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
+from databricks.sdk.errors.platform import InternalError, NotFound, PermissionDenied, Unauthenticated
 
 from emaps_dagster.errors import LauncherError
+from emaps_dagster.resources.databricks import patience
 from emaps_dagster.resources.databricks.events import entries_of
 from emaps_dagster.resources.databricks.launcher import ReanchoringStepLauncher, step_launcher
 from emaps_dagster.resources.databricks.staging import staging
@@ -184,20 +185,88 @@ def test_files_are_put_read_and_removed(workspace: Workspace, place: str) -> Non
 # --- who asks -------------------------------------------------------------------------------------
 
 
-def test_a_service_principal_is_let_in_by_its_secret(workspace: Workspace) -> None:
+TOKENS = "/oidc/v1/token"
+
+
+def _principal(workspace: Workspace, secret: str) -> ReanchoringStepLauncher:
     who: dict[str, Any] = {"host": workspace.host, "token": None, "client_id": workspace.client_id}
-    launcher = step_launcher(_settings(**who, client_secret=workspace.client_secret))
+    return step_launcher(_settings(**who, client_secret=secret))
+
+
+def test_a_service_principal_is_let_in_by_its_secret(workspace: Workspace) -> None:
+    launcher = _principal(workspace, workspace.client_secret)
     launcher.sign_in()
     staging(launcher.databricks_runner.client, Workspace.volume).put(f"{Workspace.volume}/run/step", {"a": b"1"})
     staging(launcher.databricks_runner.client, Workspace.volume).remove(f"{Workspace.volume}/run/step")
+    before = workspace.count("POST", TOKENS)
     with pytest.raises(LauncherError) as caught:
-        step_launcher(_settings(**who, client_secret="wr0ng-secret")).sign_in()
+        _principal(workspace, "wr0ng-secret").sign_in()
     assert str(caught.value) == (
         f"signing in to {workspace.host}: Databricks says invalid_client: Client authentication failed. Give a valid "
         "EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and EMAPS_DATABRICKS_CLIENT_SECRET, for this "
         "workspace, and no other variables DATABRICKS_*."
     )
     assert caught.value.__context__ is None
+    # A refusal stays one: it is not asked for again.
+    assert workspace.count("POST", TOKENS) - before == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_token_address_that_does_not_answer_for_a_moment_is_asked_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.05)
+    launcher = _principal(workspace, workspace.client_secret)
+    before = workspace.count("POST", TOKENS)
+    workspace.inject(CallFault(TOKENS, status, times=2))
+    launcher.sign_in()
+    assert workspace.count("POST", TOKENS) - before == 3
+
+
+def test_a_token_address_that_stays_broken_is_told_as_such_and_not_as_a_wrong_secret(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.05)
+    launcher = _principal(workspace, workspace.client_secret)
+    workspace.inject(CallFault(TOKENS, 503, times=None))
+    try:
+        with pytest.raises(LauncherError) as caught:
+            launcher.sign_in()
+    finally:
+        workspace.clear_faults()
+    assert str(caught.value) == (
+        f"signing in to {workspace.host}: Databricks says neither a token nor a refusal (unknown: unknown). The "
+        "workspace does not answer as it should: look at EMAPS_DATABRICKS_HOST, the network and Databricks' status "
+        f"page. {AGAIN}"
+    )
+    assert caught.value.__context__ is None
+
+
+def _fails_with(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        # What the SDK makes of a page in HTML, of an answer without a type, and of a 200 that is no token.
+        ValueError(b"<html>503</html>"),
+        KeyError("content-type"),
+        AttributeError("'list' object has no attribute 'get'"),
+        NotImplementedError("Not supported yet: 'expires_in'"),
+        ValueError("server_error: x"),
+        requests.exceptions.ConnectionError("refused"),
+    ],
+)
+def test_what_is_neither_a_token_nor_a_refusal_is_worth_another_try(error: Exception) -> None:
+    with pytest.raises(InternalError, match=r"^neither a token nor a refusal \(.+\)$"):
+        patience.token_from(lambda: _fails_with(error))
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "invalid_scope", "access_denied"])
+def test_a_refusal_in_the_words_of_oauth_is_one(code: str) -> None:
+    with pytest.raises(ValueError, match=f"^{code}: no$"):
+        patience.token_from(lambda: _fails_with(ValueError(f"{code}: no")))
 
 
 def test_variables_of_another_way_to_sign_in_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,10 +384,14 @@ def test_when_a_run_is_over_and_whether_it_is_done(life: str, result: str | None
         (Unauthenticated("bad token", error_code="UNAUTHENTICATED"), "UNAUTHENTICATED: bad token. Give a valid EMAPS_"),
         (PermissionDenied("no", error_code="PERMISSION_DENIED"), "PERMISSION_DENIED: no. The remedy. Run page: "),
         (NotFound("gone", error_code="NOT_FOUND"), "NOT_FOUND: gone. The remedy. Run page: "),
-        (TimeoutError("Timed out after 0:05:00"), "Timed out after 0:05:00. The workspace did not answer for minutes"),
+        (
+            TimeoutError("Timed out after 0:05:00"),
+            "Timed out after 0:05:00. The workspace does not answer as it should",
+        ),
+        (InternalError("broken", error_code="INTERNAL_ERROR"), "INTERNAL_ERROR: broken. The workspace does not answer"),
         (ValueError("invalid_client: no"), "invalid_client: no. Give a valid EMAPS_"),
         # Errors of requests that are ValueErrors, too: they say nothing of who asks.
-        (requests.exceptions.InvalidURL("no host"), "no host. The workspace did not answer for minutes"),
+        (requests.exceptions.InvalidURL("no host"), "no host. The workspace does not answer as it should"),
         (requests.exceptions.JSONDecodeError("not JSON", "<html>", 0), "not JSON: line 1 column 1 (char 0). The work"),
     ],
 )

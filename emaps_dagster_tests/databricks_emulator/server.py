@@ -59,13 +59,14 @@ class Api:
         return answer
 
     def _answer(self, method: str, path: str, query: dict[str, str], authorization: str, body: bytes) -> Answer:
-        if path.startswith("/oidc/"):
-            return self._oidc(method, path, authorization, body)
         fault = self.faults.of_call(method, path, f"{path} {query} {body.decode(errors='replace')}")
         if fault and not fault.lost and not fault.torn:
             raise injected(fault.status, fault.retry_after)
-        self._admit(authorization)
-        answer = self._route(method, path, query, body)
+        if path.startswith("/oidc/"):
+            answer = self._oidc(method, path, authorization, body)
+        else:
+            self._admit(authorization)
+            answer = self._route(method, path, query, body)
         if fault and fault.lost:
             raise injected(fault.status, fault.retry_after)
         return _torn(answer) if fault else answer

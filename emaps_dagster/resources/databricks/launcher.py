@@ -36,7 +36,7 @@ from databricks.sdk.service import iam
 from emaps_dagster.errors import LauncherError
 from emaps_dagster.resources.databricks.anchors import Anchors, check_versions
 from emaps_dagster.resources.databricks.events import entries_of
-from emaps_dagster.resources.databricks.patience import REFUSED, patiently
+from emaps_dagster.resources.databricks.patience import REFUSED, patiently, token_from
 from emaps_dagster.resources.databricks.staging import staging
 from emaps_dagster.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
 from emaps_dagster.resources.databricks.verdict import (
@@ -98,7 +98,8 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         anchors = Anchors(step_context)
         folder = self._staging.folder(step_context.run_id, step_context.step.key)
         launched = _Launched(step_context, folder)
-        self.sign_in()
+        with raise_execution_interrupts():
+            self.sign_in()
         try:
             launched.doing = f"staging in {folder}"
             files = self._files(step_context)
@@ -129,7 +130,8 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         Raises:
             LauncherError: it does not.
         """
-        _let_in(self.databricks_host, self.databricks_runner.client.workspace_client.config.authenticate)
+        sign_in = self.databricks_runner.client.workspace_client.config.authenticate
+        _let_in(self.databricks_host, lambda: patiently(token_from, sign_in))
 
     def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
         step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)

@@ -8,6 +8,8 @@ from typing import Any
 from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
 from requests import RequestException
 
+from emaps_dagster.resources.databricks.patience import PASSING
+
 _OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 _DONE = ("SUCCESS", "SUCCESS_WITH_FAILURES")
 _AGAIN = "Nothing is lost or doubled in the tables: run these partitions again"
@@ -103,9 +105,9 @@ def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
     code = getattr(error, "error_code", None)
     told = f"{doing}: Databricks says {f'{code}: ' if code else ''}{said}"
     # First, for some errors of requests are ValueErrors, too.
-    if isinstance(error, (RequestException, TimeoutError)):
+    if isinstance(error, (RequestException, TimeoutError, *PASSING)):
         return (
-            f"{told} The workspace did not answer for minutes: look at EMAPS_DATABRICKS_HOST, the network and "
+            f"{told} The workspace does not answer as it should: look at EMAPS_DATABRICKS_HOST, the network and "
             f"Databricks' status page. {sentence(_AGAIN)}{at(page)}"
         )
     # A token that was revoked or never existed is "forbidden" to Databricks; only a missing one is 401.
