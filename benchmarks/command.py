@@ -38,8 +38,10 @@ class Site:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         home = self.folder / "home"
+        # Bytecode is kept, as where a person installs it, whatever this shell says.
+        without = ("EMAPS_", "PYTHONDONTWRITEBYTECODE")
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("EMAPS_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(without)},
             "DAGSTER_HOME": str(home),
             "EMAPS_DEPLOYMENT": "embedded",
             "EMAPS_API_URL": self.sim.url,

@@ -25,6 +25,18 @@ from emaps_dagster_tests.engines import FAST, jvm_functions, open_folders
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
 
+# Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
+LONGEST_MODULES = (
+    "test_databricks_end_to_end",
+    "test_delta_spark",
+    "test_databricks_faults",
+    "test_databricks_native_job",
+    "test_deploy_runs",
+    "test_ui",
+    "test_days",
+    "test_master_invariant",
+)
+
 
 class _SkipsFail:
     """In CI: a test that was skipped without being expected to be fails the run."""
@@ -53,6 +65,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    last = len(LONGEST_MODULES)
+    places = {name: place for place, name in enumerate(LONGEST_MODULES)}
+    items.sort(key=lambda item: places.get(item.path.stem, last))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Many writers at once, and runs killed at any moment: the long proofs behind two short tests.
 
 python -m emaps_dagster_tests.endurance writers --writers 8 --runs 200
+python -m emaps_dagster_tests.endurance writers --writers 4 --runs 20 --no-turns
 python -m emaps_dagster_tests.endurance kills --kills 100
 """
 
@@ -16,12 +17,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 
+import emaps_dagster.folders
 from benchmarks.past import Past
 from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
@@ -81,8 +84,13 @@ def run(past: Past, window: Window) -> int:
     return silver.retries + gold.retries
 
 
-def write(number: int, folder: Path, runs: int, clock: Clock, seed: int, results: Any) -> None:
-    """One writer: ticks, late ticks and backfills over hours that the others write too."""
+def write(number: int, folder: Path, runs: int, clock: Clock, seed: int, turns: bool, results: Any) -> None:
+    """One writer: ticks, late ticks and backfills over hours that the others write too.
+
+    Without turns, as on a file system without locks, the commit alone finds a race.
+    """
+    if not turns:
+        emaps_dagster.folders.turn = lambda _folder: nullcontext()
     dice = random.Random(f"{seed}-{number}")
     lost = failed_once = 0
     waiting: list[Window] = []
@@ -105,7 +113,7 @@ def write(number: int, folder: Path, runs: int, clock: Clock, seed: int, results
     results.put((runs, lost, failed_once))
 
 
-def writers(folder: Path, count: int, runs: int, seed: int) -> dict[str, Any]:
+def writers(folder: Path, count: int, runs: int, seed: int, *, turns: bool = True) -> dict[str, Any]:
     """Let them write; returns what is to be reported. Anything wrong is in `wrong`."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -116,7 +124,8 @@ def writers(folder: Path, count: int, runs: int, seed: int) -> dict[str, Any]:
         run(past, past.backfill(Window(BASE, BASE + 5 * 24 * HOUR), clock.now()))
     began = time.monotonic()
     processes = [
-        context.Process(target=write, args=(number, folder, runs, clock, seed, results)) for number in range(count)
+        context.Process(target=write, args=(number, folder, runs, clock, seed, turns, results))
+        for number in range(count)
     ]
     for process in processes:
         process.start()
@@ -125,6 +134,7 @@ def writers(folder: Path, count: int, runs: int, seed: int) -> dict[str, Any]:
     told = [results.get() for process in processes if process.exitcode == 0]
     return {
         "writers": count,
+        "they take turns": turns,
         "runs": sum(done for done, _, _ in told),
         "races lost and computed again": sum(lost for _, lost, _ in told),
         "runs that gave up once and were run again": sum(failed for _, _, failed in told),
@@ -189,13 +199,14 @@ def main() -> int:
     parser.add_argument("proof", choices=("writers", "kills"))
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--runs", type=int, default=200, help="of each writer")
+    parser.add_argument("--no-turns", action="store_true", help="the file lock is not there")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warehouse = Path(folder) / "warehouse"
         if options.proof == "writers":
-            report = writers(warehouse, options.writers, options.runs, options.seed)
+            report = writers(warehouse, options.writers, options.runs, options.seed, turns=not options.no_turns)
         else:
             report = kills(warehouse, options.kills, options.seed)
     print(json.dumps(report, indent=2, default=str))

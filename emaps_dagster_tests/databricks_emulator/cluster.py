@@ -23,6 +23,12 @@ from emaps_dagster_tests.databricks_emulator import image
 
 HERE = Path(__file__).parent / "on_cluster"
 RUNTIME_VERSION = "17.3"
+CLUSTERS_JVM = {
+    "spark.master": "local[2]",
+    "spark.driver.memory": "1g",
+    # Steps are short: the second compiler costs more than it saves.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC",
+}
 Isolation = Literal["mount namespace", "rewritten paths"]
 
 
@@ -165,14 +171,11 @@ class Cluster:
 
     def _spark_settings(self) -> dict[str, str]:
         return {
-            "spark.master": "local[2]",
-            "spark.driver.memory": "1g",
+            **CLUSTERS_JVM,
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
-            # Steps are short: the second compiler costs more than it saves.
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC",
             # Fetched once for this machine, into the folder that every Spark 4 of it uses.
             "spark.jars.packages": image.delta_coordinate(),
             "spark.jars.ivy": str(Path.home() / ".ivy2.5.2"),
