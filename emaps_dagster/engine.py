@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from emaps_dagster.errors import EngineError, LakehouseError
 
@@ -76,6 +76,18 @@ def embedded_address() -> str:
     return f"sc://127.0.0.1:{port}"
 
 
+def connect_session(config: Mapping[str, Any] = SESSION_CONFIG) -> SparkSession:
+    """A session of its own in this process's Sail server; whoever asks for it stops it."""
+    from pyspark.sql import SparkSession
+
+    session: Any = SparkSession.builder.config(map={**config, "spark.remote": embedded_address()}).create()
+    # A stream within this process does not break, so there is nothing to attach to again. With it, pyspark 4.0 has one
+    # pool of threads for all sessions, which any of them closes when it is collected: wherever another then was in
+    # the pool's code, that query raised "cannot schedule new futures after shutdown" or hung for ever.
+    session.client.disable_reattachable_execute()
+    return cast("SparkSession", session)
+
+
 @contextmanager
 def embedded_session() -> Iterator[SparkSession]:
     """A session of one's own on the embedded engine, for code outside Dagster; stopped at the end.
@@ -92,7 +104,7 @@ def embedded_session() -> Iterator[SparkSession]:
             "This process already runs a Spark session of the JVM, and the embedded engine cannot be used beside "
             "it. Stop that session first (spark.stop()) or ask from another process."
         )
-    session = SparkSession.builder.config(map={**SESSION_CONFIG, "spark.remote": embedded_address()}).create()
+    session = connect_session()
     try:
         yield session
     finally:

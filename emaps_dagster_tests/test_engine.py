@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql.connect.client.reattach import ExecutePlanResponseReattachableIterator
 
 from emaps_dagster import engine
 from emaps_dagster.errors import EmapsError, EngineError
+from emaps_dagster.resources.spark import EmbeddedPySpark
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +37,22 @@ def test_a_session_may_ask_nothing_for_longer_than_the_api_is_slow(idle: str, al
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.split() == ([idle] if idle else ["86400"]) + ["3"] * alive
     assert ("is not running" in done.stderr) != alive
+
+
+def test_a_query_gives_nothing_to_the_threads_that_any_forgotten_session_stops(embedded: SparkSession) -> None:
+    # What hung, now and then: a session that was collected stopped them amid another's query.
+    assert embedded.range(3).toArrow().num_rows == 3
+    assert ExecutePlanResponseReattachableIterator._release_thread_pool_instance is None
+
+
+def test_the_session_of_a_run_ends_with_it() -> None:
+    resource = EmbeddedPySpark()
+    context = dg.build_init_resource_context()
+    resource.setup_for_execution(context)
+    session = resource.spark_session
+    assert session.range(3).count() == 3
+    resource.teardown_after_execution(context)
+    assert session.is_stopped
 
 
 def java(folder: Path, says: str, code: int = 0) -> Path:

@@ -12,10 +12,9 @@ from typing import Any
 import dagster as dg
 from dagster_pyspark import PySparkResource
 from pydantic import Field
-from pyspark.sql import SparkSession
 
 from emaps_dagster.delta_spark import Catalog, DeltaSparkLakehouse, Folders
-from emaps_dagster.engine import JVM_CONFIG, SESSION_CONFIG, embedded_address, jvm_session
+from emaps_dagster.engine import JVM_CONFIG, SESSION_CONFIG, connect_session, jvm_session
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.lakehouse import Lakehouse
 
@@ -27,8 +26,10 @@ class EmbeddedPySpark(PySparkResource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
         # A session of its own: the parent's getOrCreate refuses beside a session of the JVM, as a test process has.
-        config = {**self.spark_config, "spark.remote": embedded_address()}
-        self._spark_session = SparkSession.builder.config(map=config).create()
+        self._spark_session = connect_session(self.spark_config)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        self.spark_session.stop()
 
 
 class JvmPySpark(PySparkResource):
