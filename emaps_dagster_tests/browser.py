@@ -89,20 +89,23 @@ def dev_on(folder: Folder) -> Iterator[Dev]:
         text=True,
     )
     assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if "Dagster's UI: " in line:
-            break
-    address = re.search(r"Dagster's UI: (http://127\.0\.0\.1:\d+)", said)
-    simulator = re.search(r"Simulated Electricity Maps API: (http://127\.0\.0\.1:\d+/v3)", said)
-    assert address, said
-    assert simulator, said
-    yield Dev(process, address[1], simulator[1], folder, said)
-    if process.poll() is None:
-        process.terminate()
-        process.wait(PATIENCE_SECONDS)
-    process.stdout.close()
+    try:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Dagster's UI: " in line:
+                break
+        address = re.search(r"Dagster's UI: (http://127\.0\.0\.1:\d+)", said)
+        simulator = re.search(r"Simulated Electricity Maps API: (http://127\.0\.0\.1:\d+/v3)", said)
+        assert address, said
+        assert simulator, said
+        yield Dev(process, address[1], simulator[1], folder, said)
+    finally:
+        # It ends all that it started, but only if it is told to.
+        if process.poll() is None:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+        process.stdout.close()
 
 
 @contextmanager
@@ -111,10 +114,12 @@ def tab() -> Iterator[Page]:
     expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1800, "height": 950})
-        page.set_default_timeout(PATIENCE_SECONDS * 1000)
-        yield page
-        browser.close()
+        try:
+            page = browser.new_page(viewport={"width": 1800, "height": 950})
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
+            yield page
+        finally:
+            browser.close()
 
 
 def open_graph(dev: Dev, page: Page) -> None:
