@@ -48,6 +48,8 @@ _WIDTH, _HEIGHT = 480, 150
 _LEGEND = 130
 _INTENSITY_HEIGHT = 46
 _GAP = 26
+# For the words above the stack.
+_HEAD = 16
 _STYLE = "text{font:10px sans-serif;fill:#555}"
 
 
@@ -116,12 +118,12 @@ def picture(hours: Sequence[Row | None], window: Window) -> str:
         f'<text x="{_WIDTH + 29}" y="{12 * number + 10}">{NAMES.get(mode, mode)}</text>'
         for number, mode in enumerate(reversed(named))
     ]
-    parts.append(_text(2, 9, f"{top:,.0f} {MEGAWATT}, line: consumption"))
+    parts.append(_text(2, -6, f"production by mode up to {top:,.0f} {MEGAWATT}, black line: consumption"))
     parts += _intensity(hours, step)
     bottom = _HEIGHT + _GAP + _INTENSITY_HEIGHT + 13
     parts += [_text(0, bottom, f"{window.start:%H:%M}"), _text(_WIDTH - 28, bottom, f"{window.end:%H:%M} UTC")]
-    # Three units above, so that a line at the top keeps its width.
-    size = f'width="{_WIDTH + _LEGEND}" height="{bottom + 7}" viewBox="0 -3 {_WIDTH + _LEGEND} {bottom + 7}"'
+    width, height = _WIDTH + _LEGEND, _HEAD + bottom + 4
+    size = f'width="{width}" height="{height}" viewBox="0 -{_HEAD} {width} {height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_STYLE}</style>{"".join(parts)}</svg>'
 
 

@@ -61,6 +61,19 @@ def test_modes_are_stacked_to_the_scale_of_the_largest_hour_and_a_missing_hour_i
     assert drawn["#000"] == "M0.0 75.0h160.0M320.0 0.0h160.0"
 
 
+def test_no_word_lies_on_what_is_drawn() -> None:
+    rows = [row(T, production_gas=100.0, consumption_total=100.0, carbon_intensity=300.0)]
+    svg = picture(markdown(rows, "GR", Window(T, T + HOUR)))
+    _, top, width, height = (float(number) for number in svg.get("viewBox", "").split())
+    words = [text for text in svg.iter() if text.tag.endswith("text")]
+    heights = [float(text.get("y", "")) for text in words if float(text.get("x", "")) < 480]
+    # Letters are 10 high and stand on y: the stack is at 0 to 150, the line below at 176 to 222.
+    assert [y for y in heights if y > 0 and y - 10 < 150] == [y for y in heights if y > 176 and y - 10 < 222] == []
+    assert top + 10 <= min(heights)
+    assert max(heights) < top + height
+    assert width == 610
+
+
 def test_storage_that_charges_is_told_and_adds_no_height() -> None:
     page = markdown([row(T, production_hydro_discharge=-500.0, production_wind=1000.0)], "GR", Window(T, T + HOUR))
     assert "| wind | 1.0 | 100% |\n| pumped hydro | -0.5 | charging |" in page
