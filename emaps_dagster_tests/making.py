@@ -41,7 +41,8 @@ def bronze(spark: SparkSession, *responses: tuple[str, datetime], zone: str = "G
         ]
         start, end = min(hours), max(hours) + HOUR
         sha = hashlib.sha256(text.encode()).hexdigest()
-        rows.append(("test", zone, text, ingested_at, start, end, "/v3", sha, f"{start:%Y-%m}"))
+        source = f"electricitymaps/v3/test/{'history' if 'history' in json.loads(text) else 'past-range'}"
+        rows.append((source, zone, text, ingested_at, start, end, "/v3", sha, f"{start:%Y-%m}"))
     assert POWER_DATA.schema == CARBON_DATA.schema
     return spark.createDataFrame(rows, POWER_DATA.schema)
 

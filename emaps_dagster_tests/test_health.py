@@ -123,6 +123,15 @@ def test_the_providers_lag_is_that_of_the_newest_answer_of_the_slower_feed() -> 
     assert health(facts(FIVE_HOURS, answers=told)).zones[0].provider_lag_hours == 2
 
 
+def test_an_answer_about_last_month_says_nothing_of_the_providers_lag_or_of_whether_it_was_asked_lately() -> None:
+    backfill = tuple(Answer(feed, "GR", NOW, LAST - 30 * DAY, up_to_now=False) for feed in ("power", "carbon"))
+    assert health(facts(FIVE_HOURS, answers=(*answers(), *backfill))).zones[0].provider_lag_hours == 0
+    report = health(facts(FIVE_HOURS[3:], answers=(*answers(NOW - 4 * HOUR), *backfill)))
+    assert "no answer has been stored for as long" in report.needs[0]
+    # Its calls are counted nevertheless.
+    assert sum(day.calls for day in report.days) == 4
+
+
 def test_the_share_of_estimates_is_that_of_the_last_24_hours() -> None:
     rows = [hour_of(LAST), hour_of(LAST - HOUR, is_estimated_carbon=True), hour_of(LAST - 30 * HOUR)]
     assert health(facts(rows)).zones[0].estimated_share_24h == 0.5
@@ -206,7 +215,10 @@ def test_the_asset_reads_the_tables_and_its_check_warns(spark: SparkSession, tmp
         house.create(table)
         first = body(record(LAST, carbonIntensity=300), record(LAST - HOUR, carbonIntensity=200))
         again = body(record(LAST, carbonIntensity=310), record(LAST - HOUR, carbonIntensity=200))
-        house.append(table, bronze(spark, (first, NOW - timedelta(minutes=9)), (again, NOW)))
+        old = body(record(LAST - 9 * DAY, carbonIntensity=100), key="data")
+        house.append(
+            table, bronze(spark, (first, NOW - timedelta(minutes=9)), (again, NOW - timedelta(minutes=1)), (old, NOW))
+        )
     house.create(ENERGY_DATA)
     house.append(ENERGY_DATA, silver(spark, [hour_of(LAST), hour_of(LAST - HOUR)]))
     metadata, check = _report(tmp_path / "warehouse", NOW)
@@ -215,7 +227,9 @@ def test_the_asset_reads_the_tables_and_its_check_warns(spark: SparkSession, tmp
         "`[2024-05-04-10:00...2024-05-04-11:00]`."
     )
     # The power body has no power in it: only carbon intensity was revised.
-    assert (metadata["calls_today"], metadata["revisions_today"], metadata["hours_behind"]) == (4, 1, 0)
-    assert metadata["files"] == 3
+    assert (metadata["calls_today"], metadata["revisions_today"], metadata["hours_behind"]) == (6, 1, 0)
+    assert metadata["files"] == 5
+    # The answers about older hours do not make the provider late.
+    assert metadata["provider_lag_hours"] == 0
     assert metadata["megabytes"] > 0
     assert "| gold.ml_features | does not exist | |" in metadata["page"]

@@ -99,9 +99,9 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
     gold = ml_features(zones)
     silver = _rows(house, ENERGY_DATA, lately, *SILVER_COLUMNS)
     answers = [
-        Answer(feed.name, row["zone"], row["ingested_at"], row["window_end"])
+        Answer(feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history"))
         for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA))
-        for row in _ingested_since(house, table, now - LOOKED_AT, "zone", "ingested_at", "window_end")
+        for row in _ingested_since(house, table, now - LOOKED_AT, "zone", "ingested_at", "window_end", "source")
     ]
     rejected = _ingested_since(house, REJECTED_RESPONSES, now - LOOKED_AT, "ingested_at")
     return Facts(

@@ -28,12 +28,16 @@ _LATE_HOURS = 2
 
 @dataclass(frozen=True)
 class Answer:
-    """One response that was stored: whose, when, and the end of the last hour it holds."""
+    """One response that was stored: whose, when, the end of the last hour it holds, and whether it is of /history.
+
+    Only /history goes up to the present; an answer about last year says nothing of the provider's lag.
+    """
 
     feed: str
     zone: str
     ingested_at: datetime
     window_end: datetime
+    up_to_now: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def _zone(facts: Facts, zone: str) -> ZoneHealth:
     complete = {hour for hour, row in rows.items() if _has_both_feeds(row)}
     last = max(complete, default=None)
     day = [row for hour, row in rows.items() if hour >= now - DAY]
-    answers = [answer for answer in facts.answers if answer.zone == zone]
+    answers = [answer for answer in facts.answers if answer.zone == zone and answer.up_to_now]
     expected = _hours(min(rows, default=now), now - HOUR)
     return ZoneHealth(
         zone=zone,
