@@ -225,6 +225,7 @@ def test_a_planted_fault_fails_its_checks_in_its_hour_alone(warehouse: Warehouse
     told = evaluations_of(warehouse.run(JUDGED, table))
     assert {(e.check_name, e.partition) for e in told if not e.passed} == {(n, partition_key(BROKEN)) for n in fails}
     blocking = {check.name: check.blocking for check in checks_of(TABLES[table])}
+    remedy = {check.name: check.remedy for check in checks_of(TABLES[table])}
     for evaluation in told:
         error = evaluation.severity == dg.AssetCheckSeverity.ERROR
         assert evaluation.blocking is error is blocking[evaluation.check_name]
@@ -232,6 +233,11 @@ def test_a_planted_fault_fails_its_checks_in_its_hour_alone(warehouse: Warehouse
             shown = evaluation.metadata["findings"].records
             assert [record.data["datetime"] for record in shown] == [f"{BROKEN:%Y-%m-%dT%H:%MZ}"] * len(shown)
             assert str(shown[0].data["finding"]) in str(evaluation.description)
+        # Who reads the page of a failed hour finds the remedy on it.
+        told_to_do = evaluation.metadata.get("what_to_do")
+        assert (told_to_do.value if told_to_do else None) == (
+            None if evaluation.passed else remedy[evaluation.check_name]
+        )
 
 
 def test_every_check_is_in_the_list_of_planted_faults() -> None:

@@ -41,7 +41,7 @@ def status_of_each_hour(
             blocking=spec.blocking,
             partition=partition,
             description=_summary(findings),
-            metadata=_metadata(outcome, findings),
+            metadata=_metadata(spec, outcome, findings),
             target_materialization_data=targets.get(partition),
         )
 
@@ -54,7 +54,7 @@ def status_of_the_table(spec: dg.AssetCheckSpec, outcome: Outcome) -> dg.AssetCh
         passed=outcome.passed,
         severity=_severity(spec),
         description=_summary(outcome.findings),
-        metadata=_metadata(outcome, outcome.findings),
+        metadata=_metadata(spec, outcome, outcome.findings),
     )
 
 
@@ -82,7 +82,9 @@ def _summary(findings: Iterable[Finding]) -> str | None:
     return f"{len(told)} finding{'s' * (len(told) > 1)}, the first: {told[0].what}"
 
 
-def _metadata(outcome: Outcome, findings: Iterable[Finding]) -> dict[str, dg.MetadataValue[Any]]:
+def _metadata(
+    spec: dg.AssetCheckSpec, outcome: Outcome, findings: Iterable[Finding]
+) -> dict[str, dg.MetadataValue[Any]]:
     shown = [
         dg.TableRecord({"zone": f.zone, "datetime": f"{f.hour:%Y-%m-%dT%H:%MZ}" if f.hour else "", "finding": f.what})
         for f in list(findings)[:_SHOWN]
@@ -90,4 +92,6 @@ def _metadata(outcome: Outcome, findings: Iterable[Finding]) -> dict[str, dg.Met
     metadata: dict[str, dg.MetadataValue[Any]] = {"rows_judged_in_run": dg.MetadataValue.int(outcome.judged)}
     if shown:
         metadata["findings"] = dg.MetadataValue.table(shown)
+        # The page of an hour does not show the check's own words, and who reads it wants to know what to do.
+        metadata["what_to_do"] = dg.MetadataValue.md(spec.description or "")
     return metadata
