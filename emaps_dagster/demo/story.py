@@ -80,15 +80,10 @@ def run_job(
         window: the hours.
         heard: is told of every event, with how many materializations and evaluations there will be.
     """
-    # Importing it reads the environment, which is the demo's by now.
-    from emaps_dagster.definitions import build_definitions
     from emaps_dagster.jobs import HOURLY
 
     simulator.set_now(now)
-    definitions = build_definitions(
-        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, now=now)
-    )
-    job, hours = definitions.resolve_job_def(HOURLY), len(list(window.hours()))
+    job, hours = _job(HOURLY, folder, simulator, times, now), len(list(window.hours()))
     graph = job.asset_layer.asset_graph
     # Some checks judge each hour, some the whole table.
     evaluations = sum(hours if graph.get(key).partitions_def else 1 for key in graph.asset_check_keys)
@@ -107,6 +102,27 @@ def run_job(
         else {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
     )
     return _report(result, instance, evaluations)
+
+
+def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Truth:
+    """The page `health` as of the present, so that whoever opens the UI finds it made."""
+    from emaps_dagster.jobs import HEALTH
+
+    job = _job(HEALTH, folder, simulator, times, times.present)
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    checks = result.get_asset_check_evaluations()
+    wrong = "; ".join(str(check.description) for check in checks if not check.passed)
+    return Truth("the page health says that all is well", result.success and bool(checks) and not wrong, wrong)
+
+
+def _job(name: str, folder: Folder, simulator: Simulator, times: Times, now: datetime) -> dg.JobDefinition:
+    # Importing it reads the environment, which is the demo's by now.
+    from emaps_dagster.definitions import build_definitions
+
+    definitions = build_definitions(
+        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, now=now)
+    )
+    return definitions.resolve_job_def(name)
 
 
 def _report(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, expected: int) -> RunReport:
@@ -143,7 +159,7 @@ def tell(
     times: Times,
     watch: Callable[[str], Callable[[int, EventLogEntry], None]],
 ) -> Story:
-    """Backfill, let the provider revise, tick, and judge what came of it.
+    """Backfill, let the provider revise, tick, judge what came of it, and make the page `health`.
 
     Args:
         folder: prepared and empty.
@@ -170,6 +186,7 @@ def tell(
         *_green("the backfill", backfill),
         *_green("the tick", tick),
         *judge(simulator.provider, ZONE, times, silver, gold_rows, silver_changes, gold_changes),
+        make_health(folder, instance, simulator, times),
     ]
     return Story(times, backfill, tick, silver_changes, gold_changes, truths)
 
