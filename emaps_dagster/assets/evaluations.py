@@ -92,6 +92,6 @@ def _metadata(
     metadata: dict[str, dg.MetadataValue[Any]] = {"rows_judged_in_run": dg.MetadataValue.int(outcome.judged)}
     if shown:
         metadata["findings"] = dg.MetadataValue.table(shown)
-        # The page of an hour does not show the check's own words, and who reads it wants to know what to do.
-        metadata["what_to_do"] = dg.MetadataValue.md(spec.description or "")
+        # The page of an hour does not show the words of its check. Markdown would hide behind a link here.
+        metadata["what_to_do"] = dg.MetadataValue.text(spec.description or "")
     return metadata

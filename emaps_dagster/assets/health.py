@@ -1,4 +1,4 @@
-"""The asset `health`: a page that says how the pipeline is doing, and a check that is red when a person is needed.
+"""The asset `health`: a page that says how the pipeline is doing, and a check that warns when a person is needed.
 
 It reads a few columns of the last days and changes nothing. What is well is decided in transforms/health.py.
 """
@@ -37,8 +37,10 @@ CHECK = "nothing_needs_a_person"
 _DESCRIPTION = (
     "How the pipeline is doing, made anew every hour after the tick: last complete hour of each zone, the provider's "
     "lag, how much is estimated, gaps, revisions and calls of the last days, sizes of the tables.\n\n"
-    "**Is it well?** `status` below says so in a sentence, `page` in tables; the check "
-    f"`{CHECK}` is red when there is something to do, and each sentence says what.\n\n"
+    f"**Is it well?** `status` below says so in a sentence, `page` in tables; the check `{CHECK}` warns when there is "
+    "something to do.\n\n"
+    "**If not:** each sentence of `status` says what to do. Then materialize this page again, or wait for the next "
+    "hour.\n\n"
     "It only reads. More: `docs/ui.md`, `docs/operations.md`."
 )
 
