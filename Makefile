@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/installed ## make .venv with exactly what requirements.lock names
 
@@ -40,7 +40,10 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.tables > docs/tables.md
 
+screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
+	@$(BIN)/python -m emaps_dagster_tests.screenshots
+
 bench: setup ## times of ticks and backfills, into benchmarks/RESULTS.md; for a machine that does nothing else
 	@$(BIN)/python -m benchmarks
 
-.PHONY: help setup demo dev test lint types imports lock docs bench
+.PHONY: help setup demo dev test lint types imports lock docs screenshots bench

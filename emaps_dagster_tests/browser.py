@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -28,15 +29,16 @@ PATIENCE_SECONDS = 60
 
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 _ARGUMENTS += ["--disable-component-update", "--disable-sync"]
-# Dagster looks for backfills every 30 s and has no setting for it: only the waiting is shortened. The sensors find by
-# themselves what a person is to find here, so they do not get their turn; that they work is for test_days.py.
+# Dagster looks for backfills every 30 s and has no setting for it: only the waiting is shortened.
 _IMPATIENT = """
 import sys
 if "dagster._daemon" in sys.orig_argv:
     import dagster._daemon.controller
     import dagster._daemon.daemon
     dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2
-
+"""
+# The sensors find by themselves what a person is to find; that they work is for test_days.py.
+_WITHOUT_SENSORS = """
     def wait(self, workspace_process_context, shutdown_event):
         while not shutdown_event.wait(1):
             yield
@@ -70,10 +72,18 @@ def hours_in(folder: Folder, table: str) -> list[datetime]:
     return sorted(hour.astimezone(timezone.utc) for hour in rows["datetime"].to_pylist())
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """For what no page shows by itself."""
+    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.5)
+
+
 @contextmanager
-def dev_on(folder: Folder) -> Iterator[Dev]:
-    """Dagster's UI, daemon and simulator on the folder of a demo."""
-    (folder.root.parent / "sitecustomize.py").write_text(_IMPATIENT)
+def dev_on(folder: Folder, *, sensors: bool = False) -> Iterator[Dev]:
+    """Dagster's UI, daemon and simulator on the folder of a demo; by default the sensors do not get their turn."""
+    (folder.root.parent / "sitecustomize.py").write_text(_IMPATIENT + ("" if sensors else _WITHOUT_SENSORS))
     # A shell's background jobs ignore SIGINT from birth; Ctrl-C must end this one nevertheless.
     in_the_background = ["sh", "-c", """trap '' INT; exec "$@" """, "sh"]
     options = ["--folder", str(folder.root), "--port", str(free_port(0))]
@@ -115,7 +125,7 @@ def tab() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         try:
-            page = browser.new_page(viewport={"width": 1800, "height": 950})
+            page = browser.new_page(viewport={"width": 1800, "height": 950}, timezone_id="UTC")
             page.set_default_timeout(PATIENCE_SECONDS * 1000)
             yield page
         finally:

@@ -1,4 +1,4 @@
-"""What the README tells people to type works on a demo's tables, and what it links to exists."""
+"""What the README tells people to type works on a demo's tables, and what it and the other pages link to exists."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from emaps_dagster_tests import screenshots
 from emaps_dagster_tests.conftest import DemoRun
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *CHECKOUT.glob("*.md"),
+    *sorted(page for folder in ("docs", "benchmarks", "deploy") for page in (CHECKOUT / folder).rglob("*.md")),
+]
 README = (CHECKOUT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -46,10 +51,36 @@ def test_a_way_to_read_the_table_works(
         assert (answer.count() if "spark" in block else len(answer)) > 0  # type: ignore[attr-defined, arg-type]
 
 
-def test_every_link_leads_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
-    assert len(links) > 10
-    assert [link for link in links if not (CHECKOUT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")) if "://" not in link]
+    missing = []
+    for link in links:
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (heading and heading not in _headings(target)):
+            missing.append(link)
+    assert missing == []
+
+
+def test_there_are_pages_with_links() -> None:
+    assert {page.name for page in PAGES} >= {"README.md", "CHANGELOG.md", "ui.md", "operations.md"}
+    assert len(re.findall(r"\]\((?!http)", README)) > 10
+
+
+def _headings(page: Path) -> set[str]:
+    """As GitHub names them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_page_of_the_ui_shows_every_picture_that_is_taken_and_no_other() -> None:
+    shown = re.findall(r"\]\(images/ui/(\w+)\.png\)", (CHECKOUT / "docs" / "ui.md").read_text("utf-8"))
+    assert sorted(shown) == sorted(screenshots.NAMES)
+    pictures = list(screenshots.PICTURES.iterdir())
+    assert {picture.name for picture in pictures} == {f"{name}.png" for name in screenshots.NAMES}
+    # A clone is to stay small.
+    assert [picture.name for picture in pictures if picture.stat().st_size > 150_000] == []
 
 
 def test_every_command_of_the_page_is_there() -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +30,7 @@ from emaps_dagster_tests.browser import (
     open_graph,
     open_hours_of_a_check,
     tab,
+    wait_until,
 )
 from emaps_dagster_tests.conftest import DemoRun
 
@@ -142,8 +142,8 @@ def test_one_partition_is_materialized_by_clicks(story: Story, page: Page) -> No
     expect(dialog.get_by_text("1 partition", exact=True)).to_be_visible()
     dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
     expect(dialog).to_have_count(0)
-    _wait_until(lambda: story.missing[0] in story.dev.hours("gold/ml_features"))
-    _wait_until(lambda: set(_runs(story, "hourly")) == {"SUCCESS"})
+    wait_until(lambda: story.missing[0] in story.dev.hours("gold/ml_features"))
+    wait_until(lambda: set(_runs(story, "hourly")) == {"SUCCESS"})
 
 
 def test_a_backfill_from_the_partitions_page_ends_green_and_the_tables_hold_its_hours(story: Story, page: Page) -> None:
@@ -160,7 +160,7 @@ def test_a_backfill_from_the_partitions_page_ends_green_and_the_tables_hold_its_
         return [(backfill["status"], backfill["numPartitions"]) for backfill in found]
 
     ended = ("COMPLETED", "FAILED", "CANCELED")
-    _wait_until(lambda: any(n == MISSING - 1 and status.startswith(ended) for status, n in backfills()))
+    wait_until(lambda: any(n == MISSING - 1 and status.startswith(ended) for status, n in backfills()))
     assert ("COMPLETED_SUCCESS", MISSING - 1) in backfills()
     page.goto(f"{story.dev.address}/runs?view=backfills")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
@@ -181,7 +181,7 @@ def test_a_checks_failing_hour_says_what_is_missing(story: Story, page: Page) ->
 def test_the_health_page_is_made_by_a_click_and_names_the_hole(story: Story, page: Page) -> None:
     page.goto(f"{story.dev.address}/assets/health")
     page.get_by_role("button", name="Materialize").first.click()
-    _wait_until(lambda: "SUCCESS" in _runs(story, "__ASSET_JOB"))
+    wait_until(lambda: "SUCCESS" in _runs(story, "__ASSET_JOB"))
     page.reload()
     told = page.get_by_text("GR: 1 hour is missing or known from one feed only.").first
     expect(told).to_be_visible()
@@ -197,7 +197,7 @@ def test_schedules_and_sensors_say_when_and_are_toggled_by_a_click(story: Story,
     switch = page.locator("label[class*=formatSwitch]").first
     assert _is_on(story, name)
     switch.click()
-    _wait_until(lambda: not _is_on(story, name))
+    wait_until(lambda: not _is_on(story, name))
 
 
 def test_ctrl_c_ends_it_with_all_that_it_started(story: Story, page: Page) -> None:
@@ -208,13 +208,6 @@ def test_ctrl_c_ends_it_with_all_that_it_started(story: Story, page: Page) -> No
     assert process.stdout is not None
     assert "Ended; nothing is left running." in process.stdout.read()
     assert _using(story.dev.folder.root) == []
-
-
-def _wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.5)
 
 
 def _runs(story: Story, job: str) -> list[str]:
