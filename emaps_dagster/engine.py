@@ -11,10 +11,12 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from filelock import FileLock, Timeout
 
 from emaps_dagster.errors import EngineError, LakehouseError
 
@@ -52,6 +54,7 @@ JVM_CONFIG = {
     "spark.sql.codegen.wholeStage": "false",
 }
 _OLDEST_JAVA = 17
+_LONGEST_FETCH_SECONDS = 120.0
 
 _starting = threading.Lock()
 
@@ -133,11 +136,24 @@ def jvm_session(config: Mapping[str, str] = JVM_CONFIG) -> SparkSession:
         if SparkSession.getActiveSession() is None:
             _check_java()
         try:
-            return configure_spark_with_delta_pip(SparkSession.builder.config(map=dict(config))).getOrCreate()
+            with one_fetches_jars():
+                return configure_spark_with_delta_pip(SparkSession.builder.config(map=dict(config))).getOrCreate()
         except PySparkRuntimeError as error:
             if error.getCondition() != "JAVA_GATEWAY_EXITED":
                 raise
             raise EngineError(_JVM_STOPPED) from error
+
+
+@contextmanager
+def one_fetches_jars() -> Iterator[None]:
+    """Until it ends, no other process of this person starts a JVM: two that fetch the same jars fail each other."""
+    lock = FileLock(Path.home() / ".ivy2.5.2.lock")
+    with ExitStack() as held:
+        # A home that cannot be written holds no jars either; whoever hangs must not keep others from trying.
+        with suppress(Timeout, OSError, NotImplementedError):
+            lock.acquire(timeout=_LONGEST_FETCH_SECONDS)
+            held.callback(lock.release)
+        yield
 
 
 _JVM_STOPPED = (

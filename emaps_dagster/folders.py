@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +50,7 @@ class FolderLakehouse(Lakehouse):
         super().__init__(spark)
         self.warehouse = warehouse.resolve()
         self._root = plain_path(self.warehouse)
+        self._opened: dict[str, DeltaTable] = {}
 
     def where(self, table: Table) -> str:
         return str(self.warehouse / table.layer / table.name)
@@ -60,9 +61,22 @@ class FolderLakehouse(Lakehouse):
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return turn(Path(self.where(table)))
 
+    def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
+        """The table at a version, or at its latest."""
+        path = self._path(table)
+        opened = self._opened.get(path)
+        if version is not None:
+            return opened if opened and opened.version() == version else DeltaTable(path, version=version)
+        if opened:
+            # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
+            opened.update_incremental()
+        else:
+            opened = self._opened[path] = DeltaTable(path)
+        return opened
+
     def version(self, table: Table) -> int | None:
         try:
-            return DeltaTable(self._path(table)).version()
+            return self._delta(table).version()
         except TableNotFoundError:
             return None
 
@@ -71,14 +85,19 @@ class FolderLakehouse(Lakehouse):
         if version is not None:
             reader = reader.option("versionAsOf", version)
         # Delta's schemas are Spark's, and asking delta-rs saves a round trip to the engine.
-        stored = StructType.fromJson(json.loads(DeltaTable(self._path(table), version=version).schema().to_json()))
+        stored = StructType.fromJson(json.loads(self._delta(table, version).schema().to_json()))
         # delta-rs merges write strings as nullable views, and Sail 0.7.2 reads those into no NOT NULL column
         # unless a file holds one value only: with a second zone every read of silver and gold would fail.
         nullable = StructType([StructField(field.name, field.dataType) for field in stored.fields])
         return reader.schema(nullable).load(self._path(table))
 
-    def _types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
-        stored = DeltaTable(self._path(table), version=version).schema()
+    def collect(self, rows: DataFrame) -> pa.Table:
+        # toArrow asks for the schema first: the engine would analyse every plan twice, and wide ones take it long.
+        collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
+        return cast("pa.Table", collected)
+
+    def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
+        stored = self._delta(table, version).schema()
         return {f.name: f.dataType.simpleString() for f in StructType.fromJson(json.loads(stored.to_json())).fields}
 
     def _create(self, table: Table) -> None:
@@ -97,11 +116,11 @@ class FolderLakehouse(Lakehouse):
                 raise
 
     def _append(self, table: Table, rows: pa.Table) -> None:
-        delta = DeltaTable(self._path(table))
+        delta = self._delta(table)
         _add(delta, rows, None if table.append_only else _made_from(delta.version()))
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
-        target = DeltaTable(self._path(table), version=version)
+        target = self._delta(table, version)
         if pc.all(pc.equal(rows["_change"], "inserted")).as_py():
             # What a merge would insert, without its reading of the months and its join.
             _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), _made_from(version))
@@ -140,24 +159,24 @@ class FolderLakehouse(Lakehouse):
             self._write(table, pa.ipc.open_stream(spool), version, schema_mode="overwrite")
 
     def _size(self, table: Table) -> Size:
-        sizes = pa.table(DeltaTable(self._path(table)).get_add_actions())["size_bytes"].to_pylist()
+        sizes = pa.table(self._delta(table).get_add_actions())["size_bytes"].to_pylist()
         return Size(len(sizes), sum(sizes))
 
     def _compact(self, table: Table) -> None:
         try:
-            DeltaTable(self._path(table)).optimize.compact()
+            self._delta(table).optimize.compact()
         except CommitFailedError as error:
             raise LostRaceError(str(error)) from error
 
     def _vacuum(self, table: Table, retain: timedelta) -> int:
         hours = math.ceil(retain / HOUR)
-        delta = DeltaTable(self._path(table))
+        delta = self._delta(table)
         try:
             # In full, it also takes what killed writers left behind, once that is as old.
             removed = delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
         except CommitFailedError as error:
             raise LostRaceError(str(error)) from error
-        DeltaTable(self._path(table)).create_checkpoint()
+        self._delta(table).create_checkpoint()
         # A hint that readers can do without; with it, Sail 0.7.2 finds no version before the checkpoint.
         (Path(self._path(table)) / "_delta_log" / "_last_checkpoint").unlink(missing_ok=True)
         return len(removed)
@@ -172,7 +191,7 @@ class FolderLakehouse(Lakehouse):
     ) -> None:
         try:
             write_deltalake(
-                DeltaTable(self._path(table), version=version),
+                self._delta(table, version),
                 rows,
                 mode="overwrite",
                 partition_by=[table.partition],

@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.tables import Table
 from emaps_dagster.transforms.differences import Differences, differences, same_values
-from emaps_dagster.transforms.quality.contract import conform
+from emaps_dagster.transforms.quality.contract import arrow_schema, conform
 from emaps_dagster.windows import HOUR, Window, floor_hour
 
 T = TypeVar("T")
@@ -127,6 +127,10 @@ class Lakehouse(ABC):
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
         """The whole table, or as it was at a version."""
 
+    def collect(self, rows: DataFrame) -> pa.Table:
+        """What the engine computes; its columns may have other types of the same values than the contract's."""
+        return rows.toArrow()
+
     @abstractmethod
     def where(self, table: Table) -> str:
         """Where a person finds the table."""
@@ -205,14 +209,15 @@ class Lakehouse(ABC):
     def span(self, table: Table, *, version: int | None = None) -> Window | None:
         """From the first to the last hour that silver or gold holds; None without rows."""
         rows = self.read(table, version=version).agg(F.min("datetime").alias("first"), F.max("datetime").alias("last"))
-        first, last = (rows.toArrow()[name][0].as_py() for name in ("first", "last"))
+        found = self.collect(rows)
+        first, last = (found[name][0].as_py() for name in ("first", "last"))
         if first is None:
             return None
         return Window(floor_hour(first.astimezone(timezone.utc)), floor_hour(last.astimezone(timezone.utc)) + HOUR)
 
     def schema_differences(self, table: Table, *, version: int | None = None) -> list[str]:
         """How the stored schema departs from the contract, one phrase each; empty when it does not."""
-        stored = self._types(table, version=version)
+        stored = self.types(table, version=version)
         wanted = {column.name: column.type for column in table.columns}
         return [
             *(f"column {name} is missing" for name in wanted if name not in stored),
@@ -224,7 +229,8 @@ class Lakehouse(ABC):
             ),
         ]
 
-    def _types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
+    def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
+        """Spark's simple type of each stored column, by name."""
         return {f.name: f.dataType.simpleString() for f in self.read(table, version=version).schema.fields}
 
     def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
@@ -251,7 +257,7 @@ class Lakehouse(ABC):
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> pa.Table:
         """Add rows and return them; without rows there is no new version."""
-        arrow = rows if isinstance(rows, pa.Table) else rows.select(table.column_names).toArrow()
+        arrow = rows if isinstance(rows, pa.Table) else self._computed(rows, table)
         if arrow.num_rows:
             self._until_won(table, "the append", lambda _attempt: self._append(table, arrow))
         return arrow
@@ -288,8 +294,8 @@ class Lakehouse(ABC):
             version = self.version(table)
             if version is None:
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
-            stored = self.read_hours(table, window, version=version).toArrow()
-            compared = _compare(compute(window).select(table.column_names).toArrow(), stored, table)
+            stored = conform(self.collect(self.read_hours(table, window, version=version)), table)
+            compared = _compare(self._computed(compute(window), table), stored, table)
             changed = compared.filter(pc.field("_change") != "unchanged")
             if changed.num_rows:
                 self._merge(table, window.months(), changed, version)
@@ -334,7 +340,7 @@ class Lakehouse(ABC):
     ) -> RebuildReport:
         def attempt(number: int) -> RebuildReport:
             version = self.version(table)
-            wanted = conform(compute(window).toArrow(), table)
+            wanted = self._computed(compute(window), table)
             stored = self._stored(table, window, version)
             found = differences(wanted, stored, (*table.value_columns, table.partition))
             if version is not None and not dry_run and found.total.differing:
@@ -356,14 +362,14 @@ class Lakehouse(ABC):
                 f"{'; '.join(changes)}. They can only change in the whole table, and {window} is not all of it: "
                 f"{self._rebuild_command(table)}."
             )
-        stored_types = self._types(table, version=version)
+        stored_types = self.types(table, version=version)
         kept = [c.name for c in table.columns if c.name not in table.key and stored_types.get(c.name) == c.type]
         found = Differences({})
 
         def parts() -> Iterator[pa.Table]:
             nonlocal found
             for part in window.by_month():
-                wanted = conform(compute(part).toArrow(), table)
+                wanted = self._computed(compute(part), table)
                 found += differences(wanted, self._stored(table, part, version), kept)
                 yield wanted
 
@@ -374,12 +380,16 @@ class Lakehouse(ABC):
             self._overwrite(table, parts(), version)
         return RebuildReport(found, tuple(changes), number)
 
+    def _computed(self, rows: DataFrame, table: Table) -> pa.Table:
+        """Rows that are to be written, in the contract's columns and types; an error if they have others."""
+        return self.collect(rows.select(table.column_names)).cast(arrow_schema(table))
+
     def _stored(self, table: Table, window: Window, version: int | None) -> pa.Table:
         """The rows of the window in the contract's columns, those that lie in a wrong month, too."""
         if version is None:
             return conform(pa.table({}), table)
         hours = (F.col("datetime") >= F.lit(window.start)) & (F.col("datetime") < F.lit(window.end))
-        return conform(self.read(table, version=version).where(hours).toArrow(), table)
+        return conform(self.collect(self.read(table, version=version).where(hours)), table)
 
     def size(self, table: Table) -> Size | None:
         """Files and bytes of the latest version; None when the table does not exist."""

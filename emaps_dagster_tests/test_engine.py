@@ -102,6 +102,26 @@ def test_a_process_that_uses_spark_connect_is_told_to_use_another(monkeypatch: p
         engine.jvm_session()
 
 
+def test_two_processes_that_start_together_do_not_fetch_the_same_jars_at_once(tmp_path: Path) -> None:
+    program = (
+        "import time\n"
+        "from emaps_dagster.engine import one_fetches_jars\n"
+        "with one_fetches_jars():\n"
+        "    began = time.time()\n"
+        "    time.sleep(0.5)\n"
+        "    print(began, time.time())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    (_, first_ended), (second_began, _) = sorted(
+        tuple(map(float, process.communicate(timeout=60)[0].split())) for process in both
+    )
+    assert first_ended <= second_began
+
+
 def test_jars_that_cannot_be_fetched_are_explained(tmp_path: Path) -> None:
     # Settings of a person: an empty cache, and a mirror that does not answer.
     (tmp_path / "ivysettings.xml").write_text(

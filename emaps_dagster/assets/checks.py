@@ -246,8 +246,7 @@ def judge_table(scene: Scene, table: Table, check: Check) -> Outcome:
     try:
         exists = scene.house.version(table) is not None
         if check.judge is schema_matches_the_contract:
-            fields = scene.house.read(table).schema.fields if exists else []
-            return check.judge({f.name: f.dataType.simpleString() for f in fields} if exists else None, table)
+            return check.judge(scene.house.types(table) if exists else None, table)
         return check.judge(_latest_hours(scene, table) if exists else dict.fromkeys(scene.zones), scene.now)
     except PySparkException as error:
         return Outcome(0, (_unreadable(table, error),))
@@ -258,7 +257,9 @@ def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
     # Two months are read at most, however long the table.
     lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
     rows = scene.house.read_hours(table, lately).groupBy("zone").agg(F.max("datetime").alias("datetime"))
-    return latest | {row["zone"]: row["datetime"] for row in rows.toArrow().to_pylist() if row["zone"] in latest}
+    return latest | {
+        row["zone"]: row["datetime"] for row in scene.house.collect(rows).to_pylist() if row["zone"] in latest
+    }
 
 
 def _unreadable(table: Table, error: Exception, part: Window | None = None) -> Finding:
@@ -292,4 +293,4 @@ def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
 def _rows(house: Lakehouse, table: Table, read: Callable[[], DataFrame]) -> pa.Table:
     if house.version(table) is None:
         return conform(pa.table({}), table)
-    return conform(read().toArrow(), table)
+    return conform(house.collect(read()), table)

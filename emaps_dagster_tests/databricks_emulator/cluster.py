@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from emaps_dagster.engine import one_fetches_jars
 from emaps_dagster_tests.databricks_emulator import image
 
 HERE = Path(__file__).parent / "on_cluster"
@@ -150,7 +151,7 @@ class Cluster:
             if not self.machine.spark or (self._jvm and self._jvm.poll() is None):
                 return
             log = self.machine.folder / f"{self.cluster_id}.jvm.log"
-            with log.open("a") as stderr:
+            with log.open("a") as stderr, one_fetches_jars():
                 self._jvm = subprocess.Popen(
                     self.machine.command(str(python), str(self.machine.programs / "spark_driver.py")),
                     stdin=subprocess.PIPE,
@@ -160,11 +161,11 @@ class Cluster:
                     env=self.machine.environment(python),
                     start_new_session=True,
                 )
-            assert self._jvm.stdin is not None
-            assert self._jvm.stdout is not None
-            self._jvm.stdin.write(json.dumps(self._spark_settings()) + "\n")
-            self._jvm.stdin.flush()
-            told = self._jvm.stdout.readline()
+                assert self._jvm.stdin is not None
+                assert self._jvm.stdout is not None
+                self._jvm.stdin.write(json.dumps(self._spark_settings()) + "\n")
+                self._jvm.stdin.flush()
+                told = self._jvm.stdout.readline()
             if not told:
                 raise ClusterError(f"Spark failed to start: {log.read_text()[-2000:]}")
             self._gateway = json.loads(told)
