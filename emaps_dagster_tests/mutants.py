@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant(
         "merge without a guard against other writers",
         "folders:FolderLakehouse._merge",
-        "DeltaTable(self._path(table), version=version)",
-        "DeltaTable(self._path(table))",
+        "self._delta(table, version)",
+        "self._delta(table)",
     ),
     Mutant(
         "running hour taken",
