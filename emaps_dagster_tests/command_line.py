@@ -38,6 +38,8 @@ def dagster(home: Path, *arguments: str, **settings: object) -> subprocess.Compl
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "SPARK_"))}
     environment |= {f"EMAPS_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    # A JVM that lives for a minute: compiling well costs more than it gains, and takes the other tests' cores.
+    environment |= {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
     command = [sys.executable, "-m", "dagster", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=240, check=False)
 
