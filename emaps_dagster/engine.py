@@ -11,14 +11,13 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from filelock import FileLock, Timeout
-
 from emaps_dagster.errors import EngineError, LakehouseError
+from emaps_dagster.turns import one_at_a_time
 
 if TYPE_CHECKING:
     from pysail.spark import SparkConnectServer
@@ -144,16 +143,9 @@ def jvm_session(config: Mapping[str, str] = JVM_CONFIG) -> SparkSession:
             raise EngineError(_JVM_STOPPED) from error
 
 
-@contextmanager
-def one_fetches_jars() -> Iterator[None]:
+def one_fetches_jars() -> AbstractContextManager[None]:
     """Until it ends, no other process of this person starts a JVM: two that fetch the same jars fail each other."""
-    lock = FileLock(Path.home() / ".ivy2.5.2.lock")
-    with ExitStack() as held:
-        # A home that cannot be written holds no jars either; whoever hangs must not keep others from trying.
-        with suppress(Timeout, OSError, NotImplementedError):
-            lock.acquire(timeout=_LONGEST_FETCH_SECONDS)
-            held.callback(lock.release)
-        yield
+    return one_at_a_time(Path.home() / ".ivy2.5.2.lock", _LONGEST_FETCH_SECONDS)
 
 
 _JVM_STOPPED = (

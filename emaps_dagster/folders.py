@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import math
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -24,16 +23,14 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
-from filelock import FileLock, Timeout
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
 from emaps_dagster.tables import Column, Table
+from emaps_dagster.turns import one_at_a_time
 from emaps_dagster.windows import HOUR, Window
-
-logger = logging.getLogger(__name__)
 
 # Under this name a commit that changes rows says from which version it was made. delta-rs looks at versions alone;
 # Spark's Delta, which rebases, needs it (docs/adr/0008).
@@ -203,22 +200,13 @@ class FolderLakehouse(Lakehouse):
             raise LostRaceError(str(error)) from error
 
 
-@contextmanager
-def turn(folder: Path) -> Iterator[None]:
-    """Waits for the other writers of a table's folder on this machine, whatever their engine."""
-    # Eight writers without turns compute most of their merges for nothing: all but one lose the race.
-    path = folder.with_name(f".{folder.name}.lock")
-    # One lock a file in this process, so that the writer who has the turn can write from within it.
-    lock = FileLock(path, is_singleton=True)
-    with ExitStack() as held:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=_LONGEST_WAIT_SECONDS)
-            held.callback(lock.release)
-        except (Timeout, OSError, NotImplementedError) as error:
-            # A file system without locks, or a writer that hangs: the commit still finds every race.
-            logger.info("%s: writing without a turn (%s)", folder, error)
-        yield
+def turn(folder: Path) -> AbstractContextManager[None]:
+    """Waits for the other writers of a table's folder on this machine, whatever their engine.
+
+    Eight writers without turns compute most of their merges for nothing: all but one lose the race. Who gets none
+    writes nevertheless: the commit finds every race.
+    """
+    return one_at_a_time(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
 
 
 def properties(table: Table) -> dict[str, str]:
