@@ -28,13 +28,18 @@ EXPECTED_SKIPS = ("the long run", "atheris")
 # Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
 LONGEST_MODULES = (
     "test_databricks_end_to_end",
+    "test_engines_agree",
+    "test_lakehouse",
     "test_delta_spark",
+    "test_maintenance",
     "test_databricks_faults",
+    "test_gold",
     "test_databricks_native_job",
-    "test_deploy_runs",
     "test_ui",
-    "test_days",
     "test_master_invariant",
+    "test_silver",
+    "test_pipeline",
+    "test_deploy_runs",
 )
 
 

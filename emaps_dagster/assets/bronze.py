@@ -100,7 +100,8 @@ def answered_since(house: Lakehouse, table: Table, window: Window, since: dateti
     the same hour. /history is never among them.
     """
     rows = house.read_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= F.lit(since))
-    return frozenset(rows.where(F.col("source").endswith("/past-range")).select("request").toArrow()[0].to_pylist())
+    requests = rows.where(F.col("source").endswith("/past-range")).select("request")
+    return frozenset(house.collect(requests)[0].to_pylist())
 
 
 class Progress:

@@ -119,21 +119,21 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
 
 def _rows(house: Lakehouse, table: Table, window: Window, *columns: str) -> Iterator[dict[str, Any]]:
     if house.version(table) is not None:
-        yield from _utc(house.read_hours(table, window).select(*columns).toArrow().to_pylist())
+        yield from _utc(house.collect(house.read_hours(table, window).select(*columns)).to_pylist())
 
 
 def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
     # All months: a backfill of last year costs calls today.
     if house.version(table) is not None:
         rows = house.read(table).where(F.col("ingested_at") >= F.lit(since)).select(*columns)
-        yield from _utc(rows.toArrow().to_pylist())
+        yield from _utc(house.collect(rows).to_pylist())
 
 
 def _revised(house: Lakehouse, window: Window) -> Iterator[datetime]:
     if house.version(POWER_DATA) is not None and house.version(CARBON_DATA) is not None:
         bodies = [house.read_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA)]
-        rows = revisions(bodies[0], bodies[1], window.start, window.end).select("ingested_at").toArrow().to_pylist()
-        yield from (row["ingested_at"] for row in _utc(rows))
+        rows = house.collect(revisions(bodies[0], bodies[1], window.start, window.end).select("ingested_at"))
+        yield from (row["ingested_at"] for row in _utc(rows.to_pylist()))
 
 
 def _utc(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,7 @@ def _held(house: Lakehouse, zones: tuple[str, ...]) -> Window:
     bounds: list[datetime] = []
     for bronze in (POWER_DATA, CARBON_DATA):
         if house.version(bronze) is not None:
-            row = house.read(bronze).agg(F.min("window_start"), F.max("window_end")).toArrow().to_pylist()[0]
+            row = house.collect(house.read(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[0]
             bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
     for table in (ENERGY_DATA, ml_features(zones)):
         span = house.span(table) if house.version(table) is not None else None
