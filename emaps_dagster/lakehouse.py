@@ -186,7 +186,10 @@ class Lakehouse(ABC):
             ContractChangedError: it exists with other columns or types.
         """
         if self.version(table) is None:
-            self._create(table)
+            # Spark takes a folder whose first commit is being written for one of something else.
+            with self._turn(table):
+                if self.version(table) is None:
+                    self._create(table)
         changes = self.schema_differences(table)
         if changes:
             remedy = "restore it: bronze cannot be made again" if table.append_only else self._rebuild_command(table)
