@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.simulator.provider import Provider, iso
 from emaps_dagster.windows import HOUR, Window, floor_hour
 from emaps_dagster.zones import CARBON, FEEDS, POWER, ZONES, Feed
 
@@ -119,3 +119,14 @@ def test_estimates_name_fewer_neighbours_and_zero_flows_lose_their_keys_in_2026(
 def test_every_utc_day_has_24_hours(day: datetime) -> None:
     rows = Provider().rows(CARBON, "GR", Window(day, day + 24 * HOUR), utc(2025, 6, 1))
     assert [row["datetime"][11:13] for row in rows] == [f"{hour:02}" for hour in range(24)]
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_when_hours_were_updated_is_what_their_rows_say(feed: Feed) -> None:
+    provider, window, at = Provider(), Window(utc(2024, 5, 1), utc(2024, 5, 11)), utc(2024, 5, 9, 12)
+    provider.revise("GR", utc(2024, 5, 3, 7), at=utc(2024, 5, 8, 9))
+    provider.withhold("GR", utc(2024, 5, 4, 7), end=utc(2024, 5, 4, 9))
+    rows = provider.rows(feed, "GR", window, at)
+    assert len(rows) == 8 * 24 + 13 - 2
+    told = provider.updated_at(feed, "GR", window, at)
+    assert {iso(hour): iso(updated) for hour, updated in told.items()} == {r["datetime"]: r["updatedAt"] for r in rows}

@@ -53,6 +53,12 @@ class Provider(Perturbations):
         """The row of an hour as served at a moment; None when the feed lacks it."""
         return self._record(feed, zone, hour, at, self._seen(feed, zone, at), factors)
 
+    def updated_at(self, feed: Feed, zone: str, window: Window, at: datetime) -> dict[datetime, datetime]:
+        """When each hour of a window that the feed serves at a moment was last updated, without its values."""
+        seen = self._seen(feed, zone, at)
+        served = (hour for hour in window.hours() if self._is_served(hour, at, seen))
+        return {hour: self._opinion(feed, zone, hour, at, seen)[1] for hour in served}
+
     def rows(
         self,
         feed: Feed,
