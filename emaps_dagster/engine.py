@@ -51,6 +51,8 @@ JVM_CONFIG = {
     "spark.sql.adaptive.enabled": "false",
     # Java compiled for a query of some hundred columns is run once, on some thousand rows.
     "spark.sql.codegen.wholeStage": "false",
+    # What is compiled all the same is more than the hundred pieces that Spark keeps: the next merge compiled it again.
+    "spark.sql.codegen.cache.maxEntries": "5000",
 }
 _OLDEST_JAVA = 17
 _LONGEST_FETCH_SECONDS = 120.0

@@ -12,29 +12,37 @@ from typing import Any
 import dagster as dg
 
 ROOT = Path(__file__).resolve().parents[1]
-# Nothing leaves the machine, and whatever any library logs while a run lasts is stored: a token must not be in it.
+# Nothing leaves the machine, and whatever any library logs while a run lasts is stored.
 _INSTANCE = """
 telemetry:
   enabled: false
 python_logs:
-  python_log_level: DEBUG
+  python_log_level: {log_level}
   managed_python_loggers: [root, emaps_dagster, requests, urllib3, tenacity]
 """
 
 
-def run_hourly_job(home: Path, partition: str, **settings: object) -> subprocess.CompletedProcess[bytes]:
+def run_hourly_job(
+    home: Path, partition: str, *, log_level: str = "INFO", **settings: object
+) -> subprocess.CompletedProcess[bytes]:
     """The job that the schedule starts, for one hour; `settings` are those of `.env.example` without `EMAPS_`."""
     tags = json.dumps({"dagster/partition": partition})
     command = ("job", "execute", "-m", "emaps_dagster.definitions", "-j", "hourly", "--tags", tags)
-    return dagster(home, *command, **settings)
+    return dagster(home, *command, log_level=log_level, **settings)
 
 
-def dagster(home: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[bytes]:
-    """Run a command of dagster to its end, in an empty folder beside its home."""
+def dagster(
+    home: Path, *arguments: str, log_level: str = "INFO", **settings: object
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of dagster to its end, in an empty folder beside its home.
+
+    Args:
+        log_level: at DEBUG each word that py4j says to a JVM is an event of the run: a minute for an hourly run.
+    """
     folder = home.parent / "working_folder"
     for path in (home, folder):
         path.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(_INSTANCE)
+    (home / "dagster.yaml").write_text(_INSTANCE.format(log_level=log_level))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "SPARK_"))}
     environment |= {f"EMAPS_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}

@@ -7,9 +7,10 @@ those marked `embedded_alone`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pyspark.sql import SparkSession
 from emaps_dagster.engine import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster.errors import EngineError
 from emaps_dagster.lakehouse import Lakehouse
-from emaps_dagster_tests.engines import FAST, jvm_functions, open_folders
+from emaps_dagster_tests.engines import FAST, is_jvm, jvm_functions, open_folders
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
@@ -163,3 +164,34 @@ def warehouse(tmp_path: Path) -> Path:
 @pytest.fixture
 def house(spark: SparkSession, warehouse: Path) -> Lakehouse:
     return open_folders(spark, warehouse)
+
+
+Making = Callable[[Lakehouse, SparkSession], None]
+
+
+@pytest.fixture(scope="session")
+def _made() -> dict[tuple[bool, Making], Path]:
+    """Warehouses that many tests begin with, by engine and by what made them."""
+    return {}
+
+
+@pytest.fixture
+def begun_with(
+    house: Lakehouse,
+    spark: SparkSession,
+    warehouse: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    _made: dict[tuple[bool, Making], Path],
+) -> Callable[[Making], Lakehouse]:
+    """The lakehouse after what `make` does to it; done once an engine, since a JVM takes seconds for a few rows."""
+
+    def begin(make: Making) -> Lakehouse:
+        key = is_jvm(spark), make
+        if key not in _made:
+            origin = tmp_path_factory.mktemp("made") / "warehouse"
+            make(open_folders(spark, origin), spark)
+            _made[key] = origin
+        shutil.copytree(_made[key], warehouse)
+        return house
+
+    return begin

@@ -50,12 +50,15 @@ def overwrites(house: Lakehouse, version: int) -> None:
     house._overwrite(READINGS, iter([conform(changed(2, -1.0, "updated"), READINGS)]), version)
 
 
-@pytest.fixture
-def table(house: Lakehouse, spark: SparkSession) -> Lakehouse:
+def one_row(house: Lakehouse, spark: SparkSession) -> None:
     """Version 1: hour 2 is 1.0."""
     house.create(READINGS)
     house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
-    return house
+
+
+@pytest.fixture
+def table(begun_with: Callable[..., Lakehouse]) -> Lakehouse:
+    return begun_with(one_row)
 
 
 @pytest.fixture

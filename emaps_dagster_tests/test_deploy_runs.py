@@ -1,6 +1,8 @@
 """deploy/ as it is, on a real PostgreSQL: the processes and health checks of compose.yaml, a run that is killed, pools.
 
 What differs from a deployment: everything is on 127.0.0.1 at free ports, and some waiting is shortened.
+
+A killed backfill of a year: EMAPS_TEST_YEAR=1 .venv/bin/pytest -s -k year emaps_dagster_tests/test_deploy_runs.py
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ from deltalake import DeltaTable
 from benchmarks import postgres
 from emaps_dagster.demo.dev import ask, free_port
 from emaps_dagster.partitions import partition_key
+from emaps_dagster.runs import tags_of
 from emaps_dagster.simulator.faults import Fault
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR, floor_hour, utc_now
+from emaps_dagster.tables import CARBON_DATA, POWER_DATA, ml_features
+from emaps_dagster.windows import HOUR, Window, floor_hour, utc_now
+from emaps_dagster_tests.world import stored_rows
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEPLOY = CHECKOUT / "deploy"
@@ -40,6 +45,8 @@ pytestmark = [
     pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL on this machine: apt-get install postgresql"),
     pytest.mark.timeout(1200),
 ]
+# So many days are partitions.
+DAYS = 367 if "EMAPS_TEST_YEAR" in os.environ else 1
 # The machine may be busy with other things.
 PATIENCE_SECONDS = 240
 LOCATION = {"repositoryLocationName": "emaps_dagster", "repositoryName": "__repository__"}
@@ -53,14 +60,14 @@ STOP_SCHEDULE = """mutation ($id: String!) { stopRunningSchedule(id: $id) { __ty
 STOP_SENSOR = """mutation ($id: String!) { stopSensor(id: $id) { __typename } }"""
 
 
-def wait_until(what: str, holds: Any, said: Any = lambda: "") -> Any:
+def wait_until(what: str, holds: Any, said: Any = lambda: "", patience: float = PATIENCE_SECONDS) -> Any:
     """What `holds` returns once it is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if found := holds():
             return found
         time.sleep(0.3)
-    raise AssertionError(f"not within {PATIENCE_SECONDS} s: {what}\n{said()}")
+    raise AssertionError(f"not within {patience} s: {what}\n{said()}")
 
 
 @dataclass
@@ -117,13 +124,16 @@ class Deployment:
     def said(self, *services: str) -> str:
         return "\n".join(f"{s}:\n{self.log(s).read_text()[-4000:]}" for s in services or self.processes)
 
-    def launch(self, hour: datetime) -> str:
+    def launch(self, hours: datetime | Window) -> str:
+        """Start the hourly job by the webserver, for an hour or for a range in one run."""
+        tags = tags_of(hours if isinstance(hours, Window) else Window(hours, hours + HOUR))
         params = {
             "selector": {**LOCATION, "jobName": "hourly"},
             "runConfigData": {},
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition_key(hour)}]},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
-        launched = ask(self.address, LAUNCH, params=params)["launchRun"]
+        # A year is 35,000 events before its run begins.
+        launched = ask(self.address, LAUNCH, timeout=PATIENCE_SECONDS, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
@@ -134,6 +144,18 @@ class Deployment:
 
     def messages(self, run_id: str) -> list[str]:
         return [entry.message for entry in self.instance.all_logs(run_id)]
+
+    def worker(self, run_id: str, step: str) -> int | None:
+        """The process of a run that is in an asset's step."""
+        messages = self.messages(run_id)
+        at_work = any(step in m and "Started execution" in m for m in messages)
+        pids = [match for m in messages if (match := re.search(r"Started process for run \(pid: (\d+)\)", m))]
+        return int(pids[0][1]) if pids and at_work else None
+
+    def retry(self, run_id: str) -> str | None:
+        """The run that tries a run again."""
+        again = self.instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run_id}))
+        return again[0].run_id if again else None
 
     def steps(self, run_id: str) -> dict[str, tuple[float, float]]:
         """When each asset's step began and ended."""
@@ -181,7 +203,7 @@ def deployed(root: Path, simulator: Simulator, database: dict[str, str]) -> Iter
         "DAGSTER_CODE_PORT": ports["4000"],
         "EMAPS_API_URL": simulator.url,
         "EMAPS_WAREHOUSE": str(root / "warehouse"),
-        "EMAPS_START": f"{floor_hour(utc_now()) - 5 * HOUR:%Y-%m-%dT%H:%M}",
+        "EMAPS_START": f"{floor_hour(utc_now()) - DAYS * 24 * HOUR:%Y-%m-%dT%H:%M}",
     }
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         for name, value in database.items():
@@ -233,21 +255,15 @@ def test_a_killed_run_is_tried_again_and_takes_turns_with_another(deployment: De
     simulator.inject(Fault("slow", feed="power-breakdown", seconds=20))
     killed = deployment.launch(last)
 
-    def worker() -> int | None:
-        messages = deployment.messages(killed)
-        at_work = any("bronze__power_data" in m and "Started execution" in m for m in messages)
-        pids = [match for m in messages if (match := re.search(r"Started process for run \(pid: (\d+)\)", m))]
-        return int(pids[0][1]) if pids and at_work else None
-
-    pid = wait_until("the run is in bronze", worker, lambda: deployment.messages(killed) or deployment.said())
+    pid = wait_until(
+        "the run is in bronze",
+        lambda: deployment.worker(killed, "bronze__power_data"),
+        lambda: deployment.messages(killed) or deployment.said(),
+    )
     other = deployment.launch(last - HOUR)
     os.kill(pid, signal.SIGKILL)
 
-    def retry() -> str | None:
-        again = deployment.instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": killed}))
-        return again[0].run_id if again else None
-
-    tried_again = wait_until("the killed run is tried again", retry, deployment.said)
+    tried_again = wait_until("the killed run is tried again", lambda: deployment.retry(killed), deployment.said)
     for run_id in (tried_again, other):
         wait_until(
             f"run {run_id} ends",
@@ -267,6 +283,60 @@ def test_a_killed_run_is_tried_again_and_takes_turns_with_another(deployment: De
         columns=["datetime"]
     )
     assert {last, last - HOUR} <= {floor_hour(hour) for hour in gold["datetime"].to_pylist()}
+
+
+@pytest.mark.skipif(
+    "EMAPS_TEST_YEAR" not in os.environ, reason="the long run of test_deploy_runs.py: EMAPS_TEST_YEAR=1"
+)
+@pytest.mark.timeout(0)
+def test_a_years_backfill_goes_on_after_its_run_and_the_daemon_were_killed(
+    deployment: Deployment, simulator: Simulator
+) -> None:
+    end = floor_hour(utc_now()) - 24 * HOUR
+    year = Window(end - 365 * 24 * HOUR, end)
+    warehouse, began = deployment.root / "warehouse", time.monotonic()
+
+    def stored() -> list[str]:
+        tables = [warehouse / "bronze" / table.name for table in (POWER_DATA, CARBON_DATA)]
+        made = [DeltaTable(str(table)) for table in tables if (table / "_delta_log").exists()]
+        return [text for table in made for text in table.to_pyarrow_table(columns=["request"])["request"].to_pylist()]
+
+    def tell(what: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s: {what}; {len(simulator.requests)} calls", flush=True)
+
+    simulator.requests.clear()
+    before = set(stored())
+    first = deployment.launch(year)
+    wait_until("a part of bronze is stored", lambda: len(stored()) - len(before) >= 20, deployment.said)
+    pid = deployment.worker(first, "bronze__")
+    assert pid
+    os.killpg(deployment.processes["daemon"].pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    # What was on its way when the process ended is not stored; what is stored stays.
+    kept = set(stored()) - before
+    tell(f"daemon and run killed in bronze, {len(kept)} of 74 answers stored")
+    answered_before = len(simulator.requests)
+    deployment.processes["daemon"].wait()
+    deployment.start("daemon")
+    second = wait_until("the killed run is tried again", lambda: deployment.retry(first), deployment.said)
+    pid = wait_until("gold is at work", lambda: deployment.worker(second, "gold__"), deployment.said, 1800)
+    tell("the next run is in gold, and is killed")
+    os.kill(pid, signal.SIGKILL)
+    third = wait_until("it is tried again", lambda: deployment.retry(second), deployment.said)
+    wait_until("it ends", lambda: deployment.status(third) in ("SUCCESS", "FAILURE"), deployment.said, 3600)
+    tell("the third run has ended")
+    statuses = [deployment.status(run_id) for run_id in (first, second, third)]
+    assert statuses == ["FAILURE", "FAILURE", "SUCCESS"], deployment.messages(third)[-5:]
+    asked_again = [request.path for request in simulator.requests[answered_before:]]
+    assert not kept & set(asked_again)
+    assert len([text for text in stored() if text not in before]) == 74
+    assert len(set(stored()) - before) == 74
+    gold = stored_rows(warehouse, ml_features(("GR",)))
+    assert {("GR", hour) for hour in year.hours()} <= set(gold)
+    key = dg.AssetKey(ml_features(("GR",)).asset_key)
+    materialized = deployment.instance.get_materialized_partitions(key)
+    assert {partition_key(hour) for hour in year.hours()} <= materialized
+    tell(f"{len(asked_again)} calls after the kill, {len(materialized)} hours of gold")
 
 
 def test_what_dagster_remembers_is_in_postgresql_and_the_token_in_none_of_it(deployment: Deployment) -> None:

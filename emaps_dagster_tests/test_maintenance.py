@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,16 @@ def values(house: Lakehouse, *, version: int | None = None) -> list[tuple[int, f
     return sorted(((row["datetime"] - T0) // HOUR, row["value"]) for row in rows)
 
 
-@pytest.fixture
-def table(house: Lakehouse, spark: SparkSession) -> Lakehouse:
-    """Three versions with rows: hour 2, then 3 beside it, then 2 revised."""
+def three_versions(house: Lakehouse, spark: SparkSession) -> None:
+    """Hour 2, then 3 beside it, then 2 revised."""
     house.create(READINGS)
     for rows in (((2, 1.0),), ((2, 1.0), (3, 2.0)), ((2, 5.0), (3, 2.0))):
         house.merge(READINGS, TWO, answering(rows_of(spark, *rows)))
-    return house
+
+
+@pytest.fixture
+def table(begun_with: Callable[..., Lakehouse]) -> Lakehouse:
+    return begun_with(three_versions)
 
 
 def test_small_files_are_put_together_and_what_was_is_readable_for_the_retention(

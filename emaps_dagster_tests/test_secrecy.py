@@ -41,6 +41,8 @@ def test_the_token_is_in_nothing_that_runs_write_whatever_goes_wrong(tmp_path: P
             process = run_hourly_job(
                 folder / "home",
                 "2024-05-04-09:00",
+                # Whatever any library logs while a run lasts is stored, too.
+                log_level="DEBUG",
                 api_token=token,
                 api_url=sim.url,
                 now=NOW.isoformat(),

@@ -196,9 +196,9 @@ def _start_schedule(address: str) -> bool:
     return bool(found["scheduleState"]["status"] == "RUNNING")
 
 
-def ask(address: str, query: str, **variables: Any) -> dict[str, Any]:
+def ask(address: str, query: str, *, timeout: float = 30, **variables: Any) -> dict[str, Any]:
     """The answer of the UI's GraphQL to a query."""
-    answer = requests.post(f"{address}/graphql", json={"query": query, "variables": variables}, timeout=30)
+    answer = requests.post(f"{address}/graphql", json={"query": query, "variables": variables}, timeout=timeout)
     answer.raise_for_status()
     body: dict[str, Any] = answer.json()
     if body.get("errors"):

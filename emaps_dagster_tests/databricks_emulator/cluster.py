@@ -187,6 +187,7 @@ class Cluster:
             # Tables of some hundred rows: plans are not made again between stages, and no Java is compiled for each.
             "spark.sql.adaptive.enabled": "false",
             "spark.sql.codegen.wholeStage": "false",
+            "spark.sql.codegen.cache.maxEntries": "5000",
             "spark.databricks.delta.snapshotPartitions": "2",
             **self.settings.get("spark_conf", {}),
             **({"spark.master": "local[2]"} if "spark.master" in self.settings.get("spark_conf", {}) else {}),
