@@ -23,13 +23,13 @@ from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaProtocolError, TableNotFoundError
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, turn
+from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, rows_of_files, turn
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
 from emaps_dagster.tables import Table
 from emaps_dagster.transforms.quality.contract import conform
@@ -84,6 +84,10 @@ class Place(ABC):
     def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
         """The latest commits, newest first."""
 
+    def rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table | None:  # noqa: ARG002  # of subclasses
+        """The stored rows of the window, of these months or of all, where they can be read without Spark."""
+        return None
+
     def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
         """Make what a table lies in, if that has to be."""
 
@@ -124,6 +128,13 @@ class Folders(Place):
         files = takewhile(lambda file: file[1].exists(), ((v, log / f"{v:020}.json") for v in newest_first))
         return [_commit_of(version, path.read_text()) for version, path in files]
 
+    def rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table | None:
+        try:
+            return rows_of_files(DeltaTable(self._path(table), version=version), table, window, months)
+        except DeltaProtocolError:
+            # Somebody switched on what only Spark can read, such as deletion vectors.
+            return None
+
     def turn(self, table: Table) -> AbstractContextManager[None]:
         # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
         # between processes, so that another engine's commit of the same moment could be overwritten.
@@ -156,6 +167,10 @@ class Catalog(Place):
             Commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {}) for row in rows
         ]
 
+    def rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table | None:  # noqa: ARG002  # of subclasses
+        """The stored rows of the window, of these months or of all, where they can be read without Spark."""
+        return None
+
     def prepare(self, spark: SparkSession, table: Table) -> None:
         schema = ".".join(f"`{part}`" for part in self._parts(table)[:-1])
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -183,6 +198,10 @@ class DeltaSparkLakehouse(Lakehouse):
 
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return self.place.turn(table)
+
+    def _rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table:
+        rows = self.place.rows(table, window, version, months)
+        return super()._rows(table, window, version, months) if rows is None else rows
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(

@@ -97,6 +97,9 @@ class FolderLakehouse(Lakehouse):
         stored = self._delta(table, version).schema()
         return {f.name: f.dataType.simpleString() for f in StructType.fromJson(json.loads(stored.to_json())).fields}
 
+    def _rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table:
+        return rows_of_files(self._delta(table, version), table, window, months)
+
     def _create(self, table: Table) -> None:
         try:
             DeltaTable.create(
@@ -207,6 +210,13 @@ def turn(folder: Path) -> AbstractContextManager[None]:
     writes nevertheless: the commit finds every race.
     """
     return one_at_a_time(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
+
+
+def rows_of_files(delta: DeltaTable, table: Table, window: Window, months: list[str] | None) -> pa.Table:
+    """The rows of a window, of these months or of all: files are read faster than an engine plans to."""
+    partitions: Any = [(table.partition, "in", months)] if months else None
+    hours = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
+    return delta.to_pyarrow_dataset(file_pruning_predicate=partitions).to_table(filter=hours)
 
 
 def properties(table: Table) -> dict[str, str]:

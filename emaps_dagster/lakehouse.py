@@ -297,7 +297,7 @@ class Lakehouse(ABC):
             version = self.version(table)
             if version is None:
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
-            stored = conform(self.collect(self.read_hours(table, window, version=version)), table)
+            stored = self._stored(table, window, version, window.months())
             compared = _compare(self._computed(compute(window), table), stored, table)
             changed = compared.filter(pc.field("_change") != "unchanged")
             if changed.num_rows:
@@ -387,12 +387,18 @@ class Lakehouse(ABC):
         """Rows that are to be written, in the contract's columns and types; an error if they have others."""
         return self.collect(rows.select(table.column_names)).cast(arrow_schema(table))
 
-    def _stored(self, table: Table, window: Window, version: int | None) -> pa.Table:
-        """The rows of the window in the contract's columns, those that lie in a wrong month, too."""
+    def _stored(self, table: Table, window: Window, version: int | None, months: list[str] | None = None) -> pa.Table:
+        """The rows of the window in the contract's columns; without `months` those that lie in a wrong one, too."""
         if version is None:
             return conform(pa.table({}), table)
+        return conform(self._rows(table, window, version, months), table)
+
+    def _rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table:
+        """The stored rows of the window, of these months or of all, as the engine reads them."""
+        if months:
+            return self.collect(self.read_hours(table, window, version=version))
         hours = (F.col("datetime") >= F.lit(window.start)) & (F.col("datetime") < F.lit(window.end))
-        return conform(self.collect(self.read(table, version=version).where(hours)), table)
+        return self.collect(self.read(table, version=version).where(hours))
 
     def size(self, table: Table) -> Size | None:
         """Files and bytes of the latest version; None when the table does not exist."""
