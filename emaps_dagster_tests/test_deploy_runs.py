@@ -133,7 +133,7 @@ class Deployment:
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         # A year is 35,000 events before its run begins.
-        launched = ask(self.address, LAUNCH, timeout=PATIENCE_SECONDS, params=params)["launchRun"]
+        launched = ask(self.address, LAUNCH, timeout=2 * PATIENCE_SECONDS, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
@@ -147,7 +147,9 @@ class Deployment:
 
     def worker(self, run_id: str, step: str) -> int | None:
         """The process of a run that is in an asset's step."""
-        messages = self.messages(run_id)
+        # A year's run has 35,000 other events.
+        kinds = {dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.STEP_START}
+        messages = [entry.message for entry in self.instance.all_logs(run_id, of_type=kinds)]
         at_work = any(step in m and "Started execution" in m for m in messages)
         pids = [match for m in messages if (match := re.search(r"Started process for run \(pid: (\d+)\)", m))]
         return int(pids[0][1]) if pids and at_work else None
@@ -318,11 +320,11 @@ def test_a_years_backfill_goes_on_after_its_run_and_the_daemon_were_killed(
     answered_before = len(simulator.requests)
     deployment.processes["daemon"].wait()
     deployment.start("daemon")
-    second = wait_until("the killed run is tried again", lambda: deployment.retry(first), deployment.said)
+    second = wait_until("the killed run is tried again", lambda: deployment.retry(first), deployment.said, 1800)
     pid = wait_until("gold is at work", lambda: deployment.worker(second, "gold__"), deployment.said, 1800)
     tell("the next run is in gold, and is killed")
     os.kill(pid, signal.SIGKILL)
-    third = wait_until("it is tried again", lambda: deployment.retry(second), deployment.said)
+    third = wait_until("it is tried again", lambda: deployment.retry(second), deployment.said, 1800)
     wait_until("it ends", lambda: deployment.status(third) in ("SUCCESS", "FAILURE"), deployment.said, 3600)
     tell("the third run has ended")
     statuses = [deployment.status(run_id) for run_id in (first, second, third)]
