@@ -242,6 +242,30 @@ def test_a_token_address_that_stays_broken_is_told_as_such_and_not_as_a_wrong_se
     assert caught.value.__context__ is None
 
 
+def test_a_token_that_is_renewed_in_the_middle_of_a_step_fails_as_any_other_call_does(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.05)
+    workspace.shorten_tokens(1)
+    try:
+        launcher = _principal(workspace, workspace.client_secret)
+        folder = f"{Workspace.volume}/run/step"
+        files = launcher._staging = staging(launcher.databricks_runner.client, Workspace.volume)
+        files.put(folder, {"a": b"1"})
+        workspace.inject(CallFault(TOKENS, 503, times=2))
+        assert files.get(f"{folder}/a") == b"1"
+        workspace.inject(CallFault(TOKENS, 503, times=None))
+        with pytest.raises(InternalError, match=r"^neither a token nor a refusal \(unknown: unknown\)$"):
+            launcher._state(42)
+        # What comes at the end of a step, whatever went wrong before, tells and does not raise.
+        files.remove(folder)
+    finally:
+        workspace.clear_faults()
+        workspace.shorten_tokens(3600)
+    assert f"The staging folder {folder} could not be removed: neither a token nor a refusal" in caplog.text
+    files.remove(folder)
+
+
 def _fails_with(error: Exception) -> None:
     raise error
 
@@ -265,7 +289,7 @@ def test_what_is_neither_a_token_nor_a_refusal_is_worth_another_try(error: Excep
 
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "invalid_scope", "access_denied"])
 def test_a_refusal_in_the_words_of_oauth_is_one(code: str) -> None:
-    with pytest.raises(ValueError, match=f"^{code}: no$"):
+    with pytest.raises(Unauthenticated, match=f"^{code}: no$"):
         patience.token_from(lambda: _fails_with(ValueError(f"{code}: no")))
 
 

@@ -41,6 +41,8 @@ class Api:
         self.token = f"dapi{secrets.token_hex(16)}"
         self.client_id = f"{secrets.token_hex(4)}-{secrets.token_hex(2)}-client"
         self.client_secret = f"dose{secrets.token_hex(16)}"
+        # How long a token of OAuth is good for.
+        self.token_seconds = 3600
         self.host = ""
         self.requests: list[Request] = []
         self.permissions: dict[str, Any] = {}
@@ -94,8 +96,9 @@ class Api:
         if dict(parse_qsl(body.decode())).get("grant_type") != "client_credentials":
             return 400, _JSON, json.dumps({"error": "unsupported_grant_type"}).encode()
         token = f"eyJ{secrets.token_hex(24)}"
-        self._access[token] = time.time() + 3600
-        return _json({"access_token": token, "token_type": "Bearer", "expires_in": 3600, "scope": "all-apis"})
+        self._access[token] = time.time() + self.token_seconds
+        told = {"access_token": token, "token_type": "Bearer", "expires_in": self.token_seconds, "scope": "all-apis"}
+        return _json(told)
 
     def _route(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         if path.startswith("/api/2.0/dbfs/"):

@@ -88,6 +88,10 @@ class Workspace:
     def client_secret(self) -> str:
         return self._api.client_secret
 
+    def shorten_tokens(self, seconds: int) -> None:
+        """From now on a token of OAuth is good for so long; Databricks' are for an hour."""
+        self._api.token_seconds = seconds
+
     @property
     def requests(self) -> list[Request]:
         return self._api.requests

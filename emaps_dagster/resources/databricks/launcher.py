@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -92,6 +93,9 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
                 add_dagster_env_variables=False,
             )
         self._settings = settings
+        # A token is renewed within whatever call comes an hour later, and must not fail it in words of the SDK's own.
+        config: Any = self.databricks_runner.client.workspace_client.config
+        config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # it is given no other way
         self._staging = staging(self.databricks_runner.client, settings.databricks_staging)
 
     def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
@@ -131,7 +135,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             LauncherError: it does not.
         """
         sign_in = self.databricks_runner.client.workspace_client.config.authenticate
-        _let_in(self.databricks_host, lambda: patiently(token_from, sign_in))
+        _let_in(self.databricks_host, lambda: patiently(sign_in))
 
     def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
         step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)

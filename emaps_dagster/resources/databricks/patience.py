@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from databricks.sdk.errors.base import DatabricksError
-from databricks.sdk.errors.platform import DeadlineExceeded, InternalError
+from databricks.sdk.errors.platform import DeadlineExceeded, InternalError, Unauthenticated
 from requests import RequestException
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -54,17 +54,17 @@ def patiently(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
 
 
 def token_from(sign_in: Callable[[], T]) -> T:
-    """What the SDK's sign-in gives; an answer that is neither a token nor a refusal becomes the workspace's own fault.
+    """What the SDK's sign-in gives, failing as every other call does.
 
     Raises:
-        ValueError: OAuth refuses the client.
-        InternalError: the address of tokens does not answer as it should.
+        Unauthenticated: OAuth refuses the client.
+        InternalError: the address of tokens does not answer as it should, which is the workspace's own fault.
     """
     try:
         return sign_in()
     except _NO_TOKEN as error:
         if str(error).partition(":")[0] in _TOKEN_REFUSALS:
-            raise
+            raise Unauthenticated(str(error)) from None
         raise InternalError(f"neither a token nor a refusal ({str(error)[:200]})") from None
 
 
