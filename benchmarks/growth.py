@@ -2,7 +2,7 @@
 
 Zone GR, embedded engine, warm, no HTTP and no Dagster; the tables take turns. A tick is bronze, silver, gold and all
 checks of a new hour; a revision is a response with one changed value of an hour 60 days ago; nothing new is the same
-run again. Files and versions are what silver and gold gained.
+run again; reads are of all rows and columns. Files and versions are what silver and gold gained.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ def _of_ticks(house: FolderLakehouse, ticks: int, repeats: int, taken: Figures) 
         table.tick(table.next_hour())
     for _ in range(repeats):
         _tick(table, f"after {name}", taken)
+        _read(house, f"after {name}", taken)
     taken.add(f"files after {name}", _files(house), "files")
     with taken.clock(f"maintenance after {name}"):
         for of in all_tables(ZONES):
@@ -161,6 +162,14 @@ def _of_ticks(house: FolderLakehouse, ticks: int, repeats: int, taken: Figures) 
     taken.add(f"files after {name} and maintenance", _files(house), "files")
     for _ in range(repeats):
         _tick(table, f"after {name} and maintenance", taken)
+        _read(house, f"after {name} and maintenance", taken)
+
+
+def _read(house: FolderLakehouse, when: str, figures: Figures) -> None:
+    """All rows and columns, by the engine, as a person reads them."""
+    for of in (ENERGY_DATA, GOLD):
+        with figures.clock(f"read of the whole {of.qualified_name}, {when}"):
+            house.collect(house.read(of))
 
 
 def _files(house: FolderLakehouse) -> int:
