@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timezone
+
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from sqlalchemy import select
 
 Target = AssetCheckEvaluationTargetMaterializationData
 
@@ -15,19 +21,44 @@ _LOOKED_UP_AT_ONCE = 500
 
 def latest_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: list[str]) -> dict[str, Target]:
     """The latest materialization of each partition: without it a status does not count as current."""
+    storage = instance.event_log_storage
     targets: dict[str, Target] = {}
     for first in range(0, len(partitions), _LOOKED_UP_AT_ONCE):
         some = partitions[first : first + _LOOKED_UP_AT_ONCE]
-        filter_ = dg.AssetRecordsFilter(asset_key=key, asset_partitions=some)
-        cursor = None
-        while len(targets.keys() & set(some)) < len(some):
-            page = instance.fetch_materializations(filter_, limit=len(some), cursor=cursor)
-            for record in page.records:
-                if record.partition_key is not None and record.partition_key not in targets:
-                    targets[record.partition_key] = Target(
-                        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-                    )
-            cursor = page.cursor
-            if not page.has_more:
-                break
+        if isinstance(storage, SqlEventLogStorage):
+            found = _by_columns(storage, key, some)
+        else:
+            found = _by_events(instance, key, some)
+        targets.update(found)
     return targets
+
+
+def _by_columns(storage: SqlEventLogStorage, key: dg.AssetKey, partitions: list[str]) -> Iterator[tuple[str, Target]]:
+    """Without the events themselves: reading 720 hours of four assets back takes as long as half of their compute."""
+    ids = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(partitions))
+    event = SqlEventLogStorageTable.c
+    query = select(event.id, event.run_id, event.timestamp).where(event.id.in_(ids.values()))
+    with storage.index_connection() as connection:
+        rows = {row.id: row for row in connection.execute(query)}
+    for partition, storage_id in ids.items():
+        at = rows[storage_id].timestamp.replace(tzinfo=timezone.utc).timestamp()
+        yield partition, Target(storage_id=storage_id, run_id=rows[storage_id].run_id, timestamp=at)
+
+
+def _by_events(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: list[str]) -> Iterator[tuple[str, Target]]:
+    """By what every storage offers, one that is no database of ours, too."""
+    left, cursor = set(partitions), None
+    while left:
+        page = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, asset_partitions=partitions), limit=len(partitions), cursor=cursor
+        )
+        for record in page.records:
+            if record.partition_key in left:
+                left.remove(record.partition_key)
+                yield (
+                    record.partition_key,
+                    Target(storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp),
+                )
+        cursor = page.cursor
+        if not page.has_more:
+            break
