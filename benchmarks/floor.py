@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import dagster as dg
@@ -139,15 +140,11 @@ def measure(count: int, repeats: dict[str, int]) -> Figures:
                 taken.add(f"{what}, {storage}", _apart(what, storage, count))
     for storage in repeats:
         if taken.values[f"ours, {storage}"]:
-            mean = {what: _median(taken.values[f"{what}, {storage}"]) for what in ("floor", "ours")}
+            mean = {what: median(taken.values[f"{what}, {storage}"]) for what in ("floor", "ours")}
             medians[storage] = mean["ours"] / mean["floor"]
     for storage, ratio in medians.items():
         taken.add(f"ours / floor, {storage}", ratio, "ratio")
     return taken
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _apart(what: str, storage: str, count: int) -> float:
