@@ -167,10 +167,6 @@ class Catalog(Place):
             Commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {}) for row in rows
         ]
 
-    def rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table | None:  # noqa: ARG002  # of subclasses
-        """The stored rows of the window, of these months or of all, where they can be read without Spark."""
-        return None
-
     def prepare(self, spark: SparkSession, table: Table) -> None:
         schema = ".".join(f"`{part}`" for part in self._parts(table)[:-1])
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")

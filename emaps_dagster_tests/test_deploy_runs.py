@@ -126,7 +126,7 @@ class Deployment:
 
     def launch(self, hours: datetime | Window) -> str:
         """Start the hourly job by the webserver, for an hour or for a range in one run."""
-        tags = tags_of(hours if isinstance(hours, Window) else Window(hours, hours + HOUR))
+        tags = tags_of(hours) if isinstance(hours, Window) else {"dagster/partition": partition_key(hours)}
         params = {
             "selector": {**LOCATION, "jobName": "hourly"},
             "runConfigData": {},
