@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from fractions import Fraction
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -135,13 +138,15 @@ class Machine:
         """All runs, the first first."""
         return list(self.instance.get_runs())[::-1]
 
-    def calls(self) -> dict[str, int]:
-        """Requests so far, by endpoint."""
-        found: dict[str, int] = {}
-        for request in self.simulator.requests:
-            name = urlsplit(request.path).path.removeprefix("/v3/")
-            found[name] = found.get(name, 0) + 1
-        return found
+    def calls(self, since: int) -> dict[str, float]:
+        """Calls from a request on, by the last word of their path; the six tries of one that meets 5xx are one."""
+        found: dict[str, Fraction] = defaultdict(Fraction)
+        for request in self.simulator.requests[since:]:
+            name = urlsplit(request.path).path.rpartition("/")[2]
+            # Sensors try once, runs as often as the client does.
+            tried = 1 if name in ("updated-since", "zones") or request.status < HTTPStatus.INTERNAL_SERVER_ERROR else 6
+            found[name] += Fraction(1, tried)
+        return {name: float(calls) for name, calls in found.items()}
 
     def rows(self, table: Any) -> dict[tuple[str, datetime], dict[str, Any]]:
         return stored_rows(self.warehouse, table)
