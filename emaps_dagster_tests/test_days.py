@@ -1,6 +1,7 @@
 """Days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a clock that is turned.
 
 The month: EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/test_days.py -s
+With EMAPS_TEST_MONTH=checks its runs evaluate every check, and most of three hours is Dagster storing what they say.
 """
 
 from __future__ import annotations
@@ -254,7 +255,7 @@ def test_days_with_outages_a_failing_zone_and_revisions_leave_no_hole_and_one_al
 def test_a_month_with_outages_a_failing_zone_and_revisions_leaves_no_hole_and_one_alert_a_cause(
     tmp_path: Path, chat: Chat
 ) -> None:
-    _, late = _run(MONTH, tmp_path, chat, checks=True)
+    _, late = _run(MONTH, tmp_path, chat, checks=os.environ["EMAPS_TEST_MONTH"] == "checks")
     assert late == []
     failed, over = "hourly failed for {}", "hourly works again for {}"
     zones = ["BG, GR", "BG", "BG, GR", "GR", "BG, GR"]
