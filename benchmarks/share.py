@@ -76,7 +76,7 @@ def once(began: float, arguments: list[str]) -> dict[str, float]:
     watch(bronze, "store", "bronze")
     watch(silver, "merge_silver", "silver")
     watch(gold, "merge_gold", "gold")
-    watch(merged, "hourly_summary", "numbers of the hour for Dagster's pages")
+    watch(merged, "numbers_of", "numbers of the hour for Dagster's pages")
     watch(checks, "judge_hours", "checks")
     watch(checks, "judge_table", "checks")
     try:

@@ -16,12 +16,12 @@ from benchmarks.figures import Figures, progress
 from emaps_dagster.assets.bronze import ingest
 from emaps_dagster.assets.checks import Scene, checks_of, judge_hours, judge_table
 from emaps_dagster.assets.gold import merge_gold
+from emaps_dagster.assets.merged import numbers_of
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.fetch import fetch
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
-from emaps_dagster.transforms.quality.summary import hourly_summary
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.zones import CARBON, FEEDS, POWER
 
@@ -41,10 +41,10 @@ def run(
         take_in(house, api, zones, window)
     with taken.clock(f"silver, {of}"):
         merge_silver(house, silver_window(window))
-        hourly_summary(house.read_hours(ENERGY_DATA, window))
+        numbers_of(house, ENERGY_DATA, window)
     with taken.clock(f"gold, {of}"):
         merge_gold(house, zones, gold_window(window))
-        hourly_summary(house.read_hours(gold, window))
+        numbers_of(house, gold, window)
 
 
 def merge(house: FolderLakehouse, zones: tuple[str, ...], window: Window) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from emaps_dagster.transforms.quality.summary import hourly_summary
+from emaps_dagster.transforms.quality.summary import hourly_summary, numbers_by_hour
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import silver, utc
 
@@ -17,7 +17,7 @@ def test_an_hour_has_its_means_over_zones_and_what_nobody_reported_is_absent(spa
         {"zone": "BG", "datetime": T, "carbon_intensity": 400.5, "is_estimated_carbon": True},
         {"zone": "GR", "datetime": T + HOUR, "is_estimated_power": True},
     ]
-    assert hourly_summary(silver(spark, rows)) == {
+    assert hourly_summary(numbers_by_hour(silver(spark, rows)).toArrow()) == {
         T: {"estimated": 1, "estimated_share": 0.5, "carbon_intensity_mean": 350.25, "consumption_mean": 5000.0},
         T + HOUR: {"estimated": 1, "estimated_share": 1.0},
     }

@@ -256,7 +256,7 @@ def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
     latest: dict[str, datetime | None] = dict.fromkeys(scene.zones)
     # Two months are read at most, however long the table.
     lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
-    rows = scene.house.read_hours(table, lately).groupBy("zone").agg(F.max("datetime").alias("datetime"))
+    rows = scene.house.read_hours(table, lately).groupBy(F.col("zone")).agg(F.max("datetime").alias("datetime"))
     return latest | {
         row["zone"]: row["datetime"] for row in scene.house.collect(rows).to_pylist() if row["zone"] in latest
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +14,13 @@ from emaps_dagster.assets.describe import change_metadata
 from emaps_dagster.lakehouse import HourChange, Lakehouse, MergeReport
 from emaps_dagster.partitions import hours_of
 from emaps_dagster.tables import Table
-from emaps_dagster.transforms.quality.summary import hourly_summary
+from emaps_dagster.transforms.quality.summary import hourly_summary, numbers_by_hour
 from emaps_dagster.windows import HOUR, Window
+
+
+def numbers_of(house: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
+    """What Dagster's pages show of each hour of a stored table."""
+    return hourly_summary(house.collect(numbers_by_hour(house.read_hours(table, window))))
 
 
 def report_merge(
@@ -38,7 +44,7 @@ def report_merge(
         since: `time.monotonic()` when the work began.
         last: what only the last hour's page shows.
     """
-    summary = hourly_summary(house.read_hours(table, window))
+    summary = numbers_of(house, table, window)
     for hour, key in hours_of(window).items():
         numbers = {**change_metadata(report.hours.get(hour, HourChange())), **summary.get(hour, {})}
         more = last if hour + HOUR == window.end else {}
