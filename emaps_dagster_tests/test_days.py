@@ -181,6 +181,8 @@ def budget(life: Life, here: Machine) -> dict[str, float]:
     asked = [run for run in here.runs() if run.tags.get("emaps/asked_by") in ("gaps", "revisions") and fetches(run)]
     windows = [hours for hours in map(hours_of_run, asked) if hours]
     pieces = sum(math.ceil(len(list(window.hours())) / 240) for window in windows)
+    # What lies in the last day comes with /history, what lies before it with past-range.
+    pieces += sum(run.tags["emaps/asked_by"] == "gaps" for run in asked)
     each = len(ZONES)
     return {
         # What was missed for more than a day is fetched with the tick.
