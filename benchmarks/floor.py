@@ -129,7 +129,7 @@ def once(definitions: dg.Definitions, window: Window, home: Path) -> float:
 
 def measure(count: int, repeats: dict[str, int]) -> Figures:
     taken = Figures()
-    medians: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     for storage, times in repeats.items():
         if storage.startswith("PostgreSQL") and postgres.programs() is None:
             progress("floor: there is no PostgreSQL here, so nothing is said of it")
@@ -140,9 +140,9 @@ def measure(count: int, repeats: dict[str, int]) -> Figures:
                 taken.add(f"{what}, {storage}", _apart(what, storage, count))
     for storage in repeats:
         if taken.values[f"ours, {storage}"]:
-            mean = {what: median(taken.values[f"{what}, {storage}"]) for what in ("floor", "ours")}
-            medians[storage] = mean["ours"] / mean["floor"]
-    for storage, ratio in medians.items():
+            typical = {what: median(taken.values[f"{what}, {storage}"]) for what in ("floor", "ours")}
+            ratios[storage] = typical["ours"] / typical["floor"]
+    for storage, ratio in ratios.items():
         taken.add(f"ours / floor, {storage}", ratio, "ratio")
     return taken
 

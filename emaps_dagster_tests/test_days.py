@@ -121,11 +121,11 @@ def live(life: Life, here: Machine, chat: Chat, late: Callable[[str], None]) -> 
         here.set(now + timedelta(minutes=50))
         here.look()
         here.assert_no_look_failed()
-        if trouble is None:
-            for problem in stale(here, life):
-                late(f"{here.now}: {problem}")
         if trouble:
             told.add(trouble)
+            continue
+        for problem in stale(here, life):
+            late(f"{here.now}: {problem}")
     assert told == {one for one in life.troubles if not one.asleep}
 
 
@@ -176,11 +176,11 @@ def budget(life: Life, here: Machine) -> dict[str, float]:
     """Calls that docs/operations.md promises not to exceed, for these zones and this time."""
     troubles = [life.trouble(hour) for hour in range(0, life.hours, life.step)]
     asleep = sum(one is not None and one.asleep for one in troubles)
-    down = sum(one is not None and len(one.faults) > 1 for one in troubles)
+    outages = sum(one is not None and len(one.faults) > 1 for one in troubles)
     ticks = len(troubles) - asleep
     asked = [run for run in here.runs() if run.tags.get("emaps/asked_by") in ("gaps", "revisions") and fetches(run)]
     windows = [hours for hours in map(hours_of_run, asked) if hours]
-    pieces = sum(math.ceil(len(list(window.hours())) / 240) for window in windows)
+    pieces = sum(math.ceil(window.duration / timedelta(days=10)) for window in windows)
     # What lies in the last day comes with /history, what lies before it with past-range.
     pieces += sum(run.tags["emaps/asked_by"] == "gaps" for run in asked)
     each = len(ZONES)
@@ -189,7 +189,7 @@ def budget(life: Life, here: Machine) -> dict[str, float]:
         "feeds": 2 * each * (ticks + sum(one.asleep for one in life.troubles) + pieces),
         "updated-since": each * ticks,
         # While the plan cannot be known, the tick and the looks of two sensors ask for it.
-        "zones": 1 + life.hours / 24 + down * 3,
+        "zones": 1 + life.hours / 24 + outages * 3,
     }
 
 

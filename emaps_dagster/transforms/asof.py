@@ -76,7 +76,7 @@ def features_known_at(
 
     rows = (
         values(silver, zone_keys, _ROW)
-        .groupBy("zone", _ROW)
+        .groupBy(F.col("zone"), F.col(_ROW))
         .agg(
             F.count(F.when(own, True)).alias("_own"),
             *(at(own, name).alias(name) for name in (*names, "is_estimated_power", "is_estimated_carbon")),

@@ -9,15 +9,16 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from emaps_dagster.transforms.gold import is_estimated
+
 _MEANS = {"carbon_intensity_mean": "carbon_intensity", "consumption_mean": "consumption_total"}
 
 
 def numbers_by_hour(rows: DataFrame) -> DataFrame:
     """Of each hour: its rows, how many of them are estimated, and what is plotted over time, means over zones."""
-    estimated = F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
     # By name, Spark Connect would first ask the engine whether the table has such a column.
     return rows.groupBy(F.col("datetime")).agg(
-        F.count(F.when(estimated, True)).alias("estimated"),
+        F.count(F.when(is_estimated(), True)).alias("estimated"),
         F.count(F.lit(1)).alias("rows"),
         *(F.avg(column).alias(name) for name, column in _MEANS.items()),
     )
