@@ -148,7 +148,7 @@ def revisions_sensor(
             look.changed, going_on(context.instance, longest_silence(settings)).values(), served, well=well
         )
         if later:
-            why = "for a run that is queued or going on nearby" if well else "until a tick succeeds"
+            why = "for a run of these hours that is queued or going on" if well else "until a tick succeeds"
             look.sentences.append(f"{told(later)} changed, and wait {why}.")
         kept = revisions.Memory(look.since, look.fresh, later, look.reread)
         requests = [dg.RunRequest(tags=tags_of(window, asked_by="revisions")) for window in ask]

@@ -38,15 +38,25 @@ def test_an_hour_that_left_history_is_read_again_unless_a_tick_has_seen_its_upda
     assert unread(update, reads=["05-04T10:07"])[0] == {utc(2024, 5, 3, 10)}
 
 
-def test_changed_hours_are_few_ranges_and_none_near_a_run_that_is_going_on() -> None:
+def test_changed_hours_are_few_ranges_and_none_of_a_run_that_is_going_on() -> None:
     changed = hours(("05-02T00", "05-02T03"), ("05-02T10", "05-02T11"), ("04-03T00", "04-03T20"))
     assert revisions.requests(changed, [], FIRST) == (
         [window("04-03T00", "04-03T20"), window("05-02T00", "05-02T11")],
         (),
     )
-    assert revisions.requests(changed, [window("05-02T05", "05-02T06")], FIRST) == (
-        [window("04-03T00", "04-03T20")],
-        (window("05-02T00", "05-02T11"),),
+    # A run between them holds none of them, and one that adjoins them brings none of them.
+    for busy in (window("05-02T05", "05-02T06"), window("05-02T03", "05-02T10")):
+        assert revisions.requests(changed, [busy], FIRST) == (
+            [
+                window("04-03T00", "04-03T20"),
+                window("05-02T00", f"{busy.start:%m-%dT%H}"),
+                window(f"{busy.end:%m-%dT%H}", "05-02T11"),
+            ],
+            (),
+        )
+    assert revisions.requests(changed, [window("05-02T01", "05-03T00")], FIRST) == (
+        [window("04-03T00", "04-03T20"), window("05-02T00", "05-02T01")],
+        (window("05-02T01", "05-02T03"), window("05-02T10", "05-02T11")),
     )
     assert revisions.requests(changed, [], FIRST, well=False)[0] == []
     assert revisions.requests(changed, [], utc(2024, 5, 1))[0] == [window("05-02T00", "05-02T11")]
@@ -55,9 +65,15 @@ def test_changed_hours_are_few_ranges_and_none_near_a_run_that_is_going_on() -> 
 @settings(deadline=None, max_examples=50)
 @given(some_hours(), some_hours())
 def test_every_changed_hour_is_asked_for_or_waits(changed: set[datetime], busy: set[datetime]) -> None:
-    now, later = revisions.requests(changed, fewest(busy), FIRST)
+    going_on = fewest(busy)
+    now, later = revisions.requests(changed, going_on, FIRST)
     wanted = {hour for hour in changed if hour >= FIRST}
-    assert wanted <= {hour for one in (*now, *later) for hour in one.hours()}
+    asked, waiting = ({hour for one in ranges for hour in one.hours()} for ranges in (now, later))
+    assert wanted <= asked | waiting
+    assert waiting <= wanted
+    assert asked.isdisjoint(busy)
+    # Only what a run holds waits, unless there would be too many runs.
+    assert waiting <= busy or len(now) == 8
     assert len(now) <= 8
 
 

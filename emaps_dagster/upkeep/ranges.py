@@ -47,6 +47,19 @@ def touches(one: Window, other: Window) -> bool:
     return one.start <= other.end and other.start <= one.end
 
 
+def without(window: Window, others: Iterable[Window]) -> list[Window]:
+    """What the others leave of a window, in order."""
+    left = [window]
+    for other in others:
+        left = [
+            Window(start, end)
+            for one in left
+            for start, end in ((one.start, min(one.end, other.start)), (max(one.start, other.end), one.end))
+            if start < end
+        ]
+    return left
+
+
 def missed(now: datetime, first: datetime, tried: Iterable[datetime], *, past_range: bool) -> set[datetime]:
     """The hours before the last complete one whose ticks were missed: no run has tried them, but one before them.
 

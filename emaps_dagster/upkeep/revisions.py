@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from emaps_dagster.upkeep.ranges import BRIDGE, fewest, oldest_carried, touches
+from emaps_dagster.upkeep.ranges import BRIDGE, fewest, oldest_carried, without
 from emaps_dagster.windows import HOUR, Window, floor_hour
 
 _VERSION = 1
@@ -93,20 +93,23 @@ def unread(
 def requests(
     hours: Iterable[datetime], busy: Iterable[Window], served: datetime, *, well: bool = True
 ) -> tuple[list[Window], tuple[Window, ...]]:
-    """The fewest ranges that hold the hours, and those that wait for a run nearby.
+    """The fewest ranges that hold the hours, and those that wait for the run that holds them.
 
     Args:
         hours: that changed.
-        busy: hours of runs that are queued or going on.
+        busy: hours of runs that are queued or going on. What only adjoins them does not wait: the run that ends
+            next to it will not bring it.
         served: the oldest hour that may be asked for.
         well: whether the last tick succeeded; while it did not, all wait, as their runs would fail as well.
     """
-    now: list[Window] = []
-    later: list[Window] = []
+    due = {hour for hour in hours if hour >= served}
     going_on = list(busy)
-    for window in fewest((h for h in hours if h >= served), bridge=BRIDGE, most=_MOST_RUNS):
-        (now if well and not any(touches(window, other) for other in going_on) else later).append(window)
-    return now, tuple(later)
+    free = {hour for hour in due if not any(hour in other for other in going_on)} if well else set[datetime]()
+    bridged = fewest(free, bridge=BRIDGE, most=_MOST_RUNS)
+    parts = [part for window in bridged for part in without(window, going_on) if not free.isdisjoint(part.hours())]
+    now = parts[:_MOST_RUNS]
+    asked = {hour for window in now for hour in window.hours()}
+    return now, tuple(fewest(due - asked))
 
 
 def rereads(
