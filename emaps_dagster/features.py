@@ -24,6 +24,7 @@ from emaps_dagster.folders import FolderLakehouse, plain_path
 from emaps_dagster.questions import KEY, Question, ask
 from emaps_dagster.settings import read_settings
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_context
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _as_known(house: FolderLakehouse, question: Question, part: Window, zone_key
 
     def responses(table: Table, until: datetime) -> DataFrame:
         return house.read_responses(table, gold_context(part), longest=LONGEST_BODY).where(
-            F.col("zone").isin(*question.zones) & (F.col("ingested_at") <= F.lit(until))
+            F.col("zone").isin(*question.zones) & (F.col("ingested_at") <= instant(until))
         )
 
     if question.as_of is not None:

@@ -24,6 +24,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.tables import Table
 from emaps_dagster.transforms.differences import Differences, differences, same_values
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.transforms.quality.contract import arrow_schema, conform
 from emaps_dagster.windows import HOUR, Window, floor_hour
 
@@ -240,8 +241,8 @@ class Lakehouse(ABC):
         """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
         return self.read(table, version=version).where(
             F.col(table.partition).isin(window.months())
-            & (F.col("datetime") >= F.lit(window.start))
-            & (F.col("datetime") < F.lit(window.end))
+            & (F.col("datetime") >= instant(window.start))
+            & (F.col("datetime") < instant(window.end))
         )
 
     def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
@@ -254,8 +255,8 @@ class Lakehouse(ABC):
         """
         return self.read(table).where(
             F.col(table.partition).isin(window.widen(longest, timedelta(0)).months())
-            & (F.col("window_start") < F.lit(window.end))
-            & (F.col("window_end") > F.lit(window.start))
+            & (F.col("window_start") < instant(window.end))
+            & (F.col("window_end") > instant(window.start))
         )
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> pa.Table:
@@ -397,7 +398,7 @@ class Lakehouse(ABC):
         """The stored rows of the window, of these months or of all, as the engine reads them."""
         if months:
             return self.collect(self.read_hours(table, window, version=version))
-        hours = (F.col("datetime") >= F.lit(window.start)) & (F.col("datetime") < F.lit(window.end))
+        hours = (F.col("datetime") >= instant(window.start)) & (F.col("datetime") < instant(window.end))
         return self.collect(self.read(table, version=version).where(hours))
 
     def size(self, table: Table) -> Size | None:

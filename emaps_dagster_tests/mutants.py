@@ -30,14 +30,15 @@ MUTANTS = (
     Mutant(
         "row-based lag",
         "transforms.gold:features",
-        "_dense(values(silver.where(in_context), zone_keys), context, end)",
-        'values(silver.where(in_context), zone_keys).withColumn("_present", F.lit(True))',
+        "_hour_before(observed, names)",
+        'observed.select(*_KEY, *(F.expr(f"lag({name}) OVER (PARTITION BY zone ORDER BY datetime)")'
+        ".alias(lag_column(name)) for name in names))",
     ),
     Mutant(
         "nulls filled with 0",
         "transforms.gold:features",
-        "_dense(values(silver.where(in_context), zone_keys), context, end)",
-        "_dense(values(silver.where(in_context), zone_keys).na.fill(0.0), context, end)",
+        "values(silver.where(in_context), zone_keys)",
+        "values(silver.where(in_context), zone_keys).na.fill(0.0)",
     ),
     Mutant("inner join of the feeds", "transforms.silver:energy_data", 'how="full_outer"', 'how="inner"'),
     Mutant(
@@ -53,10 +54,10 @@ MUTANTS = (
         'F.lag("datetime")',
     ),
     Mutant(
-        "mean by a sliding float sum",
-        "transforms.gold:features",
-        "mean(F.sum(addend(name)).over(last_24_hours))",
-        "F.avg(name).over(last_24_hours)",
+        "mean by a float sum",
+        "transforms.gold:_last_24_hours",
+        "mean(F.sum(name))",
+        "F.avg(mean(F.col(name)))",
     ),
     Mutant(
         "hours read as local time",

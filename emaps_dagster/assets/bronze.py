@@ -21,6 +21,7 @@ from emaps_dagster.partitions import hours_of, run_window
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, Table
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.windows import HOUR, Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER, Feed
@@ -99,7 +100,7 @@ def answered_since(house: Lakehouse, table: Table, window: Window, since: dateti
     Their hours were all over, and the same attempt asked the same: asking again would be the second opinion of
     the same hour. /history is never among them.
     """
-    rows = house.read_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= F.lit(since))
+    rows = house.read_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
     requests = rows.where(F.col("source").endswith("/past-range")).select("request")
     return frozenset(house.collect(requests)[0].to_pylist())
 

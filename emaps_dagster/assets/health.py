@@ -29,6 +29,7 @@ from emaps_dagster.tables import (
     ml_features,
 )
 from emaps_dagster.transforms.health import LOOKED_AT, REVISIONS_OF, SILVER_COLUMNS, Answer, Facts, health, revisions
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.windows import Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER
 
@@ -125,7 +126,7 @@ def _rows(house: Lakehouse, table: Table, window: Window, *columns: str) -> Iter
 def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
     # All months: a backfill of last year costs calls today.
     if house.version(table) is not None:
-        rows = house.read(table).where(F.col("ingested_at") >= F.lit(since)).select(*columns)
+        rows = house.read(table).where(F.col("ingested_at") >= instant(since)).select(*columns)
         yield from _utc(house.collect(rows).to_pylist())
 
 

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.tables import key_columns, lag_column, rolling_column
 from emaps_dagster.transforms.gold import addend, features, is_estimated, mean, values, with_calendar
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
 from emaps_dagster.windows import HOUR, LOOK_BACK
 
@@ -32,7 +33,7 @@ def features_as_of(
         end: end of the last hour wanted, UTC.
         moment: responses ingested at it count, later ones do not.
     """
-    by_then = F.col("ingested_at") <= F.lit(moment)
+    by_then = F.col("ingested_at") <= instant(moment)
     silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOK_BACK, end)
     return features(silver, zone_keys, start, end)
 
@@ -54,8 +55,8 @@ def features_known_at(
         replaced_at = F.lead("ingested_at").over(oldest_first)
         # A record serves the rows of its own hour and the 23 after it, from the first that is made when it
         # is known until the last that is made before the next record of its hour is.
-        first = F.greatest(F.col("datetime"), F.lit(start), _first_row("ingested_at", delay))
-        last = F.least(F.col("datetime") + F.lit(LOOK_BACK), F.lit(end - HOUR))
+        first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
+        last = F.least(F.col("datetime") + F.lit(LOOK_BACK), instant(end - HOUR))
         return (
             news(records, content)
             .withColumn("_replaced_at", replaced_at)

@@ -1,16 +1,18 @@
 """silver.energy_data to gold.ml_features: time, lag and rolling features by time, never by row.
 
-Lags and means are computed on a grid that holds every hour, so that a row frame is a time frame.
+Each row of silver is handed to the hours that look back on it, so no row counts for an hour that is not its own. Window
+functions on a grid of hours say the same and take the engine twice as long (docs/adr/0010).
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.tables import key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.windows import LOOK_BACK
 from emaps_dagster.zones import ZONES, neighbours_of, zone_column
 
@@ -18,6 +20,9 @@ from emaps_dagster.zones import ZONES, neighbours_of, zone_column
 # sum does, in its last bits, and every re-merge would rewrite rows. 10^6 keeps a watt of a megawatt and
 # leaves room for 24 values of 10^9, the largest that bronze admits, and for their count in the last five bits.
 _MICRO = 1_000_000
+_DIRECTIONS = ("import", "export")
+_KEY = ["zone", "datetime"]
+_ONE_HOUR = "INTERVAL 1 HOUR"
 
 
 def _time_zone() -> Column:
@@ -47,31 +52,21 @@ def _is_holiday(start: datetime, end: datetime) -> Column:
     return result
 
 
-def _dense(silver: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """Every hour of [start, end) for every zone of silver, with silver's row where it holds one."""
-    grid = (
-        silver.select("zone")
-        .distinct()
-        .select(
-            "zone",
-            F.explode(F.sequence(F.lit(start), F.lit(end - timedelta(hours=1)), F.expr("INTERVAL 1 HOUR"))).alias(
-                "datetime"
-            ),
-        )
-    )
-    present = silver.withColumn("_present", F.lit(True))
-    return grid.join(present, on=["zone", "datetime"], how="left")
-
-
 def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFrame:
     """The key columns of silver's rows, flows flattened, and what says whether they are estimated."""
     names = [column.name for column in key_columns(zone_keys)]
     flows = {
-        f"{direction}_{zone_column(neighbour)}": F.element_at(f"{direction}_by_zone", F.lit(neighbour))
-        for direction in ("import", "export")
+        f"{direction}_{zone_column(neighbour)}": _entry(direction, neighbour)
+        for direction in _DIRECTIONS
         for neighbour in neighbours_of(zone_keys)
     }
-    return silver.select(
+    # Each map is taken apart once: looking a key up in it reads all of it, for each of fifty columns.
+    parts = {
+        f"_{direction}_{part}": take(f"{direction}_by_zone")
+        for direction in _DIRECTIONS
+        for part, take in (("zones", F.map_keys), ("values", F.map_values))
+    }
+    return silver.select("*", *(part.alias(name) for name, part in parts.items())).select(
         *more,
         "zone",
         "datetime",
@@ -80,6 +75,12 @@ def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFra
         "is_estimated_power",
         "is_estimated_carbon",
     )
+
+
+def _entry(direction: str, neighbour: str) -> Column:
+    """The flow of one neighbour; null without one, as no array has a place before its first."""
+    place = F.array_position(f"_{direction}_zones", neighbour) - 1
+    return F.get(f"_{direction}_values", place.cast("int"))
 
 
 def is_estimated() -> Column:
@@ -131,24 +132,36 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         One row for each (zone, datetime) that silver holds, as `tables.ml_features(zone_keys)`.
     """
     names = [column.name for column in key_columns(zone_keys)]
-    context = start - LOOK_BACK
-    in_context = (F.col("datetime") >= F.lit(context)) & (F.col("datetime") < F.lit(end))
-    dense = _dense(values(silver.where(in_context), zone_keys), context, end)
-    by_hour = Window.partitionBy("zone").orderBy("datetime")
-    last_24_hours = by_hour.rowsBetween(-23, 0)
-    rows = dense.select(
-        "zone",
-        "datetime",
-        "_present",
-        *names,
-        *(F.lag(name, 1).over(by_hour).alias(lag_column(name)) for name in names),
-        *(mean(F.sum(addend(name)).over(last_24_hours)).alias(rolling_column(name)) for name in names),
-        F.count("_present").over(last_24_hours).cast("int").alias("hours_observed_24h"),
-        F.count(F.when(F.col("_present") & is_estimated(), True))
-        .over(last_24_hours)
-        .cast("int")
-        .alias("hours_estimated_24h"),
-        "is_estimated_power",
-        "is_estimated_carbon",
-    ).where(F.col("_present") & (F.col("datetime") >= F.lit(start)))
+    in_context = (F.col("datetime") >= instant(start - LOOK_BACK)) & (F.col("datetime") < instant(end))
+    observed = values(silver.where(in_context), zone_keys)
+    rows = (
+        observed.where(F.col("datetime") >= instant(start))
+        .join(_hour_before(observed, names), on=_KEY, how="left")
+        .join(_last_24_hours(observed, names), on=_KEY, how="left")
+    )
     return with_calendar(rows, zone_keys, start, end)
+
+
+def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:
+    """Each hour's lags: what the hour before it was."""
+    following = F.col("datetime") + F.expr(_ONE_HOUR)
+    return observed.select(
+        "zone", following.alias("datetime"), *(F.col(name).alias(lag_column(name)) for name in names)
+    )
+
+
+def _last_24_hours(observed: DataFrame, names: list[str]) -> DataFrame:
+    """Each hour's means and counts over itself and the 23 hours before it."""
+    served = F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), F.expr(_ONE_HOUR))
+    estimated = F.when(is_estimated(), True)
+    addends = observed.select(
+        "zone",
+        F.explode(served).alias("datetime"),
+        *(addend(name).alias(name) for name in names),
+        estimated.alias("_estimated"),
+    )
+    return addends.groupBy(*map(F.col, _KEY)).agg(
+        *(mean(F.sum(name)).alias(rolling_column(name)) for name in names),
+        F.count(F.lit(1)).cast("int").alias("hours_observed_24h"),
+        F.count("_estimated").cast("int").alias("hours_estimated_24h"),
+    )

@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from emaps_dagster.tables import ENERGY_DATA
+from emaps_dagster.transforms.literals import instant
 from emaps_dagster.zones import MODE_KEYS, mode_column
 
 _MODES = "struct<" + ",".join(f"`{key}`:double" for key in MODE_KEYS) + ">"
@@ -78,8 +79,8 @@ def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> 
         )
         .withColumn("datetime", F.to_timestamp("record.datetime"))
         .where(
-            (F.col("datetime") >= F.lit(start))
-            & (F.col("datetime") < F.lit(end))
+            (F.col("datetime") >= instant(start))
+            & (F.col("datetime") < instant(end))
             & (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))
         )
     )
