@@ -6,6 +6,8 @@ import gzip
 import io
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,10 +136,31 @@ def test_the_step_gets_the_settings_that_are_no_secret() -> None:
 
 def test_what_is_pickled_holds_the_name_of_the_secret_and_no_secret() -> None:
     launcher = ReanchoringStepLauncher(_settings(secret_scope="a-scope", secret_key="a-key"))
-    sent = pickle.dumps(launcher.create_remote_config())
+    sent = pickle.dumps(launcher.exported())
     assert b"a-scope" in sent
     assert b"a-key" in sent
     assert b"s3cret" not in sent
+
+
+def test_a_cluster_exports_the_variables_without_importing_the_launcher() -> None:
+    launcher = ReanchoringStepLauncher(_settings(secret_scope="a-scope", secret_key="a-key"))
+    there = f"""
+import os, pickle, sys
+class Secrets:
+    def get(self, scope, key):
+        return f"{{scope}}/{{key}}"
+class DBUtils:
+    secrets = Secrets()
+pickle.loads({pickle.dumps(launcher.exported())!r}).setup(DBUtils(), None)
+print(os.environ["EMAPS_API_TOKEN"], os.environ["EMAPS_ZONES"])
+print([name for name in sys.modules if name.partition(".")[0] in ("databricks", "dagster_databricks", "dagster")])
+"""
+    done = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "Exporting EMAPS_API_TOKEN from Databricks secret a-key, scope a-scope",
+        "a-scope/a-key GR,BG",
+        "[]",
+    ]
 
 
 # --- where it is staged ---------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from databricks.sdk.service import iam
 from emaps_dagster.errors import LauncherError
 from emaps_dagster.resources.databricks.anchors import Anchors, check_versions
 from emaps_dagster.resources.databricks.events import entries_of
+from emaps_dagster.resources.databricks.exported import Exported
 from emaps_dagster.resources.databricks.patience import REFUSED, patiently, token_from
 from emaps_dagster.resources.databricks.staging import staging
 from emaps_dagster.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
@@ -137,13 +138,18 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         sign_in = self.databricks_runner.client.workspace_client.config.authenticate
         _let_in(self.databricks_host, lambda: patiently(sign_in))
 
+    def exported(self) -> Exported:
+        """What the cluster exports before a step."""
+        stock = self.create_remote_config()
+        return Exported(stock.env_variables, stock.secrets)
+
     def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
         step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
         return {
             _MAIN.name: _MAIN.read_bytes(),
             CODE_ZIP_NAME: package_zip(),
             PICKLED_STEP_RUN_REF_FILE_NAME: pickle.dumps(step_run_ref),
-            PICKLED_CONFIG_FILE_NAME: pickle.dumps(self.create_remote_config()),
+            PICKLED_CONFIG_FILE_NAME: pickle.dumps(self.exported()),
         }
 
     def _task(self, folder: str) -> dict[str, Any]:
