@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,9 @@ def measure(sides: tuple[str, ...], repeats: int, zones: tuple[str, ...], days: 
                 once = ["--once", side, "--given", str(given), "--folder", str(folder)]
                 what = ["--zones", ",".join(zones), "--days", str(days), "--ticks", str(ticks)]
                 command = [sys.executable, "-m", "benchmarks.against", *once, *what]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                # An embedded session, as `give` had one, puts pyspark's mode into the environment.
+                env = {key: value for key, value in os.environ.items() if not key.startswith("SPARK_")}
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
                 for measured, unit, value in json.loads(done.stdout):
                     taken.add(f"{measured}, {side}", value, unit)
             if set(SAME_ROWS) <= set(sides) and not number:

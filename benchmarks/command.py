@@ -20,7 +20,8 @@ from pathlib import Path
 
 from benchmarks.bodies import PRESENT, days_before
 from benchmarks.figures import Figures, progress
-from emaps_dagster.partitions import partition_key
+from emaps_dagster.jobs import HOURLY
+from emaps_dagster.runs import tags_of
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.windows import HOUR, Window, floor_hour
 
@@ -57,9 +58,7 @@ class Site:
         return done
 
     def two_weeks(self) -> None:
-        first, last = partition_key(self.weeks.start), partition_key(self.weeks.end - HOUR)
-        select = ("--select", "*", "--partition-range", f"{first}...{last}")
-        self.run("-m", "dagster", "asset", "materialize", *select, "-m", OURS)
+        self.run(*job(OURS, self.weeks))
 
 
 @contextmanager
@@ -79,10 +78,15 @@ def prepared_site() -> Iterator[Site]:
         yield made
 
 
+def job(module: str, window: Window) -> tuple[str, ...]:
+    """The command that runs the hourly job of these hours."""
+    return ("-m", "dagster", "job", "execute", "-m", module, "-j", HOURLY, "--tags", json.dumps(tags_of(window)))
+
+
 def tick_of(made: Site, module: str = OURS) -> tuple[str, ...]:
     """The command of the hour that has just ended."""
-    tags = json.dumps({"dagster/partition": partition_key(floor_hour(made.sim.now()) - HOUR)})
-    return ("-m", "dagster", "job", "execute", "-m", module, "-j", "hourly", "--tags", tags)
+    end = floor_hour(made.sim.now())
+    return job(module, Window(end - HOUR, end))
 
 
 def measure(repeats: int) -> Figures:
