@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.tables import Table
 from emaps_dagster.transforms.differences import Differences, differences, same_values
-from emaps_dagster.transforms.literals import instant
+from emaps_dagster.transforms.literals import in_hours, instant
 from emaps_dagster.transforms.quality.contract import arrow_schema, conform
 from emaps_dagster.windows import HOUR, Window, floor_hour
 
@@ -240,9 +240,7 @@ class Lakehouse(ABC):
     def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
         """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
         return self.read(table, version=version).where(
-            F.col(table.partition).isin(window.months())
-            & (F.col("datetime") >= instant(window.start))
-            & (F.col("datetime") < instant(window.end))
+            F.col(table.partition).isin(window.months()) & in_hours(window.start, window.end)
         )
 
     def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
@@ -398,8 +396,7 @@ class Lakehouse(ABC):
         """The stored rows of the window, of these months or of all, as the engine reads them."""
         if months:
             return self.collect(self.read_hours(table, window, version=version))
-        hours = (F.col("datetime") >= instant(window.start)) & (F.col("datetime") < instant(window.end))
-        return self.collect(self.read(table, version=version).where(hours))
+        return self.collect(self.read(table, version=version).where(in_hours(window.start, window.end)))
 
     def size(self, table: Table) -> Size | None:
         """Files and bytes of the latest version; None when the table does not exist."""

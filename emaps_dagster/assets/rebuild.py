@@ -26,7 +26,7 @@ from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.transforms.gold import features
-from emaps_dagster.transforms.literals import instant
+from emaps_dagster.transforms.literals import in_hours
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
 
 FIRST, LAST = "first", "last"
@@ -102,7 +102,7 @@ def rebuild_gold(house: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry
         inside = Window(max(context.start, silver.start), min(context.end, silver.end))
         rows = silver_from_bronze(house, inside)
         if is_kept and inside != context:
-            outside = (F.col("datetime") < instant(silver.start)) | (F.col("datetime") >= instant(silver.end))
+            outside = ~in_hours(silver.start, silver.end)
             rows = rows.unionByName(house.read_hours(ENERGY_DATA, context).where(outside))
         return features(rows, zones, part.start, part.end)
 

@@ -12,8 +12,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.tables import key_columns, lag_column, ml_features, rolling_column
-from emaps_dagster.transforms.literals import instant
-from emaps_dagster.windows import LOOK_BACK
+from emaps_dagster.transforms.literals import in_hours, instant
+from emaps_dagster.windows import HOUR, LOOK_BACK
 from emaps_dagster.zones import ZONES, neighbours_of, zone_column
 
 # Sums run in micro-units as BIGINT: exact, so a mean does not depend on where a window began. A float
@@ -22,7 +22,6 @@ from emaps_dagster.zones import ZONES, neighbours_of, zone_column
 _MICRO = 1_000_000
 _DIRECTIONS = ("import", "export")
 _KEY = ["zone", "datetime"]
-_ONE_HOUR = "INTERVAL 1 HOUR"
 
 
 def _time_zone() -> Column:
@@ -132,7 +131,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         One row for each (zone, datetime) that silver holds, as `tables.ml_features(zone_keys)`.
     """
     names = [column.name for column in key_columns(zone_keys)]
-    in_context = (F.col("datetime") >= instant(start - LOOK_BACK)) & (F.col("datetime") < instant(end))
+    in_context = in_hours(start - LOOK_BACK, end)
     observed = values(silver.where(in_context), zone_keys)
     rows = (
         observed.where(F.col("datetime") >= instant(start))
@@ -144,7 +143,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
 
 def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:
     """Each hour's lags: what the hour before it was."""
-    following = F.col("datetime") + F.expr(_ONE_HOUR)
+    following = F.col("datetime") + F.lit(HOUR)
     return observed.select(
         "zone", following.alias("datetime"), *(F.col(name).alias(lag_column(name)) for name in names)
     )
@@ -152,7 +151,7 @@ def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:
 
 def _last_24_hours(observed: DataFrame, names: list[str]) -> DataFrame:
     """Each hour's means and counts over itself and the 23 hours before it."""
-    served = F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), F.expr(_ONE_HOUR))
+    served = F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), F.expr("INTERVAL 1 HOUR"))
     estimated = F.when(is_estimated(), True)
     addends = observed.select(
         "zone",

@@ -1,4 +1,4 @@
-"""Literals that cost no call of the engine."""
+"""Moments in conditions and literals, at no call of the engine."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def instant(moment: datetime) -> Column:
     `lit` of a datetime asks a Connect server for a setting each time; a tick has 37 of them.
     """
     return F.timestamp_micros(F.lit((moment - _EPOCH) // timedelta(microseconds=1)))
+
+
+def in_hours(start: datetime, end: datetime) -> Column:
+    """Whether a row's `datetime` lies in [start, end)."""
+    return (F.col("datetime") >= instant(start)) & (F.col("datetime") < instant(end))

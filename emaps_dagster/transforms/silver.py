@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from emaps_dagster.tables import ENERGY_DATA
-from emaps_dagster.transforms.literals import instant
+from emaps_dagster.transforms.literals import in_hours
 from emaps_dagster.zones import MODE_KEYS, mode_column
 
 _MODES = "struct<" + ",".join(f"`{key}`:double" for key in MODE_KEYS) + ">"
@@ -78,11 +78,7 @@ def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> 
             F.posexplode(F.coalesce("body.history", "body.data")).alias("position", "record"),
         )
         .withColumn("datetime", F.to_timestamp("record.datetime"))
-        .where(
-            (F.col("datetime") >= instant(start))
-            & (F.col("datetime") < instant(end))
-            & (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))
-        )
+        .where(in_hours(start, end) & (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at")))
     )
 
 
