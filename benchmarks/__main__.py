@@ -12,7 +12,18 @@ from benchmarks.figures import machine, progress, watching_others
 
 _FOLDER = Path(__file__).parent
 # Modules of this folder that print a table when they are run.
-MEASURES = ("against", "tick", "growth", "features_load", "command", "share", "backfill", "databricks", "floor")
+MEASURES = (
+    "against",
+    "tick",
+    "growth",
+    "features_load",
+    "command",
+    "share",
+    "backfill",
+    "large",
+    "databricks",
+    "floor",
+)
 # Below it, what others do is lost in the noise of the measures themselves.
 _QUIET_CORES = 0.3
 

@@ -19,6 +19,7 @@ from emaps_dagster.engine import embedded_session
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.tables import POWER_DATA, all_tables
 
+_ROOT = Path(__file__).parents[1]
 # Greece and what lies around it, then Germany: six that zones.py knows, with 25 neighbours, and four that it does not.
 ZONES = ("GR", "AL", "BG", "IT-SO", "MK", "DE", "RO", "RS", "TR", "HU")
 
@@ -33,7 +34,7 @@ def measure(repeats: int, zones: tuple[str, ...], days: int, *, checks: bool) ->
         progress(f"backfill: {number + 1} of {repeats}")
         once = ["--once", "--zones", ",".join(zones), "--days", str(days), *(["--checks"] if checks else [])]
         command = [sys.executable, "-m", "benchmarks.backfill", *once]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
         for name, (value, unit) in json.loads(done.stdout).items():
             taken.add(name, value, unit)
     return taken

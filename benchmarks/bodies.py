@@ -22,7 +22,7 @@ from emaps_dagster.windows import HOUR, Window, floor_hour
 from emaps_dagster.zones import FEEDS, Feed
 
 # The middle of a month: a tick at the turn of a month merges into two months and costs about twice as much.
-PRESENT = datetime(2024, 12, 15, 0, 7, tzinfo=timezone.utc)
+PRESENT = datetime(2026, 12, 15, 0, 7, tzinfo=timezone.utc)
 
 
 class StoredApi:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-PARTITIONS = dg.HourlyPartitionsDefinition(start_date="2024-12-01-00:00", timezone="UTC", fmt="%Y-%m-%d-%H:%M")
+PARTITIONS = dg.HourlyPartitionsDefinition(start_date="2026-12-01-00:00", timezone="UTC", fmt="%Y-%m-%d-%H:%M")
 # By table: what it is made from, checks of each hour, checks of the table.
 GRAPH = {
     "power_data": ((), 2, 1),

@@ -23,11 +23,11 @@ class Figures:
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = defaultdict(list)
-        self._units: dict[str, str] = {}
+        self.units: dict[str, str] = {}
 
     def add(self, name: str, value: float, unit: str = "s") -> None:
         self.values[name].append(value)
-        self._units[name] = unit
+        self.units[name] = unit
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
@@ -43,7 +43,7 @@ class Figures:
         lines = ["| measure | unit | median | min | max | repeats |", "|---|---|---|---|---|---|"]
         for name, values in self.values.items():
             figures = (statistics.median(values), min(values), max(values))
-            lines.append(f"| {name} | {self._units[name]} | {' | '.join(map(_short, figures))} | {len(values)} |")
+            lines.append(f"| {name} | {self.units[name]} | {' | '.join(map(_short, figures))} | {len(values)} |")
         return "\n".join(lines)
 
 

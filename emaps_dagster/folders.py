@@ -13,17 +13,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
+from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import LakehouseError
@@ -144,6 +148,21 @@ class FolderLakehouse(Lakehouse):
         except CommitFailedError as error:
             raise LostRaceError(str(error)) from error
 
+    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:  # noqa: ARG002  # a merge needs them
+        # Written by the engine, the values of a backfill need not pass through this process (docs/adr/0011).
+        folder = Path(self._path(table))
+        staged = folder / f"insert-{uuid4().hex}"
+        try:
+            rows.select(table.column_names).write.partitionBy(table.partition).parquet(str(staged))
+            checked = {path: _keys_of(path, table) for path in staged.rglob("*.parquet")}
+            # Never taken back: whether a commit that failed was made is not always known, and maintenance finds them.
+            files = {_moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        if files:
+            _commit_files(self._delta(table, version), table, folder, files, version)
+        return pa.concat_tables(files.values()) if files else _arrow_schema(table).empty_table().select(list(table.key))
+
     def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
         hours = f"datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'"
         self._write(table, rows.cast(_arrow_schema(table)), version, predicate=hours)
@@ -234,6 +253,70 @@ def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) 
         write_deltalake(delta, rows, mode="append", commit_properties=made_from)
     except CommitFailedError as error:
         raise LostRaceError(str(error)) from error
+
+
+def _keys_of(path: Path, table: Table) -> pa.Table:
+    """The keys of a file's rows; an error unless it has the contract's columns, and no null where none may be."""
+    with pq.ParquetFile(path) as file:
+        stored = from_arrow_schema(file.schema_arrow)
+        told = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
+        differences = [
+            f"column {column.name} is {told.get(column.name, 'missing')}, must be {column.type}"
+            for column in table.columns
+            if told.get(column.name) != column.type
+        ]
+        required = {column.name for column in table.columns if not column.nullable}
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+        nulls = [c.path_in_schema for c in chunks if c.path_in_schema in required and c.statistics.null_count]
+        differences += [f"column {name} holds nulls" for name in sorted(set(nulls))]
+        if differences:
+            raise LakehouseError(
+                f"{table.qualified_name}: what was computed is not what its contract promises: "
+                f"{'; '.join(differences)}. Nothing was written."
+            )
+        return file.read(columns=list(table.key))
+
+
+def _moved(path: Path, target: Path) -> Path:
+    target.parent.mkdir(exist_ok=True)
+    return path.rename(target)
+
+
+def _commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path, pa.Table], version: int) -> None:
+    """Commit files of a table's folder, each with the keys of its rows, made from `version`."""
+    added: list[AddAction | RemoveAction] = [
+        AddAction(
+            str(path.relative_to(folder)),
+            path.stat().st_size,
+            dict([path.parent.name.split("=")]),
+            int(path.stat().st_mtime * 1000),
+            True,
+            json.dumps(_statistics(keys)),
+        )
+        for path, keys in files.items()
+    ]
+    try:
+        delta.create_write_transaction(
+            added, "append", _schema(table), [table.partition], commit_properties=_made_from(version)
+        )
+    except CommitFailedError as error:
+        raise LostRaceError(str(error)) from error
+
+
+def _statistics(keys: pa.Table) -> dict[str, Any]:
+    """What Delta's log says of a file: what reads are narrowed by (`properties`) are the keys."""
+    ends = {name: pc.min_max(keys[name]).as_py() for name in keys.column_names}
+    return {
+        "numRecords": keys.num_rows,
+        "minValues": {name: _in_log(end["min"]) for name, end in ends.items()},
+        "maxValues": {name: _in_log(end["max"]) for name, end in ends.items()},
+        "nullCount": dict.fromkeys(ends, 0),
+    }
+
+
+def _in_log(value: str | datetime) -> str:
+    return value if isinstance(value, str) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
 
 
 @cache

@@ -1,7 +1,7 @@
 """The one door to storage: create, read, append and merge Delta tables by their contracts.
 
 It knows Spark and Delta, nothing of Dagster and nothing of what the rows mean. Reads and computing
-are Spark's; what is written goes through Arrow, so that what was counted is what is committed.
+are Spark's; what is written is counted where it was written from, so that what was counted is what is committed.
 """
 
 from __future__ import annotations
@@ -151,6 +151,16 @@ class Lakehouse(ABC):
         Raises LostRaceError, having written nothing, when those months changed since.
         """
 
+    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
+        """Commit rows of hours that held none, made from `version`, and return them, their keys at least.
+
+        Raises LostRaceError, having written nothing, when those months changed since.
+        """
+        computed = self._computed(rows, table)
+        if computed.num_rows:
+            self._merge(table, months, _all_inserted(computed), version)
+        return computed
+
     @abstractmethod
     def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
         """Commit that the window's rows, in whatever month they lie, are these and no others, made from `version`.
@@ -297,6 +307,9 @@ class Lakehouse(ABC):
             if version is None:
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
             stored = self._stored(table, window, version, window.months())
+            if not stored.num_rows:
+                inserted = self._insert(table, window.months(), compute(window), version)
+                return _report(_all_inserted(inserted), retries=number)
             compared = _compare(self._computed(compute(window), table), stored, table)
             changed = compared.filter(pc.field("_change") != "unchanged")
             if changed.num_rows:
@@ -451,10 +464,13 @@ class Lakehouse(ABC):
         )
 
 
+def _all_inserted(fresh: pa.Table) -> pa.Table:
+    """Fresh rows with `_change`, where nothing is stored."""
+    return fresh.append_column("_change", pa.array(["inserted"] * fresh.num_rows, pa.string()))
+
+
 def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
     """Fresh rows with `_change`: inserted, updated or unchanged against the stored row of the same key."""
-    if not stored.num_rows:
-        return fresh.append_column("_change", pa.array(["inserted"] * fresh.num_rows, pa.string()))
     place = pa.array(range(stored.num_rows), pa.int64())
     # A key that is stored twice is told by its check and removed by a rebuild; it must not stop a merge.
     places = stored.select(table.key).append_column("_stored", place)

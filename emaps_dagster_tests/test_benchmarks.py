@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import against, backfill, bodies, growth
+from benchmarks import against, backfill, bodies, growth, large
 from benchmarks.__main__ import MEASURES
 from benchmarks.figures import Figures, machine
 from emaps_dagster.simulator.provider import Provider
@@ -69,6 +69,15 @@ def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by
     DeltaTable(polars / "silver" / "energy_data").update({"production_oil": "production_oil + 1e-9"})
     with pytest.raises(AssertionError, match=r"silver\.energy_data\.production_oil differs in \d+ rows, first"):
         against.assert_equal(ENERGY_DATA, ours, polars)
+
+
+def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it() -> None:
+    told = large.compare(("1", 1), ("2", 2), repeats=1)
+    assert told.values["rows of gold.ml_features, 1 zones x 1 days"] == [24, 24]
+    assert told.values["rows of gold.ml_features, 2 zones x 2 days"] == [96]
+    many = told.values["all without checks, backfill, 2 zones x 2 days"][0] / 96
+    one = [seconds / 24 for seconds in told.values["all without checks, backfill, 1 zones x 1 days"]]
+    assert told.values["seconds a row, large : small"] == pytest.approx([many / each for each in one])
 
 
 def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:

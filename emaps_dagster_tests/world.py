@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.assets import bronze as bronze_module
 from emaps_dagster.assets import gold as gold_module
@@ -226,6 +226,10 @@ class _Watched(FolderLakehouse):
     def _append(self, table: Table, rows: pa.Table) -> None:
         self._tell(table)
         super()._append(table, rows)
+
+    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
+        self._tell(table)
+        return super()._insert(table, months, rows, version)
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
         self._tell(table)
