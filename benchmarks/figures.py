@@ -85,14 +85,21 @@ def all_processes() -> Spent:
     """Of this process and the living ones that it started, such as a JVM; its own alone where /proc is missing."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     seconds = own.ru_utime + own.ru_stime
-    peak = own.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    # Linux hands ru_maxrss on to who is started: the peak of the parent would be the child's.
+    status = Path("/proc/self/status")
+    peak = _peak(status) if status.exists() else own.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     for pid in _started_by(os.getpid()):
         # After the name, which may hold anything: the fields of proc(5) from the third on.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        high = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
-        peak += sum(int(line.split()[1]) for line in high) * 1024 / 1e9
+        peak += _peak(Path(f"/proc/{pid}/status"))
     return Spent(seconds, peak)
+
+
+def _peak(status: Path) -> float:
+    """The most memory that a process has held, in GB; 0 for one that has ended."""
+    high = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return sum(int(line.split()[1]) for line in high) * 1024 / 1e9
 
 
 def _started_by(pid: int) -> Iterator[int]:

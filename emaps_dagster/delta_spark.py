@@ -84,7 +84,14 @@ class Place(ABC):
     def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
         """The latest commits, newest first."""
 
-    def rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table | None:  # noqa: ARG002  # of subclasses
+    def rows(
+        self,
+        table: Table,  # noqa: ARG002  # of subclasses
+        window: Window,  # noqa: ARG002
+        version: int,  # noqa: ARG002
+        months: list[str] | None,  # noqa: ARG002
+        columns: tuple[str, ...],  # noqa: ARG002
+    ) -> pa.Table | None:
         """The stored rows of the window, of these months or of all, where they can be read without Spark."""
         return None
 
@@ -128,9 +135,11 @@ class Folders(Place):
         files = takewhile(lambda file: file[1].exists(), ((v, log / f"{v:020}.json") for v in newest_first))
         return [_commit_of(version, path.read_text()) for version, path in files]
 
-    def rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table | None:
+    def rows(
+        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+    ) -> pa.Table | None:
         try:
-            return rows_of_files(DeltaTable(self._path(table), version=version), table, window, months)
+            return rows_of_files(DeltaTable(self._path(table), version=version), table, window, months, columns)
         except DeltaProtocolError:
             # Somebody switched on what only Spark can read, such as deletion vectors.
             return None
@@ -195,9 +204,11 @@ class DeltaSparkLakehouse(Lakehouse):
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return self.place.turn(table)
 
-    def _rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table:
-        rows = self.place.rows(table, window, version, months)
-        return super()._rows(table, window, version, months) if rows is None else rows
+    def _rows(
+        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+    ) -> pa.Table:
+        rows = self.place.rows(table, window, version, months, columns)
+        return super()._rows(table, window, version, months, columns) if rows is None else rows
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(

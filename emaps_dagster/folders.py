@@ -101,8 +101,10 @@ class FolderLakehouse(Lakehouse):
         stored = self._delta(table, version).schema()
         return {f.name: f.dataType.simpleString() for f in StructType.fromJson(json.loads(stored.to_json())).fields}
 
-    def _rows(self, table: Table, window: Window, version: int, months: list[str] | None) -> pa.Table:
-        return rows_of_files(self._delta(table, version), table, window, months)
+    def _rows(
+        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+    ) -> pa.Table:
+        return rows_of_files(self._delta(table, version), table, window, months, columns)
 
     def _create(self, table: Table) -> None:
         try:
@@ -231,11 +233,32 @@ def turn(folder: Path) -> AbstractContextManager[None]:
     return one_at_a_time(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
 
 
-def rows_of_files(delta: DeltaTable, table: Table, window: Window, months: list[str] | None) -> pa.Table:
-    """The rows of a window, of these months or of all: files are read faster than an engine plans to."""
+def rows_of_files(
+    delta: DeltaTable, table: Table, window: Window, months: list[str] | None, columns: tuple[str, ...]
+) -> pa.Table:
+    """The rows of a window, of these months or of all: files are read faster than an engine plans to.
+
+    Args:
+        delta: the table at a version.
+        table: its contract, not what is stored.
+        window: hours of silver or gold, or those that bodies of bronze share an hour with.
+        months: its partitions that are read, all of them without.
+        columns: those that are read, where they are stored; all of them without.
+
+    Raises:
+        LakehouseError: a file is gone or cannot be read.
+    """
     partitions: Any = [(table.partition, "in", months)] if months else None
-    hours = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
-    return delta.to_pyarrow_dataset(file_pruning_predicate=partitions).to_table(filter=hours)
+    if "datetime" in table.column_names:
+        wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
+    else:
+        wanted = (pc.field("window_start") < window.end) & (pc.field("window_end") > window.start)
+    try:
+        stored = delta.to_pyarrow_dataset(file_pruning_predicate=partitions)
+        names = [name for name in columns or stored.schema.names if name in stored.schema.names]
+        return stored.to_table(names, filter=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise LakehouseError(f"{table.qualified_name} at {delta.table_uri} cannot be read: {error}") from error
 
 
 def properties(table: Table) -> dict[str, str]:

@@ -26,8 +26,9 @@ from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.windows import HOUR, Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER, Feed
 
-# What a killed backfill loses and asks for again: ten bodies of 200 kB or five seconds. A commit takes a tenth of one.
-_BATCH = 10
+# What a killed backfill loses and asks for again: five seconds, or forty bodies of 200 kB. A commit takes a tenth of
+# one, and longer in a table of thousands of files.
+_BATCH = 40
 _BATCH_SECONDS = 5.0
 # An attempt of yesterday's says nothing of today's provider: then everything is asked for again.
 _RESUMED_WITHIN = timedelta(days=1)

@@ -15,11 +15,10 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from emaps_dagster.assets.evaluations import status_of_each_hour, status_of_the_table
 from emaps_dagster.assets.launching import launchable
+from emaps_dagster.errors import LakehouseError
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.materializations import latest_materializations
@@ -29,7 +28,6 @@ from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
 from emaps_dagster.transforms.quality.contract import (
-    conform,
     primary_key_is_unique,
     schema_matches_the_contract,
     table_is_fresh,
@@ -231,7 +229,7 @@ def judge_hours(scene: Scene, table: Table, checks: list[Check]) -> dict[Check, 
     for part in touched.in_months(timedelta(days=31)):
         try:
             rows, evidence = _collect(scene, table, part)
-        except PySparkException as error:
+        except (PySparkException, LakehouseError) as error:
             finding = _unreadable(table, error, part)
             for check in checks:
                 outcomes[check] += Outcome(0, (finding,))
@@ -248,7 +246,7 @@ def judge_table(scene: Scene, table: Table, check: Check) -> Outcome:
         if check.judge is schema_matches_the_contract:
             return check.judge(scene.house.types(table) if exists else None, table)
         return check.judge(_latest_hours(scene, table) if exists else dict.fromkeys(scene.zones), scene.now)
-    except PySparkException as error:
+    except (PySparkException, LakehouseError) as error:
         return Outcome(0, (_unreadable(table, error),))
 
 
@@ -256,10 +254,9 @@ def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
     latest: dict[str, datetime | None] = dict.fromkeys(scene.zones)
     # Two months are read at most, however long the table.
     lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
-    rows = scene.house.read_hours(table, lately).groupBy(F.col("zone")).agg(F.max("datetime").alias("datetime"))
-    return latest | {
-        row["zone"]: row["datetime"] for row in scene.house.collect(rows).to_pylist() if row["zone"] in latest
-    }
+    rows = scene.house.rows(table, lately, columns=("zone", "datetime"))
+    found = rows.group_by("zone").aggregate([("datetime", "max")])
+    return latest | {row["zone"]: row["datetime_max"] for row in found.to_pylist() if row["zone"] in latest}
 
 
 def _unreadable(table: Table, error: Exception, part: Window | None = None) -> Finding:
@@ -271,26 +268,17 @@ def _unreadable(table: Table, error: Exception, part: Window | None = None) -> F
 def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
     """The table's rows of a month and all that its checks compare them with, each read once."""
 
-    def hours(of: Table, window: Window) -> pa.Table:
-        return _rows(scene.house, of, lambda: scene.house.read_hours(of, window))
-
-    def responses(of: Table, window: Window) -> pa.Table:
-        return _rows(scene.house, of, lambda: scene.house.read_responses(of, window, longest=LONGEST_BODY))
+    def responses(of: Table) -> pa.Table:
+        return scene.house.rows(of, part, longest=LONGEST_BODY)
 
     if table.layer == "bronze":
-        rows = responses(table, part)
+        rows = responses(table)
         if part.start != scene.run.start:
             # A body over the turn of a month was judged with the month before.
             rows = rows.filter(pc.greater_equal(rows.column("window_start"), part.start))
         return rows, BronzeEvidence(rows)
-    rows = hours(table, part)
+    rows = scene.house.rows(table, part)
     if table == ENERGY_DATA:
-        power, carbon = responses(POWER_DATA, part), responses(CARBON_DATA, part)
+        power, carbon = responses(POWER_DATA), responses(CARBON_DATA)
         return rows, SilverEvidence(part, scene.run, scene.zones, scene.now, rows, power, carbon)
-    return rows, GoldEvidence(part, scene.zones, rows, hours(ENERGY_DATA, gold_context(part)))
-
-
-def _rows(house: Lakehouse, table: Table, read: Callable[[], DataFrame]) -> pa.Table:
-    if house.version(table) is None:
-        return conform(pa.table({}), table)
-    return conform(house.collect(read()), table)
+    return rows, GoldEvidence(part, scene.zones, rows, scene.house.rows(ENERGY_DATA, gold_context(part)))

@@ -48,7 +48,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
 def _last_day(house: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.MarkdownMetadataValue:
     """The mix of the 24 hours up to the run's end, as a small picture with its numbers."""
     day = Window(window.end - timedelta(days=1), window.end)
-    rows = house.collect(house.read_hours(ml_features(zones), day).select(*mix.COLUMNS)).to_pylist()
+    rows = house.rows(ml_features(zones), day, columns=mix.COLUMNS).to_pylist()
     pages = [mix.markdown(rows, zone, day) for zone in zones[:_PICTURED]]
     if more := zones[_PICTURED:]:
         pages.append(f"Not shown: {', '.join(more)}.")

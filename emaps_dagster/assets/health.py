@@ -119,8 +119,7 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
 
 
 def _rows(house: Lakehouse, table: Table, window: Window, *columns: str) -> Iterator[dict[str, Any]]:
-    if house.version(table) is not None:
-        yield from _utc(house.collect(house.read_hours(table, window).select(*columns)).to_pylist())
+    yield from _utc(house.rows(table, window, columns=columns).to_pylist())
 
 
 def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
