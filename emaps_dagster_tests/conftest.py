@@ -29,18 +29,20 @@ EXPECTED_SKIPS = ("the long run", "atheris")
 # Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
 LONGEST_MODULES = (
     "test_databricks_end_to_end",
-    "test_engines_agree",
     "test_lakehouse",
+    "test_engines_agree",
     "test_delta_spark",
     "test_maintenance",
-    "test_databricks_faults",
     "test_gold",
+    "test_silver",
+    "test_databricks_faults",
     "test_databricks_native_job",
     "test_ui",
     "test_master_invariant",
-    "test_silver",
     "test_pipeline",
+    "test_backfills",
     "test_deploy_runs",
+    "test_rebuild",
 )
 
 
@@ -69,6 +71,7 @@ class _SkipsFail:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
+    config.addinivalue_line("markers", "xdist_group(name): tests that run in one process of pytest-xdist")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
 
@@ -83,6 +86,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))
+    for item in items:
+        # A module stays together, and all that needs a JVM in one process: a second one would first have to warm up.
+        item.add_marker(pytest.mark.xdist_group("jvm" if _needs_jvm(item) else item.path.stem))
+
+
+def _needs_jvm(item: pytest.Item) -> bool:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("spark") == "jvm" or "jvm" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.windows import HOUR
 
 
@@ -31,6 +33,14 @@ def body(*records: Mapping[str, Any], zone: str = "GR", key: str = "history") ->
     return json.dumps({"zone": zone, key: list(records)})
 
 
+def frame(spark: SparkSession, table: Table, rows: Iterable[tuple[Any, ...]]) -> DataFrame:
+    """Rows in the table's columns. By way of Arrow: to take in a list, the JVM starts a Python process."""
+    named = (dict(zip(table.column_names, row, strict=True)) for row in rows)
+    items = [{k: list(v.items()) if isinstance(v, dict) else v for k, v in row.items()} for row in named]
+    fields = [field.with_nullable(True) for field in arrow_schema(table)]
+    return spark.createDataFrame(pa.Table.from_pylist(items, schema=pa.schema(fields)))
+
+
 def bronze(spark: SparkSession, *responses: tuple[str, datetime], zone: str = "GR") -> DataFrame:
     """Rows of bronze from (body, ingested_at); both bronze tables have the same columns."""
     rows = []
@@ -44,14 +54,14 @@ def bronze(spark: SparkSession, *responses: tuple[str, datetime], zone: str = "G
         source = f"electricitymaps/v3/test/{'history' if 'history' in json.loads(text) else 'past-range'}"
         rows.append((source, zone, text, ingested_at, start, end, "/v3", sha, f"{start:%Y-%m}"))
     assert POWER_DATA.schema == CARBON_DATA.schema
-    return spark.createDataFrame(rows, POWER_DATA.schema)
+    return frame(spark, POWER_DATA, rows)
 
 
 def silver(spark: SparkSession, rows: Iterable[Mapping[str, Any]], zone: str = "GR") -> DataFrame:
     """Rows of silver; every column that a row does not name is null."""
     named = ({"zone": zone, "year_month": f"{row['datetime']:%Y-%m}", **row} for row in rows)
     full = [tuple(row.get(name) for name in ENERGY_DATA.column_names) for row in named]
-    return spark.createDataFrame(full, ENERGY_DATA.schema)
+    return frame(spark, ENERGY_DATA, full)
 
 
 def as_rows(frame: DataFrame, *columns: str) -> list[dict[str, Any]]:

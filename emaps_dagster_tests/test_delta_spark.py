@@ -19,6 +19,7 @@ from emaps_dagster.lakehouse import HourChange, Lakehouse, LostRaceError, MergeR
 from emaps_dagster.tables import POWER_DATA, Table
 from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.windows import HOUR, Window
+from emaps_dagster_tests.making import frame
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 
 pytestmark = pytest.mark.parametrize("spark", ["jvm"], indirect=True)
@@ -198,7 +199,7 @@ def test_append_only_tables_of_a_catalog_refuse_that_somebody_deletes(
 ) -> None:
     catalog.create(POWER_DATA)
     row = ("s", "GR", "{}", T0, T0, T0 + HOUR, "/v3", "00", "2024-01")
-    catalog.append(POWER_DATA, spark.createDataFrame([row], POWER_DATA.schema))
+    catalog.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     with pytest.raises(Exception, match=r"(?i)append"):
         spark.sql("DELETE FROM bronze.power_data")
     assert catalog.read(POWER_DATA).count() == 1

@@ -25,6 +25,7 @@ from emaps_dagster.tables import Column, Table, all_tables
 from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.engines import open_folders
+from emaps_dagster_tests.making import frame
 
 pytestmark = pytest.mark.both_engines
 
@@ -53,12 +54,12 @@ def rows_of(spark: SparkSession, *rows: Row, zone: str = "GR") -> DataFrame:
         (zone, T0 + number * HOUR, value, rest[0] if rest else None, f"{T0 + number * HOUR:%Y-%m}")
         for number, value, *rest in rows
     ]
-    return spark.createDataFrame(full, READINGS.schema)
+    return frame(spark, READINGS, full)
 
 
-def answering(frame: DataFrame) -> Callable[[Window], DataFrame]:
-    """A computation whose result for a part of the window is the frame's rows in it."""
-    return lambda part: frame.where(frame.datetime.between(part.start, part.end - HOUR))
+def answering(rows: DataFrame) -> Callable[[Window], DataFrame]:
+    """A computation whose result for a part of the window is the rows in it."""
+    return lambda part: rows.where(rows.datetime.between(part.start, part.end - HOUR))
 
 
 def stored(house: Lakehouse) -> list[tuple[Any, ...]]:
@@ -438,7 +439,7 @@ def test_bronze_refuses_that_somebody_deletes(house: Lakehouse, spark: SparkSess
     house.create(bronze)
     hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
     row = ("s", "GR", "{}", hour, hour, hour + HOUR, "/v3", "00", "2024-01")
-    house.append(bronze, spark.createDataFrame([row], bronze.schema))
+    house.append(bronze, frame(spark, bronze, [row]))
     with pytest.raises(Exception, match=r"(?i)append"):
         DeltaTable(house.where(bronze)).delete()
     with pytest.raises(Exception, match=r"(?i)append"):

@@ -19,7 +19,7 @@ from emaps_dagster.lakehouse import HourChange, Lakehouse, Size
 from emaps_dagster.tables import POWER_DATA
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.engines import is_jvm
-from emaps_dagster_tests.making import utc
+from emaps_dagster_tests.making import frame, utc
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 
 pytestmark = pytest.mark.both_engines
@@ -94,7 +94,7 @@ def test_append_only_bronze_keeps_every_row(
     hour = utc(2024, 1, 1)
     for number in range(3):
         row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", "2024-01")
-        house.append(POWER_DATA, spark.createDataFrame([row], POWER_DATA.schema))
+        house.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     report = house.maintain(POWER_DATA, retain=timedelta(0))
     assert (report.before.files, report.after.files) == (3, 1)
     known = house.read(POWER_DATA).select("raw_json", "ingested_at").toArrow().to_pylist()

@@ -17,7 +17,7 @@ from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.settings import Settings
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
 from emaps_dagster.windows import HOUR
-from emaps_dagster_tests.making import utc
+from emaps_dagster_tests.making import frame, utc
 
 ZONES = ("GR",)
 GOLD = ml_features(ZONES)
@@ -31,7 +31,7 @@ def grown(house: FolderLakehouse, spark: SparkSession) -> FolderLakehouse:
     hour = utc(2024, 1, 1)
     for number in range(5):
         row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", "2024-01")
-        house.append(POWER_DATA, spark.createDataFrame([row], POWER_DATA.schema))
+        house.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     return house
 
 

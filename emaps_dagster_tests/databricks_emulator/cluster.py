@@ -184,10 +184,10 @@ class Cluster:
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             "spark.sql.shuffle.partitions": "2",
-            # Tables of some hundred rows: plans are not made again between stages, and no Java is compiled for each.
+            # Tables of some hundred rows: plans are not made again between stages, and no Java is made for any.
             "spark.sql.adaptive.enabled": "false",
             "spark.sql.codegen.wholeStage": "false",
-            "spark.sql.codegen.cache.maxEntries": "5000",
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             "spark.databricks.delta.snapshotPartitions": "2",
             **self.settings.get("spark_conf", {}),
             **({"spark.master": "local[2]"} if "spark.master" in self.settings.get("spark_conf", {}) else {}),
