@@ -38,7 +38,9 @@ def frame(spark: SparkSession, table: Table, rows: Iterable[tuple[Any, ...]]) ->
     named = (dict(zip(table.column_names, row, strict=True)) for row in rows)
     items = [{k: list(v.items()) if isinstance(v, dict) else v for k, v in row.items()} for row in named]
     fields = [field.with_nullable(True) for field in arrow_schema(table)]
-    return spark.createDataFrame(pa.Table.from_pylist(items, schema=pa.schema(fields)))
+    arrow = pa.Table.from_pylist(items, schema=pa.schema(fields))
+    # Spark Connect asks for a schema where there is no row.
+    return spark.createDataFrame(arrow) if items else spark.createDataFrame([], table.schema)
 
 
 def bronze(spark: SparkSession, *responses: tuple[str, datetime], zone: str = "GR") -> DataFrame:
