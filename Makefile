@@ -24,7 +24,7 @@ dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours
 	@$(BIN)/python -m emaps_dagster.demo.dev
 
 test: lint types imports ## every test that this machine can run, after lint, types and imports
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ those marked `embedded_alone`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -44,6 +46,8 @@ LONGEST_MODULES = (
     "test_deploy_runs",
     "test_rebuild",
 )
+# The parameter of a test, or the module that compares both engines.
+_NEEDS_JVM = re.compile(r"test_engines_agree|\[(.+-)?jvm(-.+)?\]$")
 
 
 class _SkipsFail:
@@ -71,7 +75,6 @@ class _SkipsFail:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
-    config.addinivalue_line("markers", "xdist_group(name): tests that run in one process of pytest-xdist")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
 
@@ -82,19 +85,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4, (os.cpu_count() or 1) + 1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A module stays together, and all that needs a JVM in one process: a second one would first have to warm up."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "jvm" if _NEEDS_JVM.search(nodeid) else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))
-    for item in items:
-        # A module stays together, and all that needs a JVM in one process: a second one would first have to warm up.
-        item.add_marker(pytest.mark.xdist_group("jvm" if _needs_jvm(item) else item.path.stem))
-
-
-def _needs_jvm(item: pytest.Item) -> bool:
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    return params.get("spark") == "jvm" or "jvm" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(autouse=True)
