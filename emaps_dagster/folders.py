@@ -240,8 +240,8 @@ def rows_of_files(
 
     Args:
         delta: the table at a version.
-        table: its contract, not what is stored.
-        window: hours of silver or gold, or those that bodies of bronze share an hour with.
+        table: its contract, silver's or gold's, not what is stored.
+        window: the hours wanted.
         months: its partitions that are read, all of them without.
         columns: those that are read, where they are stored; all of them without.
 
@@ -249,10 +249,7 @@ def rows_of_files(
         LakehouseError: a file is gone or cannot be read.
     """
     partitions: Any = [(table.partition, "in", months)] if months else None
-    if "datetime" in table.column_names:
-        wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
-    else:
-        wanted = (pc.field("window_start") < window.end) & (pc.field("window_end") > window.start)
+    wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
     try:
         stored = delta.to_pyarrow_dataset(file_pruning_predicate=partitions)
         names = [name for name in columns or stored.schema.names if name in stored.schema.names]

@@ -249,7 +249,9 @@ class Lakehouse(ABC):
 
     def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
         """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
-        return self._narrowed(table, window, version, window.months())
+        return self.read(table, version=version).where(
+            F.col(table.partition).isin(window.months()) & in_hours(window.start, window.end)
+        )
 
     def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
         """The rows of bronze that share an hour with the window.
@@ -259,32 +261,24 @@ class Lakehouse(ABC):
             window: the hours of interest.
             longest: no body spans more, so none that begins earlier reaches into the window.
         """
-        return self._narrowed(table, window, None, window.widen(longest, timedelta(0)).months())
+        return self.read(table).where(
+            F.col(table.partition).isin(window.widen(longest, timedelta(0)).months())
+            & (F.col("window_start") < instant(window.end))
+            & (F.col("window_end") > instant(window.start))
+        )
 
-    def _narrowed(self, table: Table, window: Window, version: int | None, months: list[str] | None) -> DataFrame:
-        rows = self.read(table, version=version)
-        if months:
-            rows = rows.where(F.col(table.partition).isin(months))
-        if "datetime" in table.column_names:
-            return rows.where(in_hours(window.start, window.end))
-        return rows.where((F.col("window_start") < instant(window.end)) & (F.col("window_end") > instant(window.start)))
-
-    def rows(
-        self, table: Table, window: Window, *, longest: timedelta = timedelta(0), columns: tuple[str, ...] = ()
-    ) -> pa.Table:
-        """The same rows as the contract has them, here, read the fastest way; none when the table does not exist.
+    def rows(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
+        """The rows of `read_hours` as the contract has them, here, read the fastest way; none without the table.
 
         Args:
-            table: silver or gold, as of `read_hours`, or bronze, as of `read_responses`.
+            table: silver or gold. Bronze has a file for every tick, which the engine opens faster.
             window: the hours of interest.
-            longest: of bronze, what no body spans more than.
             columns: those that are needed; all without.
 
         Raises:
             LakehouseError: its files are gone or cannot be read.
         """
-        months = window.widen(longest, timedelta(0)).months()
-        rows = self._stored(table, window, self.version(table), months, columns)
+        rows = self._stored(table, window, self.version(table), window.months(), columns)
         return rows.select(list(columns)) if columns else rows
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> pa.Table:
@@ -436,7 +430,9 @@ class Lakehouse(ABC):
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
         """The stored rows of the window, of these months or of all, as the engine reads them; all columns without."""
-        rows = self._narrowed(table, window, version, months)
+        rows = self.read(table, version=version).where(in_hours(window.start, window.end))
+        if months:
+            rows = rows.where(F.col(table.partition).isin(months))
         return self.collect(rows.select(*columns) if columns else rows)
 
     def size(self, table: Table) -> Size | None:

@@ -47,7 +47,7 @@ def dagster(
     environment |= {f"EMAPS_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
     # A JVM that lives for a minute: compiling well costs more than it gains, and takes the other tests' cores.
-    environment |= {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+    environment |= {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"}
     command = [sys.executable, "-m", "dagster", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=240, check=False)
 

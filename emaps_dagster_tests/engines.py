@@ -15,7 +15,7 @@ from emaps_dagster.lakehouse import Lakehouse
 
 # A JVM that runs each query once, on ten rows: compiling well, tasks and garbage in parallel cost more than they gain.
 FAST = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC",
     "spark.master": "local[1]",
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",

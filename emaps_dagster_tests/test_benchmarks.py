@@ -71,13 +71,25 @@ def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by
         against.assert_equal(ENERGY_DATA, ours, polars)
 
 
-def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it() -> None:
-    told = large.compare(("1", 1), ("2", 2), repeats=1)
-    assert told.values["rows of gold.ml_features, 1 zones x 1 days"] == [24, 24]
-    assert told.values["rows of gold.ml_features, 2 zones x 2 days"] == [96]
-    many = told.values["all without checks, backfill, 2 zones x 2 days"][0] / 96
-    one = [seconds / 24 for seconds in told.values["all without checks, backfill, 1 zones x 1 days"]]
-    assert told.values["seconds a row, large : small"] == pytest.approx([many / each for each in one])
+def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([10.0, 300.0, 12.5])
+    asked = []
+
+    def measure(repeats: int, zones: tuple[str, ...], days: int, *, checks: bool) -> Figures:
+        asked.append((repeats, len(zones), days, checks))
+        taken = Figures()
+        taken.add("all without checks, backfill", next(seconds))
+        taken.add("rows of gold.ml_features", 24 * days * len(zones), "rows")
+        return taken
+
+    # The backfill itself is tested above; of this one only what is compared with what.
+    monkeypatch.setattr(large, "measure", measure)
+    told = large.compare(("10", 365), ("50", 1826), repeats=1)
+    assert asked == [(1, 10, 365, False), (1, 50, 1826, False), (1, 10, 365, False)]
+    assert told.values["rows of gold.ml_features, 50 zones x 1,826 days"] == [2_191_200]
+    assert told.values["all without checks, backfill, 10 zones x 365 days"] == [10.0, 12.5]
+    rows = 2_191_200 / 87_600
+    assert told.values["seconds a row, large : small"] == pytest.approx([300 / rows / 10.0, 300 / rows / 12.5])
 
 
 def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:

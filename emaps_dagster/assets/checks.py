@@ -28,6 +28,7 @@ from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
 from emaps_dagster.transforms.quality.contract import (
+    conform,
     primary_key_is_unique,
     schema_matches_the_contract,
     table_is_fresh,
@@ -269,7 +270,9 @@ def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
     """The table's rows of a month and all that its checks compare them with, each read once."""
 
     def responses(of: Table) -> pa.Table:
-        return scene.house.rows(of, part, longest=LONGEST_BODY)
+        if scene.house.version(of) is None:
+            return conform(pa.table({}), of)
+        return conform(scene.house.collect(scene.house.read_responses(of, part, longest=LONGEST_BODY)), of)
 
     if table.layer == "bronze":
         rows = responses(table)

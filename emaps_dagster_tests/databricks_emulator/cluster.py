@@ -28,7 +28,9 @@ CLUSTERS_JVM = {
     "spark.master": "local[2]",
     "spark.driver.memory": "1g",
     # Steps are short: the second compiler costs more than it saves.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC",
+    "spark.driver.extraJavaOptions": (
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Duser.timezone=UTC"
+    ),
 }
 Isolation = Literal["mount namespace", "rewritten paths"]
 
