@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from pyspark.sql.types import StructField, StructType
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
 from emaps_dagster.tables import Column, Table
+from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
 from emaps_dagster.turns import one_at_a_time
 from emaps_dagster.windows import HOUR, Window
 
@@ -141,14 +142,12 @@ class FolderLakehouse(Lakehouse):
             target_alias="t",
             commit_properties=_made_from(version),
         )
-        try:
+        with _races():
             (
                 merger.when_matched_update({n: f"s.`{n}`" for n in table.value_columns}, "s.`_change` = 'updated'")
                 .when_not_matched_insert({n: f"s.`{n}`" for n in table.column_names}, "s.`_change` = 'inserted'")
                 .execute()
             )
-        except CommitFailedError as error:
-            raise LostRaceError(str(error)) from error
 
     def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:  # noqa: ARG002  # a merge needs them
         # Written by the engine, the values of a backfill need not pass through this process (docs/adr/0011).
@@ -184,19 +183,15 @@ class FolderLakehouse(Lakehouse):
         return Size(len(sizes), sum(sizes))
 
     def _compact(self, table: Table) -> None:
-        try:
+        with _races():
             self._delta(table).optimize.compact()
-        except CommitFailedError as error:
-            raise LostRaceError(str(error)) from error
 
     def _vacuum(self, table: Table, retain: timedelta) -> int:
         hours = math.ceil(retain / HOUR)
         delta = self._delta(table)
-        try:
+        with _races():
             # In full, it also takes what killed writers left behind, once that is as old.
             removed = delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
-        except CommitFailedError as error:
-            raise LostRaceError(str(error)) from error
         self._delta(table).create_checkpoint()
         # A hint that readers can do without; with it, Sail 0.7.2 finds no version before the checkpoint.
         (Path(self._path(table)) / "_delta_log" / "_last_checkpoint").unlink(missing_ok=True)
@@ -210,7 +205,7 @@ class FolderLakehouse(Lakehouse):
         predicate: str | None = None,
         schema_mode: Literal["overwrite"] | None = None,
     ) -> None:
-        try:
+        with _races():
             write_deltalake(
                 self._delta(table, version),
                 rows,
@@ -220,8 +215,6 @@ class FolderLakehouse(Lakehouse):
                 predicate=predicate,
                 schema_mode=schema_mode,
             )
-        except CommitFailedError as error:
-            raise LostRaceError(str(error)) from error
 
 
 def turn(folder: Path) -> AbstractContextManager[None]:
@@ -268,11 +261,18 @@ def properties(table: Table) -> dict[str, str]:
     }
 
 
-def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) -> None:
+@contextmanager
+def _races() -> Iterator[None]:
+    """delta-rs's refusal of a commit is a lost race: nothing was written, and computing again may win."""
     try:
-        write_deltalake(delta, rows, mode="append", commit_properties=made_from)
+        yield
     except CommitFailedError as error:
         raise LostRaceError(str(error)) from error
+
+
+def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) -> None:
+    with _races():
+        write_deltalake(delta, rows, mode="append", commit_properties=made_from)
 
 
 def _keys_of(path: Path, table: Table) -> pa.Table:
@@ -280,11 +280,7 @@ def _keys_of(path: Path, table: Table) -> pa.Table:
     with pq.ParquetFile(path) as file:
         stored = from_arrow_schema(file.schema_arrow)
         told = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
-        differences = [
-            f"column {column.name} is {told.get(column.name, 'missing')}, must be {column.type}"
-            for column in table.columns
-            if told.get(column.name) != column.type
-        ]
+        differences = [finding.what for finding in schema_matches_the_contract(told, table).findings]
         required = {column.name for column in table.columns if not column.nullable}
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
@@ -316,12 +312,10 @@ def _commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Pat
         )
         for path, keys in files.items()
     ]
-    try:
+    with _races():
         delta.create_write_transaction(
             added, "append", _schema(table), [table.partition], commit_properties=_made_from(version)
         )
-    except CommitFailedError as error:
-        raise LostRaceError(str(error)) from error
 
 
 def _statistics(keys: pa.Table) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from emaps_dagster_tests.engines import SHORT_LIVED
+
 ROOT = Path(__file__).resolve().parents[1]
 # Nothing leaves the machine, and whatever any library logs while a run lasts is stored.
 _INSTANCE = """
@@ -46,8 +48,7 @@ def dagster(
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "SPARK_"))}
     environment |= {f"EMAPS_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    # A JVM that lives for a minute: compiling well costs more than it gains, and takes the other tests' cores.
-    environment |= {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"}
+    environment |= {"JAVA_TOOL_OPTIONS": SHORT_LIVED}
     command = [sys.executable, "-m", "dagster", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=240, check=False)
 

@@ -13,9 +13,11 @@ from emaps_dagster.delta_spark import DeltaSparkLakehouse, Folders
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.lakehouse import Lakehouse
 
-# A JVM that runs each query once, on ten rows: compiling well, tasks and garbage in parallel cost more than they gain.
+# For a JVM of some minutes: compiling well and collecting garbage in parallel cost more than they gain.
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+# A JVM that runs each query once, on ten rows.
 FAST = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": SHORT_LIVED,
     "spark.master": "local[1]",
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",

@@ -21,16 +21,14 @@ from typing import IO, Any, Literal
 
 from emaps_dagster.engine import one_fetches_jars
 from emaps_dagster_tests.databricks_emulator import image
+from emaps_dagster_tests.engines import SHORT_LIVED
 
 HERE = Path(__file__).parent / "on_cluster"
 RUNTIME_VERSION = "17.3"
 CLUSTERS_JVM = {
     "spark.master": "local[2]",
     "spark.driver.memory": "1g",
-    # Steps are short: the second compiler costs more than it saves.
-    "spark.driver.extraJavaOptions": (
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Duser.timezone=UTC"
-    ),
+    "spark.driver.extraJavaOptions": f"{SHORT_LIVED} -Duser.timezone=UTC",
 }
 Isolation = Literal["mount namespace", "rewritten paths"]
 
