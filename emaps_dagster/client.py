@@ -112,6 +112,8 @@ class ElectricityMapsClient:
         self._next_call = 0.0
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "emaps-dagster"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _Adapter())
         # Without an auth of its own, requests would send a netrc entry of the host.
         self._session.auth = _NoAuth()
 
@@ -322,6 +324,15 @@ def _moment(text: str) -> datetime:
 def _path_of(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}"
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def close(self) -> None:
+        # urllib3 leaves it to a finalizer, and a Ctrl-C or a termination that falls into one is lost.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # urllib3's container refuses to be iterated
+                manager.pools[key].close()
+        super().close()
 
 
 class _NoAuth(requests.auth.AuthBase):

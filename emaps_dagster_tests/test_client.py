@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -445,6 +446,23 @@ def test_a_body_that_is_not_utf8_is_refused_and_every_byte_of_it_kept(api: Api) 
 def test_a_byte_order_mark_is_named(api: Api) -> None:
     with pytest.raises(RejectedBodyError, match="byte order mark"):
         ask(api.then(200, b"\xef\xbb\xbf" + json.dumps(GOOD).encode()))
+
+
+def test_an_interrupt_that_falls_into_closing_connections_is_not_lost(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: HTTPConnection) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    api.then(200, body())
+    client = ElectricityMapsClient(api.url)
+    client.history(CARBON, "GR")
+    monkeypatch.setattr(HTTPConnection, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt), client:
+        pass
+    with client:
+        pass
 
 
 def test_a_netrc_password_is_not_sent(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
