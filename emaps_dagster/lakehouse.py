@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
 # Values that a merge holds at once: 8 bytes each, in the engine, here, and on their way to the file.
-_CELLS = 20_000_000
-# Until the first part has told how many there are.
-_ROWS_AN_HOUR = 50.0
+_CELLS = 25_000_000
+# Expected where nobody says how many there are.
+_ZONES = 50
 # What a writer has written and not committed yet looks like rubbish; no run lasts a day.
 _SHORTEST_RETENTION = timedelta(days=1)
 
@@ -288,7 +288,18 @@ class Lakehouse(ABC):
             self._until_won(table, "the append", lambda _attempt: self._append(table, arrow))
         return arrow
 
-    def merge(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
+    def zones(self, rows: DataFrame) -> int:
+        """How many zones the rows are of."""
+        found = self.collect(rows.agg(F.count_distinct("zone").alias("zones")))
+        return int(found["zones"][0].as_py())
+
+    def merge(
+        self,
+        table: Table,
+        window: Window,
+        compute: Callable[[Window], DataFrame],
+        zones: Callable[[], int] = lambda: _ZONES,
+    ) -> MergeReport:
         """Bring the table's rows of the window to what `compute` says, some months at a time.
 
         Rows that would not change are not written; months without changes get no Delta version. Rows
@@ -298,20 +309,19 @@ class Lakehouse(ABC):
             table: silver or gold, keyed by zone and datetime.
             window: the hours to bring up to date.
             compute: the rows wanted for a part of the window; called at every attempt, it must read anew.
+            zones: how many the window holds rows of at most; asked only where the window is long for fifty.
 
         Raises:
             WriteConflictError: other writers kept winning; nothing stale was written.
         """
+        # Parts bound the memory of a long backfill, and what is done stays done; each costs a plan and a commit.
+        room = _CELLS / len(table.columns) * HOUR
+        longest = room / _ZONES
+        if window.duration > longest:
+            longest = room / max(1, zones())
         report = MergeReport({})
-        rest: Window | None = window
-        # Parts bound the memory of a long backfill, and what is done stays done; each costs a scan and a commit.
-        rows_an_hour = _ROWS_AN_HOUR
-        while rest:
-            part, rest = rest.head(_CELLS / len(table.columns) / rows_an_hour * HOUR)
-            done = self._merge_part(table, part, compute)
-            # The next part may hold more zones than this one did.
-            rows_an_hour = max(done.total.rows / (part.duration / HOUR), rows_an_hour / 4)
-            report += done
+        for part in window.in_months(longest):
+            report += self._merge_part(table, part, compute)
         return report
 
     def _merge_part(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:

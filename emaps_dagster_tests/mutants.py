@@ -55,9 +55,13 @@ MUTANTS = (
     ),
     Mutant(
         "mean by a float sum",
-        "transforms.gold:_last_24_hours",
-        "mean(F.sum(name))",
-        "F.avg(mean(F.col(name)))",
+        "transforms.gold:features",
+        "_last_24_hours(observed, names)",
+        'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), '
+        'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
+        "*(F.avg(name).alias(rolling_column(name)) for name in names), "
+        'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '
+        'F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"))',
     ),
     Mutant(
         "hours read as local time",

@@ -197,12 +197,11 @@ def test_a_merge_reports_hour_by_hour_and_writes_one_version_and_the_changed_mon
     assert stored(table) == [("GR", 0, 1.0, None), ("GR", 1, 9.0, None), ("GR", 2, 3.0, None), ("GR", 20, 4.0, None)]
 
 
-def test_a_long_merge_goes_in_parts_whose_length_follows_the_rows_of_those_before(
+def test_a_long_merge_goes_in_parts_as_long_as_its_zones_admit(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Room for 1,500 hours of one row; 2 rows an hour are expected at first, 744 rows in 744 hours are found.
+    # Room for 1,500 hours of one zone, or 30 of the fifty that are expected where nobody says.
     monkeypatch.setattr("emaps_dagster.lakehouse._CELLS", 1500 * len(READINGS.columns))
-    monkeypatch.setattr("emaps_dagster.lakehouse._ROWS_AN_HOUR", 2.0)
     asked: list[Window] = []
 
     def every_hour(part: Window) -> DataFrame:
@@ -210,11 +209,21 @@ def test_a_long_merge_goes_in_parts_whose_length_follows_the_rows_of_those_befor
         first = (part.start - T0) // HOUR
         return rows_of(spark, *((first + number, 1.0) for number in range(part.duration // HOUR)))
 
-    turns = [datetime(2024, month, 1, tzinfo=timezone.utc) for month in (2, 3, 5, 6)]
-    report = table.merge(READINGS, Window(turns[0], turns[-1]), every_hour)
+    turns = [datetime(2024, month, 1, tzinfo=timezone.utc) for month in (2, 4, 6)]
+    report = table.merge(READINGS, Window(turns[0], turns[-1]), every_hour, lambda: 1)
     assert asked == [Window(*pair) for pair in itertools.pairwise(turns)]
     assert report.total == HourChange(inserted=(turns[-1] - turns[0]) // HOUR)
     assert table.version(READINGS) == len(asked)
+
+
+def test_a_short_merge_asks_nobody_how_many_zones_there_are(table: Lakehouse, spark: SparkSession) -> None:
+    table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))), lambda: pytest.fail("a query for nothing"))
+
+
+def test_zones_are_counted_once_each(table: Lakehouse, spark: SparkSession) -> None:
+    rows = rows_of(spark, (0, 1.0), (1, 2.0)).union(rows_of(spark, (0, 1.0), zone="BG"))
+    assert table.zones(rows) == 2
+    assert table.zones(rows.limit(0)) == 0
 
 
 def test_rows_outside_the_window_and_rows_not_computed_stay(table: Lakehouse, spark: SparkSession) -> None:

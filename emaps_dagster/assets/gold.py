@@ -62,4 +62,6 @@ def merge_gold(house: Lakehouse, zones: tuple[str, ...], window: Window) -> Merg
         return features(house.read_hours(ENERGY_DATA, gold_context(part)), zones, part.start, part.end)
 
     house.create(ml_features(zones))
-    return house.merge(ml_features(zones), window, compute)
+    return house.merge(
+        ml_features(zones), window, compute, lambda: house.zones(house.read_hours(ENERGY_DATA, gold_context(window)))
+    )

@@ -32,12 +32,20 @@ def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
 
 def merge_silver(house: Lakehouse, window: Window) -> MergeReport:
     """Bring silver's rows of the window to what bronze says."""
+
+    def zones() -> int:
+        power, carbon = (bodies.select("zone") for bodies in _bodies(house, window))
+        return house.zones(power.unionByName(carbon))
+
     house.create(ENERGY_DATA)
-    return house.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(house, part))
+    return house.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(house, part), zones)
 
 
 def silver_from_bronze(house: Lakehouse, window: Window) -> DataFrame:
     """The rows of silver that the window must have."""
-    power = house.read_responses(POWER_DATA, window, longest=LONGEST_BODY)
-    carbon = house.read_responses(CARBON_DATA, window, longest=LONGEST_BODY)
-    return energy_data(power, carbon, window.start, window.end)
+    return energy_data(*_bodies(house, window), window.start, window.end)
+
+
+def _bodies(house: Lakehouse, window: Window) -> tuple[DataFrame, DataFrame]:
+    power, carbon = (house.read_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA))
+    return power, carbon
