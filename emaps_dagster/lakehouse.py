@@ -72,9 +72,9 @@ class MergeReport:
         return sum(self.hours.values(), HourChange())
 
     def __add__(self, other: MergeReport) -> MergeReport:
-        hours = dict(self.hours)
-        for hour, change in other.hours.items():
-            hours[hour] = hours.get(hour, HourChange()) + change
+        hours = {**self.hours, **other.hours}
+        for hour in self.hours.keys() & other.hours.keys():
+            hours[hour] = self.hours[hour] + other.hours[hour]
         return MergeReport(hours, self.retries + other.retries)
 
 
@@ -151,14 +151,15 @@ class Lakehouse(ABC):
         Raises LostRaceError, having written nothing, when those months changed since.
         """
 
-    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
-        """Commit rows of hours that held none, made from `version`, and return them, their keys at least.
+    def _insert(self, table: Table, window: Window, rows: DataFrame, version: int) -> pa.Table:
+        """Commit rows of a window that held none, made from `version`, and return them, their keys at least.
 
-        Raises LostRaceError, having written nothing, when those months changed since.
+        Raises LostRaceError, having written nothing, when its months changed since.
         """
         computed = self._computed(rows, table)
         if computed.num_rows:
-            self._merge(table, months, _all_inserted(computed), version)
+            # There is nothing to be joined with, as a merge would.
+            self._replace(table, window, computed, version)
         return computed
 
     @abstractmethod
@@ -330,11 +331,11 @@ class Lakehouse(ABC):
             version = self.version(table)
             if version is None:
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
-            stored = self._stored(table, window, version, window.months())
+            stored = self._rows(table, window, version, window.months(), ())
             if not stored.num_rows:
-                inserted = self._insert(table, window.months(), compute(window), version)
+                inserted = self._insert(table, window, compute(window), version)
                 return _report(_all_inserted(inserted), retries=number)
-            compared = _compare(self._computed(compute(window), table), stored, table)
+            compared = _compare(self._computed(compute(window), table), conform(stored, table), table)
             changed = compared.filter(pc.field("_change") != "unchanged")
             if changed.num_rows:
                 self._merge(table, window.months(), changed, version)
@@ -522,8 +523,12 @@ def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
 
 
 def _report(compared: pa.Table, retries: int) -> MergeReport:
+    counted = compared.group_by(["datetime", "_change"]).aggregate([([], "count_all")])
+    # Without its time zone, of which Arrow makes an object for every value.
+    moments = counted["datetime"].cast(pa.timestamp("us")).to_pylist()
     hours: dict[datetime, dict[str, int]] = {}
-    for row in compared.group_by(["datetime", "_change"]).aggregate([([], "count_all")]).to_pylist():
-        hour = row["datetime"].astimezone(timezone.utc)
-        hours.setdefault(hour, {})[row["_change"]] = row["count_all"]
+    for moment, change, rows in zip(
+        moments, counted["_change"].to_pylist(), counted["count_all"].to_pylist(), strict=True
+    ):
+        hours.setdefault(moment.replace(tzinfo=timezone.utc), {})[change] = rows
     return MergeReport({hour: HourChange(**counts) for hour, counts in sorted(hours.items())}, retries)
