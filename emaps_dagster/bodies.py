@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from emaps_dagster.zones import CARBON, MODE_KEYS, Feed
+from emaps_dagster.zones import MODE_KEYS, POWER, Feed
 
 # No hourly mean or intensity comes near it; beyond it gold's fixed-point sums would overflow.
 LARGEST_NUMBER = 1e9
@@ -55,6 +54,9 @@ _TIME = re.compile(
     r"(\d{4})-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
 )
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+_CONTAINERS = frozenset((dict, list))
+_MODES = frozenset(MODE_KEYS)
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,14 @@ def _parse(body: str) -> dict[str, Any]:
         raise UnusableBodyError("it begins with a byte order mark")
     if len(body) > _LONGEST_BODY:
         raise UnusableBodyError(f"it has {len(body):,} characters, far more than any answer of the API")
+    encoded = body.encode(errors="surrogatepass")
+    integer, decimal = (_integer, _decimal) if _may_hold_extreme_numbers(encoded) else (None, None)
     try:
         parsed = json.loads(
             body,
             parse_constant=_refuse_constant,
-            parse_int=_integer,
-            parse_float=_decimal,
+            parse_int=integer,
+            parse_float=decimal,
             object_pairs_hook=_without_repeats,
         )
     except UnusableBodyError:
@@ -120,8 +124,16 @@ def _parse(body: str) -> dict[str, Any]:
         raise UnusableBodyError(f"it is not strict JSON ({error})") from None
     if not isinstance(parsed, dict):
         raise UnusableBodyError(f"it is a JSON {type(parsed).__name__}, not an object")
-    _refuse_unreadable(parsed)
+    # By an escape, or as the first byte that UTF-8 would give one.
+    _refuse_unreadable(parsed, may_hold_halves=b"\\u" in encoded or b"\xed" in encoded)
     return parsed
+
+
+def _may_hold_extreme_numbers(encoded: bytes) -> bool:
+    """Whether each number has to be looked at as it is written, which takes as long as all other parsing."""
+    # Of more than 100 characters 33 digits stand in a row; what is beyond a double has hundreds, or an exponent.
+    digits = encoded.translate(_DIGITS)
+    return b"0" * 33 in digits or b"0e" in digits
 
 
 def _refuse_constant(name: str) -> None:
@@ -154,23 +166,23 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _refuse_unreadable(parsed: object) -> None:
+def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> None:
     """What makes an engine drop a whole body without a word, in whatever field it stands."""
     level = [parsed]
     for _ in range(_DEEPEST):
-        texts = [part for part in level if isinstance(part, str)]
         below: list[object] = []
         for part in level:
             if isinstance(part, dict):
-                texts += part
-                below += part.values()
                 if part and max(map(len, part)) > _LONGEST_KEY:
                     raise UnusableBodyError(f"it has a key of more than {_LONGEST_KEY} characters")
+                below += part.values()
+                if may_hold_halves:
+                    below += part
             elif isinstance(part, list):
                 below += part
-        if any(map(_HALF_CHARACTER.search, texts)):
+        if may_hold_halves and any(_HALF_CHARACTER.search(part) for part in below if isinstance(part, str)):
             raise UnusableBodyError("it has half a character (a lone surrogate) in a string")
-        if not below:
+        if _CONTAINERS.isdisjoint(map(type, below)):
             return
         level = below
     raise UnusableBodyError("it is nested too deeply to be one of the API's")
@@ -221,35 +233,40 @@ def _refuse_wrong_types(row: dict[str, Any], feed: Feed, name: str) -> None:
             raise UnusableBodyError(f"{field} of {name} is not a string")
     if not isinstance(row.get("isEstimated"), (bool, type(None))):
         raise UnusableBodyError(f"isEstimated of {name} is not true or false")
-    for field, value in _numbers(row, feed, name):
+    _refuse_wrong_numbers({field: row.get(field) for field in _NUMBERS[feed.name]}, "", name)
+    for field in _BREAKDOWNS if feed == POWER else ():
+        if row.get(field) is not None:
+            _refuse_wrong_breakdown(row[field], field, name)
+
+
+def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
+    if not isinstance(breakdown, dict):
+        raise UnusableBodyError(f"{field} of {name} is not an object")
+    _refuse_case_variants(breakdown, f"{field} of {name}")
+    if field in _BREAKDOWNS[:2]:
+        for key in breakdown if breakdown.keys() - _MODES else ():
+            if key not in _MODES and breakdown[key] not in (None, 0):
+                # Dropping it would be a silent loss; the contract has to learn the mode first.
+                raise UnusableBodyError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
+    else:
+        for key in breakdown:
+            if not (0 < len(key) <= _LONGEST_ZONE_KEY and key.isprintable()):
+                raise UnusableBodyError(f"{field} of {name} has {key[:50]!r} where a zone key belongs")
+    _refuse_wrong_numbers(breakdown, f"{field}.", name)
+
+
+def _refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None:
+    given = [value for value in values.values() if value is not None]
+    # All at once, as nearly always nothing is wrong; a boolean is of another type.
+    if {int, float}.issuperset(map(type, given)) and max(map(abs, given), default=0) <= LARGEST_NUMBER:
+        return
+    for key, value in values.items():
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UnusableBodyError(f"{field} of {name} is not a number")
+            raise UnusableBodyError(f"{where}{key[:50]} of {name} is not a number")
         if abs(value) > LARGEST_NUMBER:
-            raise UnusableBodyError(f"{field} of {name} is beyond {LARGEST_NUMBER:g}")
-
-
-def _numbers(row: dict[str, Any], feed: Feed, name: str) -> Iterator[tuple[str, Any]]:
-    for field in _NUMBERS[feed.name]:
-        yield field, row.get(field)
-    if feed == CARBON:
-        return
-    for field in _BREAKDOWNS:
-        breakdown = row.get(field)
-        if breakdown is None:
-            continue
-        if not isinstance(breakdown, dict):
-            raise UnusableBodyError(f"{field} of {name} is not an object")
-        _refuse_case_variants(breakdown, f"{field} of {name}")
-        modes = field in _BREAKDOWNS[:2]
-        for key, value in breakdown.items():
-            if modes and key not in MODE_KEYS and value not in (None, 0):
-                # Dropping it would be a silent loss; the contract has to learn the mode first.
-                raise UnusableBodyError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
-            if not modes and not (0 < len(key) <= _LONGEST_ZONE_KEY and key.isprintable()):
-                raise UnusableBodyError(f"{field} of {name} has {key[:50]!r} where a zone key belongs")
-            yield f"{field}.{key[:50]}", value
+            raise UnusableBodyError(f"{where}{key[:50]} of {name} is beyond {LARGEST_NUMBER:g}")
 
 
 def _time(value: Any, what: str) -> datetime:
@@ -270,7 +287,7 @@ def _time(value: Any, what: str) -> datetime:
 
 def _refuse_case_variants(part: dict[str, Any], name: str) -> None:
     """Engines that compare keys without case would take one of the two, and not all of them the same."""
-    if len({key.lower() for key in part}) == len(part):
+    if len(set(map(str.lower, part))) == len(part):
         return
     seen: dict[str, str] = {}
     for key in part:

@@ -234,6 +234,10 @@ REFUSED: list[tuple[Feed, str, str]] = [
     (CARBON, carbon(carbonIntensity=10**400), "401 digits"),
     (CARBON, carbon(x=10**400), "401 digits"),
     (CARBON, carbon(x=0).replace('"x": 0', '"x": 0.' + "1" * 2000), "2002 digits"),
+    (CARBON, number("1E400"), "beyond what a double holds"),
+    # The longest with as few digits in a row as can be.
+    (CARBON, carbon(x=0).replace('"x": 0', f'"x": -{"1" * 33}.{"1" * 32}e-{"0" * 32}'), "101 digits"),
+    (CARBON, carbon(emissionFactorType="here").replace("here", "\ud800"), "half a character"),
     (CARBON, carbon(emissionFactorType="\ud800"), "half a character"),
     (CARBON, carbon(x="\ude00\ud83d"), "half a character"),
     (CARBON, carbon(x=["\udfff"]), "half a character"),
