@@ -56,7 +56,9 @@ def _follow(folder: Path, env: dict[str, str]) -> None:
     home = folder / "home"
     home.mkdir(parents=True)
     (instance,) = guide.blocks("yaml", FIRST_RUN)
-    (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{instance}")
+    path = "/absolute/path/of/DAGSTER_HOME"
+    assert path in instance
+    (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{instance.replace(path, str(home))}")
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
     told = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "DATABRICKS_"))}
     told |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(guide.ROOT)}

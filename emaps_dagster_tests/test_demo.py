@@ -111,7 +111,7 @@ def test_a_second_demo_starts_afresh_and_ctrl_c_ends_it_cleanly(tmp_path: Path) 
         (folder.root / "gold.png").write_text("of an earlier demo")
         (folder.root / "notes.txt").write_text("not of a demo")
     process = subprocess.Popen(
-        [sys.executable, "-m", "emaps_dagster.demo", "--days", "30", "--folder", str(folder.root)],
+        [sys.executable, "-m", "emaps_dagster.demo", "--days", "5", "--folder", str(folder.root)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -109,38 +109,55 @@ def test_every_key_column_has_a_lag_and_a_mean_and_the_columns_are_the_contract(
     assert {name for name, value in row.items() if value is None} >= {"carbon_intensity", "import_IT_SO"}
 
 
-@pytest.mark.parametrize(
-    ("flows", "value"), [({"IT-SO": 5.0, "AL": 1.0}, 5.0), ({"IT-SO": 0.0}, 0.0), ({"IT-SO": None}, None), ({}, None)]
-)
-def test_a_neighbours_flow_has_its_own_columns(spark: SparkSession, flows: dict[str, Any], value: float | None) -> None:
-    rows = [{"datetime": T, "import_by_zone": flows, "export_by_zone": {"TR": 3.0}}, {"datetime": T + HOUR}]
-    first, second = as_rows(features(silver(spark, rows), GR, T, T + 2 * HOUR))
-    assert (first["import_IT_SO"], first["export_TR"], first["export_IT_SO"]) == (value, 3.0, None)
-    assert (second["lag_import_IT_SO_1h"], second["rolling_avg_import_IT_SO_24h"]) == (value, value)
+def test_a_neighbours_flow_has_its_own_columns(spark: SparkSession) -> None:
+    # Two hours each, days apart, so that none of them is in another's mean.
+    cases: list[tuple[dict[str, Any], float | None]] = [
+        ({"IT-SO": 5.0, "AL": 1.0}, 5.0),
+        ({"IT-SO": 0.0}, 0.0),
+        ({"IT-SO": None}, None),
+        ({}, None),
+    ]
+    hours = [T + number * 72 * HOUR for number in range(len(cases))]
+    rows = [
+        row
+        for hour, (flows, _) in zip(hours, cases, strict=True)
+        for row in (
+            {"datetime": hour, "import_by_zone": flows, "export_by_zone": {"TR": 3.0}},
+            {"datetime": hour + HOUR},
+        )
+    ]
+    found = {row["datetime"]: row for row in as_rows(features(silver(spark, rows), GR, T, hours[-1] + 2 * HOUR))}
+    assert len(found) == 2 * len(cases)
+    for hour, (_, value) in zip(hours, cases, strict=True):
+        first, second = found[hour], found[hour + HOUR]
+        assert (first["import_IT_SO"], first["export_TR"], first["export_IT_SO"]) == (value, 3.0, None)
+        assert (second["lag_import_IT_SO_1h"], second["rolling_avg_import_IT_SO_24h"]) == (value, value)
 
 
-@pytest.mark.parametrize(
-    ("hour", "expected"),
-    [
-        # hour, day_of_week (1 = Sunday), month, local hour, local day, weekend, holiday
-        (utc(2024, 5, 3, 20), (20, 6, 5, 23, 6, False, True)),  # Good Friday of the Orthodox calendar
-        (utc(2024, 5, 3, 21), (21, 6, 5, 0, 7, True, False)),  # already Saturday in Athens
-        (utc(2024, 5, 5, 20), (20, 1, 5, 23, 1, True, False)),  # Easter Sunday, no listed holiday of its own
-        (utc(2024, 5, 5, 21), (21, 1, 5, 0, 2, False, True)),  # Easter Monday has begun in Athens
-        (utc(2024, 3, 31, 0), (0, 1, 3, 2, 1, True, False)),  # the last hour of winter time
-        (utc(2024, 3, 31, 1), (1, 1, 3, 4, 1, True, False)),  # 03:00 does not exist that day
-        (utc(2024, 10, 27, 0), (0, 1, 10, 3, 1, True, False)),
-        (utc(2024, 10, 27, 1), (1, 1, 10, 3, 1, True, False)),  # 03:00 comes twice
-        (utc(2024, 12, 31, 22), (22, 3, 12, 0, 4, False, True)),  # New Year in Athens
-        (utc(2024, 2, 29, 12), (12, 5, 2, 14, 5, False, False)),
-    ],
-)
-def test_time_features_are_utc_and_local_ones_are_of_athens(
-    spark: SparkSession, hour: datetime, expected: tuple[Any, ...]
-) -> None:
-    (row,) = as_rows(features(silver(spark, [{"datetime": hour}]), GR, hour, hour + HOUR))
+def test_time_features_are_utc_and_local_ones_are_of_athens(spark: SparkSession) -> None:
     names = ("hour", "day_of_week", "month", "local_hour", "local_day_of_week", "is_weekend", "is_holiday")
-    assert tuple(row[name] for name in names) == expected
+    expected = {
+        # hour, day_of_week (1 = Sunday), month, local hour, local day, weekend, holiday
+        utc(2024, 2, 29, 12): (12, 5, 2, 14, 5, False, False),
+        utc(2024, 3, 31, 0): (0, 1, 3, 2, 1, True, False),  # the last hour of winter time
+        utc(2024, 3, 31, 1): (1, 1, 3, 4, 1, True, False),  # 03:00 does not exist that day
+        utc(2024, 5, 3, 20): (20, 6, 5, 23, 6, False, True),  # Good Friday of the Orthodox calendar
+        utc(2024, 5, 3, 21): (21, 6, 5, 0, 7, True, False),  # already Saturday in Athens
+        utc(2024, 5, 5, 20): (20, 1, 5, 23, 1, True, False),  # Easter Sunday, no listed holiday of its own
+        utc(2024, 5, 5, 21): (21, 1, 5, 0, 2, False, True),  # Easter Monday has begun in Athens
+        utc(2024, 10, 27, 0): (0, 1, 10, 3, 1, True, False),
+        utc(2024, 10, 27, 1): (1, 1, 10, 3, 1, True, False),  # 03:00 comes twice
+        utc(2024, 12, 31, 22): (22, 3, 12, 0, 4, False, True),  # New Year in Athens
+    }
+    rows = silver(spark, [{"datetime": hour} for hour in expected])
+    found = as_rows(features(rows, GR, min(expected), max(expected) + HOUR))
+    assert {row["datetime"]: tuple(row[name] for name in names) for row in found} == expected
+
+
+def test_a_lone_last_hour_of_a_year_is_a_holiday_of_the_next(spark: SparkSession) -> None:
+    hour = utc(2024, 12, 31, 22)
+    (row,) = as_rows(features(silver(spark, [{"datetime": hour}]), GR, hour, hour + HOUR))
+    assert (row["local_hour"], row["is_holiday"]) == (0, True)
 
 
 def test_a_zone_without_known_facts_keeps_utc_features_and_null_local_ones(spark: SparkSession) -> None:

@@ -132,22 +132,24 @@ def test_a_whole_record_of_both_feeds_becomes_one_row(spark: SparkSession) -> No
     assert list(rows[0]) == ENERGY_DATA.column_names
 
 
-@pytest.mark.parametrize(
-    ("production", "value"),
-    [
+def test_zero_null_and_absent_are_not_confused_in_a_mode(spark: SparkSession) -> None:
+    cases = [
         ({"wind": 0}, 0.0),
         ({"wind": None}, None),
         ({}, None),
         (None, None),
         ({"wind": -0.5}, -0.5),
         ({"wind": 1e9}, 1e9),
-    ],
-)
-def test_zero_null_and_absent_are_not_confused_in_a_mode(spark: SparkSession, production: Any, value: Any) -> None:
-    (row,) = of(spark, (body(record(T, powerProductionBreakdown=production, powerProductionTotal=5)), LATER))
-    assert repr(row["production_wind"]) == repr(value), "-0.0 would differ from engine to engine"
-    assert row["production_coal"] is None
-    assert row["production_total"] == 5.0
+        ({"wind": -0.0}, 0.0),
+    ]
+    records = [
+        record(DAY[0] + number * HOUR, powerProductionBreakdown=production, powerProductionTotal=5)
+        for number, (production, _) in enumerate(cases)
+    ]
+    rows = of(spark, (body(*records), LATER))
+    # By repr: -0.0 would differ from engine to engine.
+    assert [repr(row["production_wind"]) for row in rows] == [repr(value) for _, value in cases]
+    assert {(row["production_coal"], row["production_total"]) for row in rows} == {(None, 5.0)}
 
 
 def test_minus_zero_is_zero_in_a_map_too(spark: SparkSession) -> None:
@@ -155,11 +157,15 @@ def test_minus_zero_is_zero_in_a_map_too(spark: SparkSession) -> None:
     assert repr(row["import_by_zone"]["AL"]) == "0.0"
 
 
-@pytest.mark.parametrize("flows", [{"AL": 0.0}, {"AL": None}, {"AL": 1.5, "BG": 2.0}, {}, None])
-def test_flows_keep_every_neighbour_null_zero_and_emptiness(spark: SparkSession, flows: Any) -> None:
-    (row,) = of(spark, (body(record(T, powerImportBreakdown=flows, powerExportTotal=1)), LATER))
-    assert row["import_by_zone"] == flows
-    assert row["export_by_zone"] is None
+def test_flows_keep_every_neighbour_null_zero_and_emptiness(spark: SparkSession) -> None:
+    cases: list[Any] = [{"AL": 0.0}, {"AL": None}, {"AL": 1.5, "BG": 2.0}, {}, None]
+    records = [
+        record(DAY[0] + number * HOUR, powerImportBreakdown=flows, powerExportTotal=1)
+        for number, flows in enumerate(cases)
+    ]
+    rows = of(spark, (body(*records), LATER))
+    assert [row["import_by_zone"] for row in rows] == cases
+    assert [row["export_by_zone"] for row in rows] == [None] * len(cases)
 
 
 def test_an_hour_of_one_feed_alone_is_kept(spark: SparkSession) -> None:
@@ -254,13 +260,19 @@ def test_a_missing_value_read_later_is_news_too(spark: SparkSession) -> None:
     assert (row["production_total"], row["ingested_at_power"]) == (None, LATER + HOUR)
 
 
-@pytest.mark.parametrize(
-    ("contents", "since"), [("AAA", 0), ("ABB", 1), ("ABA", 2), ("ABAA", 2), ("AABBB", 2), ("A", 0), ("ABCABC", 5)]
-)
-def test_the_same_content_read_again_keeps_its_first_time(spark: SparkSession, contents: str, since: int) -> None:
-    readings = [(total(ord(letter)), LATER + place * HOUR) for place, letter in enumerate(contents)]
-    (row,) = of(spark, *readings)
-    assert (row["production_total"], row["ingested_at_power"]) == (float(ord(contents[-1])), LATER + since * HOUR)
+def test_the_same_content_read_again_keeps_its_first_time(spark: SparkSession) -> None:
+    # What was read of an hour, one letter a content, and which reading it is known since.
+    cases = {"AAA": 0, "ABB": 1, "ABA": 2, "ABAA": 2, "AABBB": 2, "A": 0, "ABCABC": 5}
+    hours = {DAY[0] + number * HOUR: contents for number, contents in enumerate(cases)}
+
+    def reading(place: int) -> str:
+        told = {hour: contents[place] for hour, contents in hours.items() if place < len(contents)}
+        return body(*(record(hour, powerProductionTotal=ord(letter)) for hour, letter in told.items()))
+
+    rows = of(spark, *((reading(place), LATER + place * HOUR) for place in range(max(map(len, cases)))))
+    assert {row["datetime"]: (row["production_total"], row["ingested_at_power"]) for row in rows} == {
+        hour: (float(ord(contents[-1])), LATER + cases[contents] * HOUR) for hour, contents in hours.items()
+    }
 
 
 def test_content_is_compared_map_by_map_whatever_the_order_of_keys(spark: SparkSession) -> None:
