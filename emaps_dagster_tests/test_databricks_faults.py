@@ -25,6 +25,7 @@ import pytest
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.jobs import SparkPythonTask, SubmitTask
 from deltalake import DeltaTable
 
 from emaps_dagster.definitions import build_definitions
@@ -308,6 +309,28 @@ def test_terminating_the_run_in_dagster_cancels_it_on_databricks(
 
 
 # Afterwards
+
+
+def test_a_task_finds_spark_with_delta_wherever_it_looks(host: Host) -> None:
+    """The emulator itself, tested where its cluster runs anyway."""
+    code = b"""
+from pyspark.sql import SparkSession
+assert SparkSession.builder.getOrCreate() is spark
+from databricks.sdk.runtime import spark as same
+assert same is spark
+spark.sql("CREATE SCHEMA numbers")
+spark.sql("CREATE TABLE spark_catalog.numbers.some (n INT COMMENT 'a number') USING delta COMMENT 'some'")
+spark.sql("INSERT INTO numbers.some VALUES (7)")
+print(spark.sql("SELECT n FROM numbers.some").collect(), sc.master)
+"""
+    client = WorkspaceClient(host=host.workspace.host, token=host.workspace.token)
+    client.dbfs.upload("/code/numbers.py", io.BytesIO(code))
+    main = SparkPythonTask(python_file="dbfs:/code/numbers.py")
+    task = SubmitTask(task_key="only", existing_cluster_id=host.workspace.cluster_id, spark_python_task=main)
+    client.jobs.submit(tasks=[task]).result()
+    assert host.workspace.runs[-1].log("stdout") == "[Row(n=7)] local[2]\n"
+    table = DeltaTable(str(host.workspace.warehouse / "numbers.db" / "some"))
+    assert table.to_pyarrow_table().to_pylist() == [{"n": 7}]
 
 
 def test_the_tables_equal_those_of_deployment_embedded_bit_for_bit(
