@@ -149,7 +149,7 @@ class FolderLakehouse(Lakehouse):
                 .execute()
             )
 
-    def _insert(self, table: Table, window: Window, rows: DataFrame, version: int) -> pa.Table:  # noqa: ARG002  # Spark's Delta needs it
+    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:  # noqa: ARG002  # a merge needs them
         # Written by the engine, the values of a backfill need not pass through this process (docs/adr/0011).
         folder = Path(self._path(table))
         staged = folder / f"insert-{uuid4().hex}"

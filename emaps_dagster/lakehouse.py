@@ -151,15 +151,14 @@ class Lakehouse(ABC):
         Raises LostRaceError, having written nothing, when those months changed since.
         """
 
-    def _insert(self, table: Table, window: Window, rows: DataFrame, version: int) -> pa.Table:
-        """Commit rows of a window that held none, made from `version`, and return them, their keys at least.
+    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
+        """Commit rows of hours that held none, made from `version`, and return them, their keys at least.
 
-        Raises LostRaceError, having written nothing, when its months changed since.
+        Raises LostRaceError, having written nothing, when those months changed since.
         """
         computed = self._computed(rows, table)
         if computed.num_rows:
-            # There is nothing to be joined with, as a merge would.
-            self._replace(table, window, computed, version)
+            self._merge(table, months, _all_inserted(computed), version)
         return computed
 
     @abstractmethod
@@ -333,7 +332,7 @@ class Lakehouse(ABC):
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
             stored = self._rows(table, window, version, window.months(), ())
             if not stored.num_rows:
-                inserted = self._insert(table, window, compute(window), version)
+                inserted = self._insert(table, window.months(), compute(window), version)
                 return _report(_all_inserted(inserted), retries=number)
             compared = _compare(self._computed(compute(window), table), conform(stored, table), table)
             changed = compared.filter(pc.field("_change") != "unchanged")

@@ -94,7 +94,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         }
         written = guide.settings(page)
         assert of_this_workspace.keys() <= written.keys()
-        quick = {"EMAPS_DATABRICKS_POLL_SECONDS": "0.2"}
+        quick = {"EMAPS_DATABRICKS_POLL_SECONDS": "0.5"}
         _follow(folder / "launched", {**written, **of_this_workspace, **there, **quick})
         _follow(
             folder / "embedded",

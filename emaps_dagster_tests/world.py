@@ -227,9 +227,9 @@ class _Watched(FolderLakehouse):
         self._tell(table)
         super()._append(table, rows)
 
-    def _insert(self, table: Table, window: Window, rows: DataFrame, version: int) -> pa.Table:
+    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
         self._tell(table)
-        return super()._insert(table, window, rows, version)
+        return super()._insert(table, months, rows, version)
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
         self._tell(table)
