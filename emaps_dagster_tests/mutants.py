@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "mean by a float sum",
         "transforms.gold:features",
-        "_last_24_hours(observed, names)",
+        "_last_24_hours(observed, names, _LONG if end - start > _MANY else _SHORT)",
         'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), '
         'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         "*(F.avg(name).alias(rolling_column(name)) for name in names), "

@@ -202,7 +202,10 @@ def test_pieces_of_any_size_equal_the_whole_to_the_last_bit(
     spark: SparkSession, values: dict[int, float | None], cuts: list[int]
 ) -> None:
     frame = series(spark, values)
-    whole = as_rows(features(frame, GR, T, T + 80 * HOUR))
+    with pytest.MonkeyPatch.context() as patch:
+        # The whole as many hours are summed, the pieces as few are.
+        patch.setattr("emaps_dagster.transforms.gold._MANY", HOUR)
+        whole = as_rows(features(frame, GR, T, T + 80 * HOUR))
     edges = sorted({0, *cuts, 80})
     pieces = [
         row
@@ -211,6 +214,20 @@ def test_pieces_of_any_size_equal_the_whole_to_the_last_bit(
     ]
     assert bits(pieces) == bits(whole)
     assert len(whole) == len(values)
+
+
+def test_sums_of_many_hours_are_those_of_few_to_the_last_bit(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With a hole of an hour, one of a day and one of two, and a value that no double holds exactly.
+    hours = [n for n in range(120) if n != 7 and not 30 <= n < 54 and not 60 <= n < 108]
+    frame = series(spark, {n: None if n % 11 == 0 else n / 10 for n in hours})
+    short = as_rows(features(frame, GR, T, T + 120 * HOUR))
+    monkeypatch.setattr("emaps_dagster.transforms.gold._MANY", HOUR)
+    long = as_rows(features(frame, GR, T, T + 120 * HOUR))
+    assert bits(long) == bits(short)
+    counted = [sum(n - 24 < other <= n for other in hours) for n in hours]
+    assert [row["hours_observed_24h"] for row in long] == counted
 
 
 def test_the_window_must_not_be_cut_off(spark: SparkSession) -> None:
