@@ -28,6 +28,7 @@ from emaps_dagster_tests.engines import FAST, is_jvm, jvm_functions, open_folder
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
 
+_LOOK_AT_A_DEMO = ("test_demo", "test_readme")
 # Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
 LONGEST_MODULES = (
     "test_databricks_end_to_end",
@@ -87,12 +88,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A module stays together, and all that needs a JVM in one process: a second one would first have to warm up."""
+    """A module stays together, and in one process what needs a JVM, which has to warm up, and what looks at a demo."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "jvm" if _NEEDS_JVM.search(nodeid) else str(super()._split_scope(nodeid))
+            if _NEEDS_JVM.search(nodeid):
+                return "jvm"
+            module = str(super()._split_scope(nodeid))
+            return "demo" if Path(module).stem in _LOOK_AT_A_DEMO else module
 
     return Scheduling(config, log)
 

@@ -216,6 +216,14 @@ def _run(client: WorkspaceClient, workspace: Workspace, job: dict[str, Any]) -> 
     return finished
 
 
+def _deployed(workspace: Workspace, wheel: Path) -> WorkspaceClient:
+    """A client of a workspace that has the wheel."""
+    client = WorkspaceClient(host=workspace.host, token=workspace.token)
+    client.files.create_directory(f"{workspace.volume}/dist")
+    client.files.upload(f"{workspace.volume}/dist/{wheel.name}", io.BytesIO(wheel.read_bytes()))
+    return client
+
+
 @pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 @pytest.mark.timeout(900)
 def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
@@ -226,9 +234,7 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
         Simulator(token=TOKEN, zones=("GR",), now=NOW) as sim,
         Workspace(tmp_path / "workspace", secrets={("emaps", "api-token"): TOKEN}) as workspace,
     ):
-        client = WorkspaceClient(host=workspace.host, token=workspace.token)
-        client.files.create_directory(f"{workspace.volume}/dist")
-        client.files.upload(f"{workspace.volume}/dist/{wheel.name}", io.BytesIO(wheel.read_bytes()))
+        client = _deployed(workspace, wheel)
         values = {name: str(variable.get("default", "")) for name, variable in BUNDLE["variables"].items()}
         values |= {"catalog": "spark_catalog", "api_url": sim.url, "node_type": "m5d.large"}
         values |= {f"job.parameters.{one['name']}": one["default"] for one in JOB["parameters"]}
@@ -249,10 +255,13 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
             here = conform(house.read(table).toArrow(), table)
             assert conform(there, table).sort_by(order).equals(here.sort_by(order))
 
-        # A secret that is not there.
-        bronze = job["tasks"][0]["python_wheel_task"]["parameters"]
-        bronze[bronze.index("--secret-key=api-token")] = "--secret-key=another"
-        failed = _run(client, workspace, job)
+        assert [place for place, content in workspace.received() if TOKEN.encode() in content] == []
+
+    # A secret that is not there; it is asked for before anything of Spark is.
+    bronze = job["tasks"][0]["python_wheel_task"]["parameters"]
+    bronze[bronze.index("--secret-key=api-token")] = "--secret-key=another"
+    with Workspace(tmp_path / "another", secrets={("emaps", "api-token"): TOKEN}, spark=False) as workspace:
+        failed = _run(_deployed(workspace, wheel), workspace, job)
         assert [task.result for task in failed.tasks] == ["FAILED", "UPSTREAM_FAILED", "UPSTREAM_FAILED"]
         told = failed.tasks[0].log()
         assert "emaps-task bronze: the secret 'another' of scope 'emaps' cannot be read: " in told
