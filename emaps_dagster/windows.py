@@ -69,16 +69,16 @@ class Window:
 
     def in_months(self, longest: timedelta) -> Iterator[Window]:
         """The window in parts of at most `longest` that end at turns of months; a month too long is a part."""
-        rest: Window | None = self
-        while rest:
-            part, rest = rest.head(longest)
+        part: Window | None = None
+        for month in self.by_month():
+            if part and month.end - part.start <= longest:
+                part = Window(part.start, month.end)
+            else:
+                if part:
+                    yield part
+                part = month
+        if part:
             yield part
-
-    def head(self, longest: timedelta) -> tuple[Window, Window | None]:
-        """The first part of `in_months`, and what is left."""
-        months = self.by_month()
-        end = max(part.end for part in months if part is months[0] or part.end - self.start <= longest)
-        return Window(self.start, end), Window(end, self.end) if end < self.end else None
 
 
 def floor_hour(moment: datetime) -> datetime:

@@ -103,10 +103,9 @@ def news(records: DataFrame, content: list[str]) -> DataFrame:
     numbers, others = ([name for name in content if (name in _NUMBERS) == wanted] for wanted in (True, False))
     said = F.struct("datetime", F.array(*numbers).alias("numbers"), *others)
     is_news = ~F.col("_said").eqNullSafe(F.lag("_said").over(_oldest_first()))
-    following = {name: F.lead(name).over(by_response) for name in response}
     repeated = [F.col(f"_next_{name}").eqNullSafe(F.col(name)) for name in response]
     return (
-        records.select("*", *(lead.alias(f"_next_{name}") for name, lead in following.items()))
+        records.select("*", *(F.lead(name).over(by_response).alias(f"_next_{name}") for name in response))
         .where(~reduce(and_, repeated))
         .withColumn("_said", said)
         .withColumn("_is_news", is_news)

@@ -165,7 +165,10 @@ def time_features(zone_key: str, hour: datetime) -> dict[str, Any]:
 def _holidays(country: str) -> holidays.HolidayBase | None:
     import holidays
 
-    return holidays.country_holidays(country) if country in holidays.list_supported_countries() else None
+    try:
+        return holidays.country_holidays(country)
+    except NotImplementedError:
+        return None
 
 
 def _judge_derived(
