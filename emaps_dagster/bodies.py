@@ -74,7 +74,11 @@ class Response:
 
     @property
     def source(self) -> str:
-        return f"electricitymaps/v3/{self.feed.endpoint}/{self.endpoint}"
+        """API, version and endpoint; the version is the last part of the base URL, `unversioned` if it is none."""
+        before = self.request.partition("?")[0].removesuffix(f"/{self.feed.endpoint}/{self.endpoint}")
+        last = before.rpartition("/")[2]
+        version = last if re.fullmatch(r"[vV]\d[\w.-]*", last, re.ASCII) else "unversioned"
+        return f"electricitymaps/{version}/{self.feed.endpoint}/{self.endpoint}"
 
     @property
     def payload_sha256(self) -> str:

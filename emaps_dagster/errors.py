@@ -29,23 +29,39 @@ class InvalidTokenError(ProviderError):
 
 
 class NotInPlanError(ProviderError):
-    """401: the token is fine, but its plan lacks this endpoint or this zone. Not retried."""
+    """401, 403: the token is fine, but its plan lacks this endpoint or this zone. Not retried."""
 
 
 class BadRequestError(ProviderError):
-    """400 and other 4xx: the API refused the question. Not retried."""
+    """400 and other 4xx: the API refused the request. Not retried."""
+
+
+class WrongAddressError(BadRequestError):
+    """A redirect, or a 404 that is not the API's: `EMAPS_API_URL` does not lead to the API. Not retried."""
+
+
+class BlockedError(ProviderError):
+    """403, 407 that are not the API's: a proxy or a firewall refused the request. Not retried."""
 
 
 class NoDataError(ProviderError):
-    """404: the API knows no data for this zone and window. Not retried."""
+    """404, or a 2xx without a body: the API has no data for this zone and window. Not retried."""
 
 
 class RateLimitedError(ProviderError):
-    """429 outlasted every retry."""
+    """A rate limit (429, or a text that names one) outlasted every retry, or our own allows no call now."""
 
 
 class ProviderUnavailableError(ProviderError):
-    """5xx or a network fault outlasted every retry."""
+    """408, 425, 5xx or a network fault outlasted every retry."""
+
+
+class ResponseTooLongError(ProviderError):
+    """The body is longer than any answer of the API; it was not read to its end. Not retried."""
+
+
+class ClockSkewError(ProviderError):
+    """The clock that stamps responses differs from the provider's by more than a few minutes. Not retried."""
 
 
 class RejectedBodyError(ProviderError):

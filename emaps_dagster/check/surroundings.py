@@ -7,8 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import timezone
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -16,13 +15,16 @@ from zoneinfo import ZoneInfo
 import requests
 
 from emaps_dagster.check.findings import Finding, first_line, ok, problem, refusal_to_write, this_user, warning
-from emaps_dagster.errors import LakehouseError, ProviderError
+from emaps_dagster.clocks import LARGEST_SKEW, length, provider_clock, skew
+from emaps_dagster.errors import ClockSkewError, LakehouseError, ProviderError
 from emaps_dagster.settings import Settings
 from emaps_dagster.windows import utc_now
 from emaps_dagster.zones import ZONES
 
 # A clock that is further off asks the provider for hours that are not over, or misses those that are.
-_CLOCK_SECONDS = 60
+_CLOCK = timedelta(seconds=60)
+# For a call that EMAPS_CALLS_PER_MINUTE allows.
+_LONGEST_PAUSE_SECONDS = 10.0
 # Three months of ticks of one zone take a few hundred MB.
 _FREE_BYTES = 2 * 10**9
 # Delta 4 and Spark 4 need it.
@@ -102,18 +104,29 @@ def api(settings: Settings) -> Iterator[Finding]:
         yield warning("EMAPS_API_TOKEN is not set: the public API answers nobody without one.")
     parts = urlsplit(settings.api_url)
     try:
-        date = requests.get(f"{parts.scheme}://{parts.netloc}/health", timeout=10, allow_redirects=False).headers.get(
-            "Date"
-        )
+        with requests.get(
+            f"{parts.scheme}://{parts.netloc}/health", timeout=10, allow_redirects=False, stream=True
+        ) as response:
+            headers = response.headers
     except requests.RequestException as error:
         yield warning(
             f"The API at {settings.api_url} does not answer ({type(error).__name__}): ticks fail until it does."
         )
         return
-    yield from clock(date, settings)
+    yield from clock(headers.get("Date"), settings, headers.get("Age"))
     try:
-        with ElectricityMapsClient(settings.api_url, settings.api_token, attempts=1) as client:
+        with ElectricityMapsClient(
+            settings.api_url,
+            settings.api_token,
+            clock=lambda: settings.now or utc_now(),
+            attempts=1,
+            calls_per_minute=settings.calls_per_minute,
+            longest_pause=_LONGEST_PAUSE_SECONDS,
+        ) as client:
             listed = client.zones()
+    except ClockSkewError:
+        # It is a finding of its own, above.
+        return
     except ProviderError as error:
         yield warning(f"The API at {settings.api_url} answers, but not as it should: {error}")
         return
@@ -126,19 +139,27 @@ def api(settings: Settings) -> Iterator[Finding]:
         yield ok(f"The API at {settings.api_url} answers and knows the zones.")
 
 
-def clock(date: str | None, settings: Settings) -> Iterator[Finding]:
-    """What the machine takes for the present, against the provider's answer."""
+def clock(date: str | None, settings: Settings, age: str | None = None) -> Iterator[Finding]:
+    """What the machine takes for the present, against the provider's answer: its Date, and the Age by a cache."""
     if settings.now is not None:
         yield warning(
             f"EMAPS_NOW is set: every run takes {settings.now:%Y-%m-%dT%H:%MZ} for the present. For replays only."
         )
-    try:
-        told = parsedate_to_datetime(date or "").astimezone(timezone.utc)
-    except (TypeError, ValueError):
+    theirs = provider_clock({"Date": date or "", "Age": age or ""})
+    if theirs is None:
         return
-    off = (utc_now() - told).total_seconds()
-    if abs(off) > _CLOCK_SECONDS:
-        yield warning(
-            f"This machine's clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the API's: let the system "
-            "keep it (NTP), or hours are asked for before they are over or too late."
-        )
+    machine = utc_now()
+    present = settings.now or machine
+    ahead = skew(present, machine, theirs)
+    if ahead is None and settings.now is None and abs(machine - theirs) > _CLOCK:
+        ahead = machine - theirs
+    if ahead is None:
+        return
+    whose = "EMAPS_NOW" if settings.now else "This machine's clock"
+    remedy = "correct or remove it" if settings.now else "let the system keep it (NTP)"
+    refused = abs(ahead) > LARGEST_SKEW
+    follows = "every run fails" if refused else "hours are asked for before they are over or too late"
+    yield warning(
+        f"{whose} is {length(ahead)} {'ahead of' if ahead > timedelta(0) else 'behind'} the API's clock: {remedy}, "
+        f"or {follows}."
+    )

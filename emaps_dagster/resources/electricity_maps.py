@@ -3,12 +3,16 @@
 # No postponed annotations: Dagster reads the field types of a resource when the class is made.
 
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 
 from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.settings import read_settings
 from emaps_dagster.windows import utc_now
+
+# Of a sensor's minute; a response may take 15 s.
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -25,13 +29,19 @@ class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg
         return datetime.fromisoformat(self.now) if self.now else utc_now()
 
     def client(self) -> ElectricityMapsClient:
-        settings = read_settings()
-        return ElectricityMapsClient(
-            self.api_url, settings.api_token, clock=self.clock, calls_per_minute=settings.calls_per_minute
-        )
+        return self._made()
 
     def hasty_client(self) -> ElectricityMapsClient:
         """For sensors, which Dagster ends after a minute: what does not answer soon is asked at the next look."""
+        return self._made(timeout=(3.0, 10.0), attempts=1, longest_pause=_LONGEST_PAUSE_SECONDS)
+
+    def _made(self, **options: Any) -> ElectricityMapsClient:
+        settings = read_settings()
         return ElectricityMapsClient(
-            self.api_url, read_settings().api_token, clock=self.clock, timeout=(3.0, 10.0), attempts=1
+            self.api_url,
+            settings.api_token,
+            # The function itself: the client takes any other for a chosen present.
+            clock=self.clock if self.now else utc_now,
+            calls_per_minute=settings.calls_per_minute,
+            **options,
         )

@@ -25,6 +25,9 @@ FaultKind = Literal[
     # The right answer, sent badly:
     "slow",  # after `seconds`
     "truncated",  # half of the body, then the end
+    "cut_off",  # likewise, and nothing says how long it should have been
+    "dripping",  # two bytes at a time, `seconds` apart
+    "wrong_clock",  # with a Date of a day before
     "not_utf8",  # bytes that are no UTF-8
     # The right answer, with another content:
     "wrong_zone",  # for another zone

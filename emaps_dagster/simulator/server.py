@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -169,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
+    _late = timedelta(0)
 
     def do_GET(self) -> None:
         if self.path == "/_control":
@@ -181,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind == "reset":
             self._reset()
         else:
-            self._send(answer, truncated=bool(fault and fault.kind == "truncated"))
+            self._send(answer, fault)
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -195,17 +197,38 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send((204, {}, b""))
 
-    def _send(self, answer: Answer, *, truncated: bool = False) -> None:
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The `Date` of a response: the simulated present, which its clients take for theirs."""
+        if timestamp is not None:
+            return super().date_time_string(timestamp)
+        present = self.owner.now() - self._late
+        return format_datetime(present.astimezone(timezone.utc), usegmt=True)
+
+    def _send(self, answer: Answer, fault: Fault | None = None) -> None:
         status, headers, body = answer
+        kind = fault.kind if fault else None
+        self._late = timedelta(days=1) if kind == "wrong_clock" else timedelta(0)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        if status != 204:
+        if kind == "cut_off":
+            # As a server of HTTP/1.0 that dies: nothing says how long the body should have been.
+            self.send_header("Connection", "close")
+        elif status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if truncated:
+        if kind in ("truncated", "cut_off"):
             body, self.close_connection = body[: len(body) // 2], True
-        self.wfile.write(body)
+        if fault and kind == "dripping":
+            self._drip(body, fault.seconds)
+        else:
+            self.wfile.write(body)
+
+    def _drip(self, body: bytes, seconds: float) -> None:
+        for place in range(0, len(body), 2):
+            self.wfile.write(body[place : place + 2])
+            self.wfile.flush()
+            time.sleep(seconds)
 
     def _reset(self) -> None:
         """End the connection so that the client's system reports a reset."""

@@ -1,0 +1,61 @@
+"""The provider's clock, as its responses show it, against the clock that stamps them.
+
+The latest ingestion of an hour wins, so a response that is stamped ahead of its time would outrank all later ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+
+# Clocks that a system keeps by NTP differ by less than a second; a `Date` header has whole seconds.
+LARGEST_SKEW = timedelta(minutes=5)
+
+
+def http_date(value: str | None) -> datetime | None:
+    """The moment of an HTTP date, UTC; None when absent or unreadable."""
+    try:
+        moment = parsedate_to_datetime(value or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def provider_clock(headers: Mapping[str, str]) -> datetime | None:
+    """The present by the provider's clock: `Date`, and the `Age` of an answer that a cache has kept since."""
+    date = http_date(headers.get("Date"))
+    age = headers.get("Age", "")
+    try:
+        return date + timedelta(seconds=int(age)) if date and re.fullmatch(r"[0-9]{1,9}", age) else date
+    except OverflowError:
+        return None
+
+
+def skew(present: datetime, machine: datetime, theirs: datetime | None) -> timedelta | None:
+    """How far the present of a run is ahead of the provider's clock; None while they agree well enough.
+
+    Args:
+        present: what the run takes for the present; in a replay (EMAPS_NOW) not the machine's clock.
+        machine: the machine's clock.
+        theirs: the provider's clock; None when its response does not show it.
+    """
+    if theirs is None:
+        return None
+    ahead = present - theirs
+    if abs(ahead) <= LARGEST_SKEW:
+        return None
+    # A replay of the past against a provider that lives in the present; one of the future would outrank the truth.
+    replays = machine - present > LARGEST_SKEW and abs(machine - theirs) <= LARGEST_SKEW
+    return None if replays else ahead
+
+
+def length(span: timedelta) -> str:
+    """A span without its sign, such as `23 h 5 min`."""
+    minutes, seconds = divmod(round(abs(span).total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "days" if days != 1 else "day"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    named = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(named[:2]) or "0 s"
