@@ -5,7 +5,7 @@ Tolerances are those of whole numbers: the provider rounds every part, so a sum 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -61,7 +61,7 @@ def _judged(evidence: SilverEvidence, look: Callable[[dict[str, Any]], Iterator[
     return Outcome(len(evidence.rows), tuple(findings))
 
 
-def _modes(row: dict[str, Any], side: str) -> list[float]:
+def _modes(row: Mapping[str, Any], side: str) -> list[float]:
     return [row[f"{side}_{mode}"] for mode in MODES if row[f"{side}_{mode}"] is not None]
 
 
@@ -96,7 +96,7 @@ def _balance(row: dict[str, Any]) -> Iterator[str]:
         yield f"production + import - export is {supplied:g} MW, consumption_total is {consumed:g}"
 
 
-def implausible(row: dict[str, Any]) -> Iterator[str]:
+def implausible(row: Mapping[str, Any]) -> Iterator[str]:
     """What cannot be of an hour of silver; its flow maps are dicts."""
     yield from _wrong_signs(row)
     if _stands_still(row):
@@ -109,7 +109,7 @@ def implausible(row: dict[str, Any]) -> Iterator[str]:
     yield from _beyond_the_world(row)
 
 
-def _wrong_signs(row: dict[str, Any]) -> Iterator[str]:
+def _wrong_signs(row: Mapping[str, Any]) -> Iterator[str]:
     values = {
         name: row[name]
         for name in (
@@ -129,7 +129,7 @@ def _wrong_signs(row: dict[str, Any]) -> Iterator[str]:
             yield f"{name} is {row[name]:g}, not 0 to 100"
 
 
-def _stands_still(row: dict[str, Any]) -> bool:
+def _stands_still(row: Mapping[str, Any]) -> bool:
     """Whether all that is reported of production and consumption is 0; one plant alone, as some zones are, may."""
     modes = _modes(row, "production")
     sides = [
@@ -139,7 +139,7 @@ def _stands_still(row: dict[str, Any]) -> bool:
     return len(modes) != 1 and all(values and not any(values) for values in sides)
 
 
-def _beyond_the_world(row: dict[str, Any]) -> Iterator[str]:
+def _beyond_the_world(row: Mapping[str, Any]) -> Iterator[str]:
     powers = {f"{side}_{mode}": row[f"{side}_{mode}"] for side in ("production", "consumption") for mode in MODES}
     powers |= {name: row[name] for name in (f"{what}_total" for what in _TOTALS)}
     for name, megawatts in powers.items():
@@ -151,7 +151,7 @@ def _beyond_the_world(row: dict[str, Any]) -> Iterator[str]:
                 yield f"{direction} {neighbour} is {megawatts:g} MW, beyond {WORLD.flow:g} ({WORLD.flow_source})"
 
 
-def _beyond(row: dict[str, Any], limits: PlausibleLimits) -> Iterator[str]:
+def _beyond(row: Mapping[str, Any], limits: PlausibleLimits) -> Iterator[str]:
     intensity = row["carbon_intensity"]
     low, high = limits.carbon_intensity
     if intensity is not None and not low <= intensity <= high:
