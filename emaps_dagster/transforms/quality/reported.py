@@ -74,10 +74,11 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
             yield f"every mode of {side} is null, though some were reported before"
         if has_modes:
             complete += modes
-    flows = {name for name in before if name.startswith("flow ")} if any(n.startswith("flow ") for n in now) else set()
+    # A neighbour that a map does not name has no flow; only one with a null flow is silent.
+    flows = {f"flow {neighbour}" for map_ in _MAPS for neighbour in row[map_] or {}}
     gone = [
         name
-        for name in (*complete, *sorted(flows))
+        for name in (*complete, *sorted(flows - now))
         if name not in now and name in before and row["datetime"] - before[name] > LONGEST_SILENCE
     ]
     if gone:
@@ -106,13 +107,13 @@ def _withdrawn(feeds: Iterable[Mapping[Key, Told]]) -> Iterator[tuple[Key, str]]
 
 def _lost(record: Told) -> tuple[list[str], datetime] | None:
     """The values that an earlier ingestion reported and the latest does not, and since when all of them are null."""
-    latest = _values(record.latest)
+    nulls = _nulls(record.latest)
     lost: dict[str, int] = {}
     previous, missing = None, set[str]()
     for place, (_, content) in enumerate(record.versions[:-1]):
         # Most ingestions repeat the one before.
         if content != previous:
-            previous, missing = content, _values(content) - latest
+            previous, missing = content, _values(content) & nulls
         lost |= dict.fromkeys(missing, place)
     if not lost:
         return None
@@ -120,10 +121,20 @@ def _lost(record: Told) -> tuple[list[str], datetime] | None:
 
 
 def _values(content: Mapping[str, Any]) -> set[str]:
-    """The names of a version's numbers that are not null; a flow of 0 MW is as good as none."""
+    """The names of a version's numbers that are not null."""
     names = {name for name, value in content.items() if isinstance(value, float)}
     for map_ in _MAPS:
-        names |= {f"{map_}[{neighbour}]" for neighbour, mw in (content.get(map_) or {}).items() if mw}
+        flows = content.get(map_) or {}
+        names |= {map_} if flows else set()
+        names |= {f"{map_}[{neighbour}]" for neighbour, mw in flows.items() if mw is not None}
+    return names
+
+
+def _nulls(content: Mapping[str, Any]) -> set[str]:
+    """What a version has as null. A neighbour that a map does not name has no flow, which is a statement."""
+    names = {name for name, value in content.items() if value is None}
+    for map_ in _MAPS:
+        names |= {f"{map_}[{neighbour}]" for neighbour, mw in (content.get(map_) or {}).items() if mw is None}
     return names
 
 
