@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.folders import plain_path
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, FEED_VALUES, POWER_DATA, Table, ml_features
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
@@ -26,10 +26,17 @@ _NEAR = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Missing:
-    """Hours from each zone's first on: `lacking` neither silver nor bronze has, `unmerged` lie below and not above."""
+    """Hours from each zone's first on.
+
+    Attributes:
+        lacking: by zone, hours that neither silver nor bronze has.
+        unmerged: hours that a lower layer has and the one above has not.
+        silent: by zone, hours of which a feed delivered nulls only.
+    """
 
     lacking: Mapping[str, set[datetime]]
     unmerged: set[datetime]
+    silent: Mapping[str, set[datetime]] = field(default_factory=dict)
 
 
 def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
@@ -62,7 +69,21 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     for (zone, feed), hours in holes.items():
         unmerged |= hours & stored[zone, feed]
         lacking[zone] |= hours - stored[zone, feed]
-    return Missing(dict(lacking), unmerged)
+    return Missing(dict(lacking), unmerged, _silent(warehouse, zones, watched))
+
+
+def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
+    """The hours of which a feed delivered nulls only; the scan reads no others."""
+    import pyarrow.dataset as ds
+
+    found: dict[str, set[datetime]] = defaultdict(set)
+    for feed in FEEDS:
+        rows = ds.field("zone").isin(zones) & ds.field(f"ingested_at_{feed.name}").is_valid()
+        for name in FEED_VALUES[feed.name]:
+            rows &= ds.field(name).is_null()
+        for row in _rows(warehouse, ENERGY_DATA, ["zone", "datetime"], watched, rows):
+            found[row["zone"]].add(row["datetime"])
+    return dict(found)
 
 
 def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
@@ -125,10 +146,14 @@ def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) ->
     yield from _scan(warehouse, table, columns, months, overlap)
 
 
-def _rows(warehouse: Path, table: Table, columns: list[str], window: Window) -> Iterator[dict[str, Any]]:
+def _rows(
+    warehouse: Path, table: Table, columns: list[str], window: Window, rows: Any = None
+) -> Iterator[dict[str, Any]]:
     import pyarrow.dataset as ds
 
     inside = (ds.field("datetime") >= window.start) & (ds.field("datetime") < window.end)
+    if rows is not None:
+        inside &= rows
     yield from _scan(warehouse, table, columns, window.months(), inside)
 
 

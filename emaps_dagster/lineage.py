@@ -10,6 +10,7 @@ from emaps_dagster.tables import (
     ENERGY_DATA,
     POWER_DATA,
     Table,
+    count_column,
     key_columns,
     lag_column,
     rolling_column,
@@ -48,10 +49,12 @@ def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
     named |= dict.fromkeys(_LOCAL, ("zone", "datetime"))
     for column in key_columns(zone_keys):
         of = (flows.get(column.name, column.name),)
-        named |= dict.fromkeys((column.name, lag_column(column.name), rolling_column(column.name)), of)
+        made = (column.name, *(derived(column.name) for derived in (lag_column, rolling_column, count_column)))
+        named |= dict.fromkeys(made, of)
     named["hours_observed_24h"] = ("zone", "datetime")
     named["hours_estimated_24h"] = ("is_estimated_power", "is_estimated_carbon")
-    named |= {name: (name,) for name in ("zone", "datetime", "is_estimated_power", "is_estimated_carbon")}
+    own = ("zone", "datetime", "is_estimated_power", "is_estimated_carbon", "emission_factor_type")
+    named |= {name: (name,) for name in own}
     named[ENERGY_DATA.partition] = ("datetime",)
     return {name: tuple((ENERGY_DATA, source) for source in sources) for name, sources in named.items()}
 

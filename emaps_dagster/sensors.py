@@ -87,6 +87,7 @@ def gaps_sensor(
                     (hour for hour, status in shown.items() if status is not None),
                     past_range=plan is not None and plan.past_range >= set(settings.zones),
                 ),
+                silent=found.silent,
             ),
             served,
             gaps.Memory.loads(context.cursor),

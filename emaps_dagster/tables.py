@@ -131,6 +131,7 @@ _POWER_VALUES = (
 _CARBON_VALUE = Column(
     "carbon_intensity", "double", "Carbon intensity of the electricity consumed", CARBON_INTENSITY_UNIT
 )
+_EMISSION_FACTOR_TYPE = Column("emission_factor_type", "string", "lifecycle or direct emission factors")
 _IS_ESTIMATED = {
     feed: Column(
         f"is_estimated_{feed}", "boolean", f"Whether the {feed} record is the provider's estimate; null unknown"
@@ -161,7 +162,7 @@ ENERGY_DATA = Table(
         Column("fossil_free_percentage", "double", "Renewables and nuclear in consumption", PERCENT),
         Column("renewable_percentage", "double", "Renewables in consumption", PERCENT),
         _CARBON_VALUE,
-        Column("emission_factor_type", "string", "lifecycle or direct emission factors"),
+        _EMISSION_FACTOR_TYPE,
         *_provenance("power"),
         *_provenance("carbon"),
         _YEAR_MONTH,
@@ -169,6 +170,13 @@ ENERGY_DATA = Table(
     key=("zone", "datetime"),
     append_only=False,
 )
+
+
+# The values of each feed without which an hour holds nothing: flows alone say nothing of what was produced or consumed.
+FEED_VALUES: dict[str, tuple[str, ...]] = {
+    "power": tuple(column.name for column in _POWER_VALUES if column.name not in ("import_total", "export_total")),
+    "carbon": (_CARBON_VALUE.name,),
+}
 
 
 def _flow_columns(zone_keys: tuple[str, ...]) -> tuple[Column, ...]:
@@ -195,6 +203,10 @@ def lag_column(name: str) -> str:
 
 def rolling_column(name: str) -> str:
     return f"rolling_avg_{name}_24h"
+
+
+def count_column(name: str) -> str:
+    return f"rolling_count_{name}_24h"
 
 
 @cache
@@ -234,9 +246,19 @@ def ml_features(zone_keys: tuple[str, ...]) -> Table:
                 )
                 for value in values
             ),
+            *(
+                Column(
+                    count_column(value.name),
+                    "int",
+                    f"Number of values in {rolling_column(value.name)}, 0-24; nulls are not counted",
+                    nullable=False,
+                )
+                for value in values
+            ),
             Column("hours_observed_24h", "int", "Hours of (datetime - 24 h, datetime] that silver holds", HOURS, False),
             Column("hours_estimated_24h", "int", "Of those, hours whose power or carbon is estimated", HOURS, False),
             *_IS_ESTIMATED.values(),
+            _EMISSION_FACTOR_TYPE,
             _YEAR_MONTH,
         ),
         key=("zone", "datetime"),

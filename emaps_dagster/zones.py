@@ -6,7 +6,7 @@ Standard library only. No table names, no I/O: those live in `tables.py` and `la
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -108,19 +108,44 @@ def zone_facts(zone_key: str) -> Zone:
 
 
 @dataclass(frozen=True)
+class WorldLimits:
+    """Physical limits of any zone: a carbon intensity, a mode or total in MW, a flow over one border in MW."""
+
+    carbon_intensity: tuple[float, float]
+    carbon_intensity_source: str
+    power: float
+    power_source: str
+    flow: float
+    flow_source: str
+
+
+WORLD = WorldLimits(
+    # A mix is never dirtier than its dirtiest fuel. IPCC 2014 (Annex III) has 910 for coal at most, UNECE 2022 1,095.
+    carbon_intensity=(0.0, 1744.0),
+    carbon_intensity_source="lignite, lifecycle, electricitymaps-contrib config/zones/GR.yaml: the dirtiest fuel known",
+    power=2_000_000.0,
+    power_source="the largest national load, China's of 2024, was 1,451,000 MW: National Energy Administration",
+    # Eight of them side by side.
+    flow=100_000.0,
+    flow_source="the largest single link, Changji-Guquan, carries 12,000 MW",
+)
+
+
+@dataclass(frozen=True)
 class PlausibleLimits:
     """Beyond these a value of a zone is a mistake of units, columns or source rather than a rare hour.
 
     `carbon_intensity` is the lowest and highest plausible in gCO2eq/kWh, `capacity` the installed MW of a mode by the
-    year from which on it holds, `border` the MW that a neighbour's lines carry. Each names its source.
+    year from which on it holds, `border` the MW that a neighbour's lines carry. Each names its source. The limits of
+    the world hold for every mode, total and border, also where a zone has a narrower one.
     """
 
-    carbon_intensity: tuple[float, float]
-    carbon_intensity_source: str
-    capacity: Mapping[str, Mapping[int, float]]
-    capacity_source: str
-    border: Mapping[str, float]
-    border_source: str
+    carbon_intensity: tuple[float, float] = WORLD.carbon_intensity
+    carbon_intensity_source: str = WORLD.carbon_intensity_source
+    capacity: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    capacity_source: str = ""
+    border: Mapping[str, float] = field(default_factory=dict)
+    border_source: str = ""
 
     def most_produced(self, mode: str, year: int) -> float:
         """The MW that a mode can plausibly give in a year; `mode` is one of `capacity`."""
@@ -134,10 +159,11 @@ class PlausibleLimits:
         return _MARGIN * self.border[neighbour]
 
 
+_OF_ANY_ZONE = PlausibleLimits()
 # Registered capacity lags behind what is built: Greek solar has grown by up to a third in a year.
 _MARGIN = 1.25
 
-# Zones that are not listed are judged by what holds everywhere: signs and percentages.
+# Zones that are not listed are judged by what holds everywhere: signs, percentages, the limits of the world.
 _LIMITS = {
     "GR": PlausibleLimits(
         # Nothing that carries a mix is cleaner than hydro; 918 is the highest hour of 2022, 739.5, and the largest
@@ -160,12 +186,22 @@ _LIMITS = {
         border={"IT-SO": 500},
         border_source="the Arachthos-Galatina cable, electricitymaps-contrib config/exchanges/GR_IT-SO.yaml",
     ),
+    "DE": PlausibleLimits(
+        # Six reactors until the end of 2021, three until 15 April 2023, none since. Wind with what stands at sea.
+        capacity={"nuclear": {2021: 8113, 2022: 4055, 2024: 0}, "solar": {2021: 99_300}, "wind": {2021: 72_700}},
+        capacity_source="net capacity: IAEA PRIS; wind and sun: Bundesnetzagentur, end of 2024",
+    ),
+    "FR": PlausibleLimits(
+        # 56 reactors, and Flamanville 3 since December 2024.
+        capacity={"nuclear": {2021: 61_370, 2025: 63_000}},
+        capacity_source="net capacity: IAEA PRIS",
+    ),
 }
 
 
-def limits_of(zone_key: str) -> PlausibleLimits | None:
-    """The plausible limits of a zone, None where none are known."""
-    return _LIMITS.get(zone_key)
+def limits_of(zone_key: str) -> PlausibleLimits:
+    """The plausible limits of a zone, those of the world where no narrower ones are known."""
+    return _LIMITS.get(zone_key, _OF_ANY_ZONE)
 
 
 def neighbours_of(zone_keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -60,8 +60,15 @@ MUTANTS = (
         'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), '
         'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         "*(F.avg(name).alias(rolling_column(name)) for name in names), "
+        '*(F.count(name).cast("int").alias(count_column(name)) for name in names), '
         'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '
         'F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"))',
+    ),
+    Mutant(
+        "hours counted as the values of a mean",
+        "transforms.gold:_last_24_hours",
+        "values_in(F.col(name)).alias(count_column(name))",
+        'F.col("_observed").cast("int").alias(count_column(name))',
     ),
     Mutant(
         "hours read as local time",

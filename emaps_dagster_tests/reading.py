@@ -106,12 +106,14 @@ def gold_by_hand(silver: Rows) -> Rows:
             row[f"lag_{name}_1h"] = values.get(day[1], {}).get(name)
             micros = [round(values[key][name] * 1e6) for key in held if values[key][name] is not None]
             row[f"rolling_avg_{name}_24h"] = float(sum(micros)) / (float(len(micros)) * 1e6) if micros else None
+            row[f"rolling_count_{name}_24h"] = len(micros)
         row["hours_observed_24h"] = len(held)
         row["hours_estimated_24h"] = sum(
             bool(silver[key]["is_estimated_power"] or silver[key]["is_estimated_carbon"]) for key in held
         )
         row["is_estimated_power"] = silver[zone, hour]["is_estimated_power"]
         row["is_estimated_carbon"] = silver[zone, hour]["is_estimated_carbon"]
+        row["emission_factor_type"] = silver[zone, hour]["emission_factor_type"]
         gold[zone, hour] = row
     return gold
 

@@ -75,6 +75,34 @@ def test_nothing_but_nulls_has_no_mean_and_zero_is_a_value(
     assert features_of(spark, values, 1, 2)[1][1] == mean
 
 
+def test_each_mean_has_the_number_of_its_values_and_not_of_its_hours(spark: SparkSession) -> None:
+    # One value in 23 hours; hour 3 is missing.
+    values: dict[int, float | None] = {**dict.fromkeys(range(24)), 7: 600.0, 30: 0.0}
+    del values[3]
+    rows = as_rows(features(series(spark, values), GR, T, T + 31 * HOUR))
+    names = [f"rolling_{kind}_consumption_total_24h" for kind in ("avg", "count")]
+    seen = {(row["datetime"] - T) // HOUR: (*(row[name] for name in names), row["hours_observed_24h"]) for row in rows}
+    assert seen[6] == (None, 0, 6)
+    assert seen[7] == (600.0, 1, 7)
+    assert seen[23] == (600.0, 1, 23)
+    assert seen[30] == (300.0, 2, 18)
+    assert {row["rolling_count_production_gas_24h"] for row in rows} == {0}
+
+
+def test_all_24_values_are_counted_however_large_they_are(spark: SparkSession) -> None:
+    for value in (1e9, -1e9, 0.0):
+        (row,) = as_rows(features(series(spark, dict.fromkeys(range(30), value)), GR, T + 29 * HOUR, T + 30 * HOUR))
+        counted = (row["rolling_avg_consumption_total_24h"], row["rolling_count_consumption_total_24h"])
+        assert counted == (value, 24)
+
+
+def test_an_hour_carries_its_own_emission_factor_type(spark: SparkSession) -> None:
+    types = ["lifecycle", "direct", None]
+    rows = [{"datetime": T + n * HOUR, "emission_factor_type": one} for n, one in enumerate(types)]
+    got = as_rows(features(silver(spark, rows), GR, T, T + 3 * HOUR))
+    assert [row["emission_factor_type"] for row in got] == types
+
+
 def test_negative_storage_counts_as_it_is(spark: SparkSession) -> None:
     got = features_of(spark, {0: -100.0, 1: 50.0}, 0, 2, "production_hydro_discharge")
     assert got == {0: (None, -100.0, 1), 1: (-100.0, -25.0, 2)}
@@ -106,6 +134,7 @@ def test_every_key_column_has_a_lag_and_a_mean_and_the_columns_are_the_contract(
     assert len([name for name in frame.columns if name.startswith("lag_")]) == 12 + 12 + 4 + 1 + 10
     assert len([name for name in frame.columns if name.startswith("rolling_avg_")]) == 12 + 12 + 4 + 1 + 10
     (row,) = as_rows(frame)
+    assert len([name for name in frame.columns if name.startswith("rolling_count_")]) == 12 + 12 + 4 + 1 + 10
     assert {name for name, value in row.items() if value is None} >= {"carbon_intensity", "import_IT_SO"}
 
 

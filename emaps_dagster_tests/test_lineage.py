@@ -47,12 +47,19 @@ def test_a_changed_column_of_silver_changes_exactly_the_columns_of_gold_that_nam
     # One zone a trial: all trials are one frame, and one run of the transform.
     rows = [{"zone": "unchanged", **plain}]
     rows += [{"zone": column.name, **plain, column.name: _value(column.type, 1)} for column in changed]
+    # A count changes with a null alone.
+    rows += [{"zone": f"no {column.name}", **plain, column.name: None} for column in changed]
     frame = silver(spark, [{"datetime": T + hour * HOUR, **row} for row in rows for hour in (0, 1)])
     made = {row.pop("zone"): row for row in as_rows(features(frame, GR, T + HOUR, T + 2 * HOUR))}
 
     sources = gold_sources(GR)
     for column in changed:
-        differs = {name for name, value in made[column.name].items() if value != made["unchanged"][name]}
+        differs = {
+            name
+            for trial in (column.name, f"no {column.name}")
+            for name, value in made[trial].items()
+            if value != made["unchanged"][name]
+        }
         assert differs == {name for name, of in sources.items() if (ENERGY_DATA, column.name) in of}, column.name
 
 

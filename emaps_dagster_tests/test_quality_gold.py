@@ -22,8 +22,14 @@ GOLD = ml_features(ZONES)
 TIME = {"hour": 10, "day_of_week": 1, "month": 3, "local_hour": 13, "local_day_of_week": 1, "is_weekend": True}
 
 
-def gold_row(hour: datetime, gas: float | None, lag: float | None, mean: float | None, seen: int) -> dict[str, Any]:
+NO_VALUES = {f"rolling_count_{column.name}_24h": 0 for column in key_columns(ZONES)}
+
+
+def gold_row(
+    hour: datetime, gas: float | None, lag: float | None, mean: float | None, values: int, seen: int
+) -> dict[str, Any]:
     return {
+        **NO_VALUES,
         "zone": "GR",
         "datetime": hour,
         **TIME,
@@ -33,6 +39,7 @@ def gold_row(hour: datetime, gas: float | None, lag: float | None, mean: float |
         "production_gas": gas,
         "lag_production_gas_1h": lag,
         "rolling_avg_production_gas_24h": mean,
+        "rolling_count_production_gas_24h": values,
         "hours_observed_24h": seen,
         "hours_estimated_24h": 1,
         "is_estimated_power": hour == H0,
@@ -49,10 +56,10 @@ def silver_rows(*gas: tuple[datetime, float | None]) -> list[dict[str, Any]]:
 # H2 is missing, and H3 does not report.
 SILVER_GAS = silver_rows((H0, 10.0), (H1, 20.0), (H3, None), (H4, 45.0))
 GOLD_GAS = [
-    gold_row(H0, 10.0, None, 10.0, 1),
-    gold_row(H1, 20.0, 10.0, 15.0, 2),
-    gold_row(H3, None, None, 15.0, 3),
-    gold_row(H4, 45.0, None, 25.0, 4),
+    gold_row(H0, 10.0, None, 10.0, 1, 1),
+    gold_row(H1, 20.0, 10.0, 15.0, 2, 2),
+    gold_row(H3, None, None, 15.0, 2, 3),
+    gold_row(H4, 45.0, None, 25.0, 3, 4),
 ]
 GOLD_CHECKS = [
     gold.lag_1h_is_the_previous_hour,
@@ -104,6 +111,11 @@ EQUAL, STALE = "gold_equals_silver", "gold_is_not_stale"
         (2, {"rolling_avg_production_gas_24h": None}, [MEAN]),
         (1, {"rolling_avg_production_gas_24h": math.inf}, [MEAN]),
         (1, {"rolling_avg_carbon_intensity_24h": math.nan}, [MEAN]),
+        # The hours of the window instead of its values.
+        (3, {"rolling_count_production_gas_24h": 4}, [MEAN]),
+        (3, {"rolling_count_production_gas_24h": None}, [MEAN]),
+        (0, {"rolling_count_import_IT_SO_24h": 1}, [MEAN]),
+        (1, {"emission_factor_type": "direct"}, [EQUAL, STALE]),
         (1, {"production_gas": 21.0}, [EQUAL, STALE]),
         (2, {"production_gas": 0.0}, [EQUAL, STALE]),
         (2, {"production_gas": math.nan}, [EQUAL, STALE]),

@@ -108,12 +108,58 @@ def test_values_are_plausible(changed: dict[str, Any], says: str | None) -> None
     assert says is None or says in findings[0]
 
 
-def test_a_zone_without_limits_is_judged_by_what_holds_everywhere() -> None:
-    assert limits_of("FR") is None
-    assert found(plausible.values_are_plausible, zone="FR", carbon_intensity=1200.0, production_solar=99_999.0) == []
-    assert found(plausible.values_are_plausible, zone="FR", production_solar=-1.0) == [
-        "production_solar is -1, below 0"
-    ]
+@pytest.mark.parametrize(
+    ("zone", "changed", "says"),
+    [
+        ("DE", {"production_nuclear": 9e8}, "production_nuclear is 9e+08 MW, beyond 0 (net capacity: IAEA PRIS; wind"),
+        (
+            "DE",
+            {"consumption_nuclear": 9e8},
+            "consumption_nuclear is 9e+08 MW, beyond 2e+06 (the largest national load",
+        ),
+        ("DE", {"production_solar": 60_000.0, "production_wind": 60_000.0}, None),
+        (
+            "FR",
+            {"carbon_intensity": 9999.0},
+            "carbon_intensity is 9999 gCO2eq/kWh, beyond 0 to 1744 (lignite, lifecycle",
+        ),
+        ("FR", {"production_nuclear": 62_000.0}, None),
+        ("FR", {"production_nuclear": 80_000.0}, "production_nuclear is 80000 MW, beyond 76712.5 (net capacity: IAEA"),
+        # A zone that nothing is known of.
+        ("XX-1", {"carbon_intensity": 1700.0, "production_solar": 1.9e6}, None),
+        ("XX-1", {"carbon_intensity": 1745.0}, "carbon_intensity is 1745 gCO2eq/kWh, beyond 0 to 1744"),
+        ("XX-1", {"production_hydro_discharge": -3e6}, "production_hydro_discharge is -3e+06 MW, beyond 2e+06"),
+        ("XX-1", {"export_total": 5e6}, "export_total is 5e+06 MW, beyond 2e+06"),
+        ("XX-1", {"import_by_zone": [("BG", 2e5)]}, "import BG is 200000 MW, beyond 100000 (the largest single link"),
+        ("XX-1", {"production_solar": math.nan}, "production_solar is nan"),
+    ],
+)
+def test_every_zone_has_limits_with_their_source(zone: str, changed: dict[str, Any], says: str | None) -> None:
+    findings = found(plausible.values_are_plausible, zone=zone, **changed)
+    assert len(findings) == (0 if says is None else 1)
+    assert says is None or says in findings[0]
+
+
+MODES_OF = {
+    side: [name for name in SILVER_ROW if name.startswith(f"{side}_")] for side in ("production", "consumption")
+}
+STILL = dict.fromkeys([*MODES_OF["production"], *MODES_OF["consumption"]], 0.0)
+
+
+@pytest.mark.parametrize("zone", ["GR", "DE", "FR"])
+def test_a_zone_that_stands_still_is_not_plausible(zone: str) -> None:
+    says = ["production and consumption are 0 MW: no zone stands still"]
+    assert found(plausible.values_are_plausible, zone=zone, **STILL) == says
+    # Whether the provider has only totals or only modes.
+    no_modes = {name: None for names in MODES_OF.values() for name in names if not name.endswith("_total")}
+    assert found(plausible.values_are_plausible, zone=zone, **{**STILL, **no_modes}) == says
+    assert found(plausible.values_are_plausible, zone=zone, **STILL | {"consumption_total": 900.0}) == []
+    one_plant = {
+        name: None for name in STILL if name.startswith("production_") and not name.endswith(("_total", "wind"))
+    }
+    assert found(plausible.values_are_plausible, zone=zone, **{**STILL, **one_plant}) == []
+    nulls = dict.fromkeys(STILL)
+    assert found(plausible.values_are_plausible, zone=zone, **nulls) == []
 
 
 @pytest.mark.parametrize(
@@ -121,6 +167,5 @@ def test_a_zone_without_limits_is_judged_by_what_holds_everywhere() -> None:
 )
 def test_a_capacity_holds_from_its_year_on_and_the_next_one_from_the_year_before(year: int, most: float) -> None:
     limits = limits_of("GR")
-    assert limits is not None
     if year != 2019:
         assert limits.most_produced("coal", year) == most

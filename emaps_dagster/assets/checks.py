@@ -27,12 +27,14 @@ from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
+from emaps_dagster.transforms.quality.constant import STUCK_AFTER, STUCK_AFTER_IN_A_SMALL_ZONE, values_change
 from emaps_dagster.transforms.quality.contract import (
     conform,
     primary_key_is_unique,
     schema_matches_the_contract,
     table_is_fresh,
 )
+from emaps_dagster.transforms.quality.factors import rolling_avg_24h_is_of_one_emission_factor_type
 from emaps_dagster.transforms.quality.gold import (
     GoldEvidence,
     gold_equals_silver,
@@ -40,6 +42,7 @@ from emaps_dagster.transforms.quality.gold import (
     lag_1h_is_the_previous_hour,
     rolling_avg_24h_is_the_mean_of_the_window,
 )
+from emaps_dagster.transforms.quality.neighbours import neighbours_have_columns
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.plausible import (
     energy_balances,
@@ -47,6 +50,7 @@ from emaps_dagster.transforms.quality.plausible import (
     parts_sum_to_total,
     values_are_plausible,
 )
+from emaps_dagster.transforms.quality.reported import values_are_reported
 from emaps_dagster.transforms.quality.silver import SilverEvidence, latest_ingestion_wins, silver_equals_bronze
 from emaps_dagster.windows import Window, floor_hour, gold_context, gold_window, silver_window
 
@@ -141,8 +145,29 @@ _SILVER = [
     ),
     Check(
         values_are_plausible,
-        "Signs, percentages and the zone's limits in zones.py hold. If not, look at the body in bronze: a new unit or "
-        "column is ours to fix, a wrong value the provider's, a new power plant a new limit in zones.py.",
+        "Signs, percentages and the limits in zones.py, of every zone and of this one, hold. If not, look at the body "
+        "in bronze: a new unit or column is ours to fix, a wrong value the provider's, a new power plant a new limit "
+        "in zones.py.",
+        blocking=False,
+    ),
+    Check(
+        values_are_reported,
+        "Each hour has values, and none that was reported is null now. If not, materialize the partition again later, "
+        "all layers; until the provider reports values, rolling_count_* in gold shows how many each mean has.",
+        blocking=False,
+    ),
+    Check(
+        neighbours_have_columns,
+        "Each neighbour in the flow maps has columns in gold. If not, add it to the zone's neighbours in zones.py, "
+        "restart Dagster, and launch the job `rebuild` over all hours of gold; until then its flows are in silver's "
+        "maps only.",
+        blocking=False,
+    ),
+    Check(
+        values_change,
+        f"No zone reports the same production modes for {STUCK_AFTER} hours ({STUCK_AFTER_IN_A_SMALL_ZONE} in a zone "
+        "of a few MW). If not, the provider repeats an old hour: leave these hours out of training, tell the provider, "
+        "and materialize them again, all layers, once it has corrected them.",
         blocking=False,
     ),
     _FRESH,
@@ -169,6 +194,13 @@ _GOLD = [
         gold_is_not_stale,
         "Every hour of silver is in gold with its present values. If not, gold was not run after silver changed: "
         "materialize the partitions of gold that are named.",
+    ),
+    Check(
+        rolling_avg_24h_is_of_one_emission_factor_type,
+        "Each mean of carbon_intensity is over one emission factor type. If not, materialize the hours of the other "
+        "emission_factor_type again, all layers; while the provider mixes them, leave the hours named out of training "
+        "or average by type from silver.",
+        blocking=False,
     ),
     _FRESH,
 ]

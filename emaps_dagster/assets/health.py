@@ -5,11 +5,12 @@ It reads a few columns of the last days and changes nothing. What is well is dec
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.assets.describe import OWNERS
@@ -30,6 +31,8 @@ from emaps_dagster.tables import (
 )
 from emaps_dagster.transforms.health import LOOKED_AT, REVISIONS_OF, SILVER_COLUMNS, Answer, Facts, health, revisions
 from emaps_dagster.transforms.literals import instant
+from emaps_dagster.transforms.provider_health import reported_once
+from emaps_dagster.transforms.quality.silver import rows_of
 from emaps_dagster.windows import Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER
 
@@ -63,8 +66,8 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 CHECK,
                 asset=KEY,
-                description="Every zone is up to date, without gaps, and nothing was rejected lately. If not, each "
-                "sentence says what is wrong and what to do.",
+                description="Every zone is up to date, without gaps, its values can be right, and nothing was rejected "
+                "lately. If not, each sentence names a fault and its remedy.",
             )
         ],
         code_version="1",
@@ -99,8 +102,9 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
     """The few columns of the last days that the report is made from; a table that does not exist has no rows."""
     end = floor_hour(now)
     lately = Window(end - LOOKED_AT, end)
+    window = Window(end - REVISIONS_OF, end)
     gold = ml_features(zones)
-    silver = _rows(house, ENERGY_DATA, lately, *SILVER_COLUMNS)
+    silver = rows_of(house.rows(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
     answers = [
         Answer(feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history"))
         for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA))
@@ -110,11 +114,12 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
     return Facts(
         now=now,
         zones=zones,
-        silver=tuple(silver),
+        silver=tuple(_utc(silver)),
         gold_hours=frozenset((row["zone"], row["datetime"]) for row in _rows(house, gold, lately, "zone", "datetime")),
         answers=tuple(answers),
         rejected_at=tuple(row["ingested_at"] for row in rejected),
-        revised_at=tuple(_revised(house, Window(end - REVISIONS_OF, end))),
+        revised_at=tuple(row["ingested_at"] for row in _of_bodies(house, window, revisions, "ingested_at")),
+        reported_once=tuple(_of_bodies(house, window, reported_once)),
     )
 
 
@@ -129,11 +134,14 @@ def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: s
         yield from _utc(house.collect(rows).to_pylist())
 
 
-def _revised(house: Lakehouse, window: Window) -> Iterator[datetime]:
+def _of_bodies(
+    house: Lakehouse, window: Window, read: Callable[..., DataFrame], *columns: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of a transform of both feeds' bodies."""
     if house.version(POWER_DATA) is not None and house.version(CARBON_DATA) is not None:
-        bodies = [house.read_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA)]
-        rows = house.collect(revisions(bodies[0], bodies[1], window.start, window.end).select("ingested_at"))
-        yield from (row["ingested_at"] for row in _utc(rows.to_pylist()))
+        power, carbon = (house.read_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
+        rows = read(power, carbon, window.start, window.end)
+        yield from _utc(house.collect(rows.select(*columns) if columns else rows).to_pylist())
 
 
 def _utc(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,17 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import key_columns, lag_column, rolling_column
-from emaps_dagster.transforms.gold import addend, features, is_estimated, mean, values, with_calendar
+from emaps_dagster.tables import count_column, key_columns, lag_column, rolling_column
+from emaps_dagster.transforms.gold import (
+    OWN_COLUMNS,
+    addend,
+    features,
+    is_estimated,
+    mean,
+    values,
+    values_in,
+    with_calendar,
+)
 from emaps_dagster.transforms.literals import instant
 from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
 from emaps_dagster.windows import HOUR, LOOK_BACK
@@ -80,15 +89,20 @@ def features_known_at(
         .groupBy(F.col("zone"), F.col(_ROW))
         .agg(
             F.count(F.when(own, True)).alias("_own"),
-            *(at(own, name).alias(name) for name in (*names, "is_estimated_power", "is_estimated_carbon")),
+            *(at(own, name).alias(name) for name in (*names, *OWN_COLUMNS)),
             *(at(previous, name).alias(lag_column(name)) for name in names),
-            *(mean(F.sum(addend(name))).alias(rolling_column(name)) for name in names),
+            *(F.sum(addend(name)).alias(f"_sum_{name}") for name in names),
             F.count(F.lit(1)).cast("int").alias("hours_observed_24h"),
             F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"),
         )
         # A row whose own hour was not known yet was not in gold.
         .where(F.col("_own") > 0)
         .withColumnRenamed(_ROW, "datetime")
+        .select(
+            "*",
+            *(mean(F.col(f"_sum_{name}")).alias(rolling_column(name)) for name in names),
+            *(values_in(F.col(f"_sum_{name}")).alias(count_column(name)) for name in names),
+        )
     )
     return with_calendar(rows, zone_keys, start, end)
 

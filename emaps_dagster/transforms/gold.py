@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.tables import count_column, key_columns, lag_column, ml_features, rolling_column
 from emaps_dagster.transforms.literals import in_hours, instant
 from emaps_dagster.windows import HOUR, LOOK_BACK
 from emaps_dagster.zones import ZONES, neighbours_of, zone_column
@@ -26,6 +26,8 @@ _DIRECTIONS = ("import", "export")
 _SHORT, _LONG = (24,), (4, 24)
 _MANY = timedelta(days=31)
 _KEY = ["zone", "datetime"]
+# Columns of silver that describe the row itself; they have no lag and no mean.
+OWN_COLUMNS = ("is_estimated_power", "is_estimated_carbon", "emission_factor_type")
 
 
 def _time_zone() -> Column:
@@ -59,7 +61,7 @@ def _is_holiday(start: datetime, end: datetime) -> Column:
 
 
 def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFrame:
-    """The key columns of silver's rows, flows flattened, and what says whether they are estimated."""
+    """The key columns of silver's rows, flows flattened, and `OWN_COLUMNS`."""
     names = [column.name for column in key_columns(zone_keys)]
     flows = {
         f"{direction}_{zone_column(neighbour)}": _entry(direction, neighbour)
@@ -78,8 +80,7 @@ def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFra
         "datetime",
         *(name for name in names if name not in flows),
         *(flow.alias(name) for name, flow in flows.items()),
-        "is_estimated_power",
-        "is_estimated_carbon",
+        *OWN_COLUMNS,
     )
 
 
@@ -102,8 +103,16 @@ def addend(name: str) -> Column:
 
 def mean(total: Column) -> Column:
     """The mean from a sum of addends; null without values."""
-    count = total.bitwiseAND(F.lit(31).cast("bigint"))
-    return F.shiftright(total, 5).cast("double") / (count.cast("double") * F.lit(float(_MICRO)))
+    return F.shiftright(total, 5).cast("double") / (_count(total).cast("double") * F.lit(float(_MICRO)))
+
+
+def values_in(total: Column) -> Column:
+    """The number of values in a sum of addends; 0 without values."""
+    return F.coalesce(_count(total), F.lit(0).cast("bigint")).cast("int")
+
+
+def _count(total: Column) -> Column:
+    return total.bitwiseAND(F.lit(31).cast("bigint"))
 
 
 def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
@@ -172,6 +181,7 @@ def _last_24_hours(observed: DataFrame, names: list[str], steps: tuple[int, ...]
     return sums.select(
         *_KEY,
         *(mean(F.col(name)).alias(rolling_column(name)) for name in names),
+        *(values_in(F.col(name)).alias(count_column(name)) for name in names),
         F.col("_observed").cast("int").alias("hours_observed_24h"),
         F.col("_estimated").cast("int").alias("hours_estimated_24h"),
     )

@@ -14,6 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, sentences
 from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
 from emaps_dagster.windows import HOUR, floor_hour
 
@@ -42,7 +43,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is read of the tables; silver's rows have `SILVER_COLUMNS`, all of the last `LOOKED_AT`."""
+    """What is read of the tables.
+
+    Silver's rows have `SILVER_COLUMNS`, all of the last `LOOKED_AT`, flow maps as dicts; `reported_once` is of
+    provider_health.py, for the hours of the last `REVISIONS_OF`.
+    """
 
     now: datetime
     zones: tuple[str, ...]
@@ -51,6 +56,7 @@ class Facts:
     answers: tuple[Answer, ...]
     rejected_at: tuple[datetime, ...]
     revised_at: tuple[datetime, ...]
+    reported_once: tuple[Mapping[str, Any], ...] = ()
 
 
 SILVER_COLUMNS = (
@@ -60,6 +66,7 @@ SILVER_COLUMNS = (
     "ingested_at_carbon",
     "is_estimated_power",
     "is_estimated_carbon",
+    *VALUE_COLUMNS,
 )
 
 
@@ -201,6 +208,8 @@ def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
             f"{zone.zone}: gold lacks {_count(len(zone.not_in_gold), 'hour', 'hours')} that silver holds. "
             f"Materialize gold for {_ranges(zone.not_in_gold)}."
         )
+    silver, once = ([row for row in rows if row["zone"] == zone.zone] for rows in (facts.silver, facts.reported_once))
+    yield from sentences(zone.zone, silver, once, facts.zones, _ranges)
 
 
 def _days(facts: Facts) -> Iterable[Day]:

@@ -65,6 +65,7 @@ class Holes:
     Attributes:
         lacking: by zone, the hours of which silver lacks a feed, and no response in bronze holds it.
         unmerged: hours that bronze holds and silver does not, or silver holds and gold does not.
+        silent: by zone, the hours of which a feed delivered nulls only; they are requested again like holes.
         failed: hours whose last run failed.
         untried: hours that the next tick catches up, since no run has tried them yet.
     """
@@ -73,6 +74,12 @@ class Holes:
     unmerged: Set[datetime] = frozenset()
     failed: Set[datetime] = frozenset()
     untried: Set[datetime] = frozenset()
+    silent: Mapping[str, Set[datetime]] = field(default_factory=dict)
+
+    def to_request(self) -> dict[str, set[datetime]]:
+        """By zone, the hours that only the provider can give."""
+        zones = self.lacking.keys() | self.silent.keys()
+        return {zone: {*self.lacking.get(zone, ()), *self.silent.get(zone, ())} for zone in sorted(zones)}
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,9 @@ def decide(
         well: whether the last run that asked the provider succeeded; while it did not, failed hours wait.
     """
     carried = oldest_carried(now)
-    lost = {zone: {h for h in hours if h < oldest_served[zone]} for zone, hours in holes.lacking.items()}
-    fetchable = {h for zone, hours in holes.lacking.items() for h in hours if h >= oldest_served[zone]}
+    wanted = holes.to_request()
+    lost = {zone: {h for h in hours if h < oldest_served[zone]} for zone, hours in wanted.items()}
+    fetchable = {h for zone, hours in wanted.items() for h in hours if h >= oldest_served[zone]}
     # Each tick asks for what /history carries anyway.
     with_ticks = {hour for hour in fetchable if hour >= carried or hour in holes.untried}
     fetchable -= with_ticks
@@ -123,6 +131,7 @@ def decide(
         Memory(_asked(known.fetched, fetchable | failed, fetch, now), _asked(known.merged, holes.unmerged, merge, now)),
         list(
             _sentences(
+                silent=told_by_zone(holes.silent),
                 lost=told_by_zone(lost),
                 with_ticks=told(fewest(with_ticks)),
                 waiting=told([*waiting, *waiting_too]),
@@ -134,10 +143,14 @@ def decide(
     )
 
 
-def _sentences(*, lost: str, with_ticks: str, waiting: str, failed: str, known: Memory, now: datetime) -> Iterable[str]:
+def _sentences(
+    *, silent: str, lost: str, with_ticks: str, waiting: str, failed: str, known: Memory, now: datetime
+) -> Iterable[str]:
     in_vain = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
     backing_off = {hour for hour, tries in known.fetched.items() if hour not in in_vain and tries.next_at > now}
     stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_TOLD}
+    if silent:
+        yield f"The provider answered with nulls only: {silent}."
     if in_vain:
         asked = max(tries.count for tries in in_vain.values())
         then = min(tries.next_at for tries in in_vain.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from emaps_dagster.tables import key_columns, lag_column, rolling_column
+from emaps_dagster.tables import count_column, key_columns, lag_column, rolling_column
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.transforms.quality.silver import Key, differences, rows_of
 from emaps_dagster.windows import HOUR, Window
@@ -55,7 +55,11 @@ class GoldEvidence:
             for direction in ("import", "export")
             for neighbour in neighbours_of(self.zones)
         }
-        plain = [name for name in self.names if name not in flows] + ["is_estimated_power", "is_estimated_carbon"]
+        plain = [name for name in self.names if name not in flows] + [
+            "is_estimated_power",
+            "is_estimated_carbon",
+            "emission_factor_type",
+        ]
         known = ["zone", "datetime", *plain, "import_by_zone", "export_by_zone"]
         return {
             (row["zone"], row["datetime"]): {
@@ -83,20 +87,22 @@ class GoldEvidence:
     @cached_property
     def plain_rows(self) -> list[dict[str, Any]]:
         """Gold's rows without lags and means, which the frames judge."""
-        judged = {derived(name) for name in self.names for derived in (lag_column, rolling_column)}
+        judged = {derived(name) for name in self.names for derived in (lag_column, rolling_column, count_column)}
         return rows_of(self.gold.select([name for name in self.gold.column_names if name not in judged]))
 
 
 def lag_1h_is_the_previous_hour(evidence: GoldEvidence) -> Outcome:
     """Every lag is silver's value exactly one hour earlier, null when that hour is missing or null."""
-    return _judge_derived(evidence, lag_column, lambda frame: frame.shift(freq="1h"), tolerance=0.0)
+    return _judge_derived(evidence, {lag_column: lambda frame: frame.shift(freq="1h")}, tolerance=0.0)
 
 
 def rolling_avg_24h_is_the_mean_of_the_window(evidence: GoldEvidence) -> Outcome:
-    """Every mean is that of silver's values in (datetime - 24 h, datetime], nulls skipped."""
-    return _judge_derived(
-        evidence, rolling_column, lambda frame: frame.rolling("24h", min_periods=1).mean(), tolerance=_MEAN_TOLERANCE
-    )
+    """Every mean is that of silver's values in (datetime - 24 h, datetime], nulls skipped, and its count theirs."""
+    recomputed: dict[Callable[[str], str], Callable[[pd.DataFrame], pd.DataFrame]] = {
+        rolling_column: lambda frame: frame.rolling("24h", min_periods=1).mean(),
+        count_column: lambda frame: frame.rolling("24h", min_periods=0).count(),
+    }
+    return _judge_derived(evidence, recomputed, tolerance=_MEAN_TOLERANCE)
 
 
 def gold_equals_silver(evidence: GoldEvidence) -> Outcome:
@@ -173,22 +179,27 @@ def _holidays(country: str) -> holidays.HolidayBase | None:
 
 def _judge_derived(
     evidence: GoldEvidence,
-    derived: Callable[[str], str],
-    recompute: Callable[[pd.DataFrame], pd.DataFrame],
+    recomputed: Mapping[Callable[[str], str], Callable[[pd.DataFrame], pd.DataFrame]],
     tolerance: float,
 ) -> Outcome:
-    """Compare lags or means of gold with what pandas makes of silver's values, zone by zone."""
+    """Compare lags or means of gold with what pandas makes of silver's values, zone by zone.
+
+    Args:
+        evidence: gold and silver.
+        recomputed: how pandas makes the columns of gold that a name of a key column is turned into.
+        tolerance: how far off a value may be.
+    """
     import numpy as np
     import pandas as pd
 
-    columns = [derived(name) for name in evidence.names]
+    columns = [derived(name) for derived in recomputed for name in evidence.names]
     zones = np.array(evidence.gold.column("zone").to_pylist(), dtype=object)
     hours = evidence.gold.column("datetime").to_pylist()
     findings: list[Finding] = []
     for zone, frame in evidence.values.items():
         places = np.flatnonzero(zones == zone)
         index = pd.DatetimeIndex([hours[place] for place in places], tz="UTC")
-        must = recompute(frame).reindex(index).to_numpy()
+        must = np.hstack([recompute(frame).reindex(index).to_numpy() for recompute in recomputed.values()])
         for row, wrong in _unequal(evidence.gold.select(columns).take(places), must, tolerance):
             told = differing((columns[column], is_, must_) for column, is_, must_ in wrong)
             findings.append(Finding(zone, hours[places[row]], told))

@@ -5,16 +5,17 @@ Tolerances are those of whole numbers: the provider rounds every part, so a sum 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import FEED_NAMES, SilverEvidence
 from emaps_dagster.windows import HOUR
-from emaps_dagster.zones import MODES, STORAGE_MODES, PlausibleLimits, limits_of
+from emaps_dagster.zones import MODES, STORAGE_MODES, WORLD, PlausibleLimits, limits_of
 
 _LEAST_TOLERANCE_MW = 2
+_TOTALS = ("production", "consumption", "import", "export")
 
 
 def every_hour_is_present(evidence: SilverEvidence) -> Outcome:
@@ -49,8 +50,8 @@ def energy_balances(evidence: SilverEvidence) -> Outcome:
 
 
 def values_are_plausible(evidence: SilverEvidence) -> Outcome:
-    """Signs, percentages, and the limits that zones.py knows of the zone; one that it does not list has none."""
-    return _judged(evidence, _implausible)
+    """Signs, percentages, a zone that stands still, and the limits of zones.py: of every zone and of this one."""
+    return _judged(evidence, implausible)
 
 
 def _judged(evidence: SilverEvidence, look: Callable[[dict[str, Any]], Iterator[str]]) -> Outcome:
@@ -60,7 +61,7 @@ def _judged(evidence: SilverEvidence, look: Callable[[dict[str, Any]], Iterator[
     return Outcome(len(evidence.rows), tuple(findings))
 
 
-def _modes(row: dict[str, Any], side: str) -> list[float]:
+def _modes(row: Mapping[str, Any], side: str) -> list[float]:
     return [row[f"{side}_{mode}"] for mode in MODES if row[f"{side}_{mode}"] is not None]
 
 
@@ -95,24 +96,26 @@ def _balance(row: dict[str, Any]) -> Iterator[str]:
         yield f"production + import - export is {supplied:g} MW, consumption_total is {consumed:g}"
 
 
-def _implausible(row: dict[str, Any]) -> Iterator[str]:
+def implausible(row: Mapping[str, Any]) -> Iterator[str]:
+    """What cannot be of an hour of silver; its flow maps are dicts."""
     yield from _wrong_signs(row)
+    if _stands_still(row):
+        yield "production and consumption are 0 MW: no zone stands still"
     free, renewable = row["fossil_free_percentage"], row["renewable_percentage"]
     # Both are rounded: one per cent may lie between equal shares.
     if free is not None and renewable is not None and not renewable <= free + 1:
         yield f"renewable_percentage is {renewable:g}, fossil_free_percentage, which includes it, {free:g}"
-    limits = limits_of(row["zone"])
-    if limits is not None:
-        yield from _beyond(row, limits)
+    yield from _beyond(row, limits_of(row["zone"]))
+    yield from _beyond_the_world(row)
 
 
-def _wrong_signs(row: dict[str, Any]) -> Iterator[str]:
+def _wrong_signs(row: Mapping[str, Any]) -> Iterator[str]:
     values = {
         name: row[name]
         for name in (
             *(f"consumption_{mode}" for mode in MODES),
             *(f"production_{mode}" for mode in MODES if mode not in STORAGE_MODES),
-            *(f"{what}_total" for what in ("production", "consumption", "import", "export")),
+            *(f"{what}_total" for what in _TOTALS),
             "carbon_intensity",
         )
     }
@@ -126,7 +129,29 @@ def _wrong_signs(row: dict[str, Any]) -> Iterator[str]:
             yield f"{name} is {row[name]:g}, not 0 to 100"
 
 
-def _beyond(row: dict[str, Any], limits: PlausibleLimits) -> Iterator[str]:
+def _stands_still(row: Mapping[str, Any]) -> bool:
+    """Whether all that is reported of production and consumption is 0; one plant alone, as some zones are, may."""
+    modes = _modes(row, "production")
+    sides = [
+        [value for value in (*_modes(row, side), row[f"{side}_total"]) if value is not None]
+        for side in ("production", "consumption")
+    ]
+    return len(modes) != 1 and all(values and not any(values) for values in sides)
+
+
+def _beyond_the_world(row: Mapping[str, Any]) -> Iterator[str]:
+    powers = {f"{side}_{mode}": row[f"{side}_{mode}"] for side in ("production", "consumption") for mode in MODES}
+    powers |= {name: row[name] for name in (f"{what}_total" for what in _TOTALS)}
+    for name, megawatts in powers.items():
+        if megawatts is not None and not abs(megawatts) <= WORLD.power:
+            yield f"{name} is {megawatts:g} MW, beyond {WORLD.power:g} ({WORLD.power_source})"
+    for direction in ("import", "export"):
+        for neighbour, megawatts in (row[f"{direction}_by_zone"] or {}).items():
+            if megawatts is not None and not megawatts <= WORLD.flow:
+                yield f"{direction} {neighbour} is {megawatts:g} MW, beyond {WORLD.flow:g} ({WORLD.flow_source})"
+
+
+def _beyond(row: Mapping[str, Any], limits: PlausibleLimits) -> Iterator[str]:
     intensity = row["carbon_intensity"]
     low, high = limits.carbon_intensity
     if intensity is not None and not low <= intensity <= high:

@@ -1,0 +1,144 @@
+"""Hours that look like data and hold none: values that are null, and values that a later ingestion replaced by nulls.
+
+Null modes are normal: a zone without nuclear plants reports null for ever, and some report no solar power at night. So
+one null mode is reported only after a day, and only if the zone had values of it before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from emaps_dagster.tables import FEED_VALUES
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome
+from emaps_dagster.transforms.quality.silver import Key, SilverEvidence, Told
+from emaps_dagster.zones import MODES
+
+_MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
+_FLOWS = ("import_total", "export_total")
+_MAPS = ("import_by_zone", "export_by_zone")
+# A night is shorter; only a mode that stays null for longer has stopped being reported.
+LONGEST_SILENCE = timedelta(hours=24)
+_NAMED = 4
+
+
+def values_are_reported(evidence: SilverEvidence) -> Outcome:
+    """Every hour that a feed delivered has values, and no value that was reported once is null now."""
+    found: dict[Key, list[str]] = defaultdict(list)
+    for source in (unreported(evidence.rows), _withdrawn(evidence.told.values())):
+        for key, what in source:
+            found[key].append(what)
+    findings = [Finding(zone, hour, "; ".join(what)) for (zone, hour), what in sorted(found.items())]
+    return Outcome(len(evidence.rows), tuple(findings))
+
+
+def unreported(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Key, str]]:
+    """(zone, hour) and the values that are missing there.
+
+    Args:
+        rows: of silver, flow maps as dicts; earlier hours of the same zone decide what it usually reports.
+    """
+    reported: dict[str, dict[str, datetime]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: (row["zone"], row["datetime"])):
+        key, before = (row["zone"], row["datetime"]), reported[row["zone"]]
+        if row["ingested_at_power"] is not None:
+            yield from ((key, what) for what in _missing_power(row, before))
+        if row["ingested_at_carbon"] is not None and row["carbon_intensity"] is None:
+            yield key, "carbon_intensity is null"
+        before |= dict.fromkeys(_reported(row), row["datetime"])
+
+
+def is_silent(row: Mapping[str, Any], feed: str) -> bool:
+    """Whether a feed delivered the hour without any value of `tables.FEED_VALUES`."""
+    return row[f"ingested_at_{feed}"] is not None and all(row[name] is None for name in FEED_VALUES[feed])
+
+
+def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> Iterator[str]:
+    now = _reported(row)
+    if not now:
+        yield "every power value is null"
+        return
+    if is_silent(row, "power"):
+        yield "production and consumption are null, only flows are reported"
+        return
+    complete: list[str] = []
+    for side, modes in _MODES_OF.items():
+        has_modes, has_total = bool(now & set(modes)), f"{side}_total" in now
+        if not has_modes and not has_total:
+            yield f"{side} is null, by mode and in total"
+        elif not has_total and f"{side}_total" in before:
+            yield f"{side}_total is null, though it was reported before"
+        elif not has_modes and before.keys() & set(modes):
+            yield f"every mode of {side} is null, though some were reported before"
+        if has_modes:
+            complete += modes
+    # A neighbour that a map does not name has no flow; only one with a null flow is silent.
+    flows = {f"flow {neighbour}" for map_ in _MAPS for neighbour in row[map_] or {}}
+    gone = [
+        name
+        for name in (*complete, *sorted(flows - now))
+        if name not in now and name in before and row["datetime"] - before[name] > LONGEST_SILENCE
+    ]
+    if gone:
+        yield f"null for more than 24 hours, though reported before: {_listed(gone)}"
+
+
+def _reported(row: Mapping[str, Any]) -> set[str]:
+    """The power values that a row has, and its neighbours as `flow MK`."""
+    names = {name for name in (*FEED_VALUES["power"], *_FLOWS) if row[name] is not None}
+    return names | {
+        f"flow {neighbour}" for map_ in _MAPS for neighbour, mw in (row[map_] or {}).items() if mw is not None
+    }
+
+
+def _withdrawn(feeds: Iterable[Mapping[Key, Told]]) -> Iterator[tuple[Key, str]]:
+    for told in feeds:
+        for key, record in told.items():
+            if len(record.versions) > 1 and (lost := _lost(record)):
+                names, since = lost
+                yield (
+                    key,
+                    f"{'a value was' if len(names) == 1 else f'{len(names)} values were'} replaced by null in the "
+                    f"response of {since:%Y-%m-%dT%H:%M:%SZ}: {_listed(names)}",
+                )
+
+
+def _lost(record: Told) -> tuple[list[str], datetime] | None:
+    """The values that an earlier ingestion reported and the latest does not, and since when all of them are null."""
+    nulls = _nulls(record.latest)
+    lost: dict[str, int] = {}
+    previous, missing = None, set[str]()
+    for place, (_, content) in enumerate(record.versions[:-1]):
+        # Most ingestions repeat the one before.
+        if content != previous:
+            previous, missing = content, _values(content) & nulls
+        lost |= dict.fromkeys(missing, place)
+    if not lost:
+        return None
+    return sorted(lost), record.versions[max(lost.values()) + 1][0]
+
+
+def _values(content: Mapping[str, Any]) -> set[str]:
+    """The names of a version's numbers that are not null."""
+    names = {name for name, value in content.items() if isinstance(value, float)}
+    for map_ in _MAPS:
+        flows = content.get(map_) or {}
+        names |= {map_} if flows else set()
+        names |= {f"{map_}[{neighbour}]" for neighbour, mw in flows.items() if mw is not None}
+    return names
+
+
+def _nulls(content: Mapping[str, Any]) -> set[str]:
+    """What a version has as null. A neighbour that a map does not name has no flow, which is a statement."""
+    names = {name for name, value in content.items() if value is None}
+    for map_ in _MAPS:
+        names |= {f"{map_}[{neighbour}]" for neighbour, mw in (content.get(map_) or {}).items() if mw is None}
+    return names
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    more = len(every) - _NAMED
+    return ", ".join(every[:_NAMED]) + (f" and {more} more" if more > 0 else "")
