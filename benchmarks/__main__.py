@@ -23,6 +23,7 @@ MEASURES = (
     "large",
     "databricks",
     "floor",
+    "history",
 )
 # Below it, what others do is lost in the noise of the measures themselves.
 _QUIET_CORES = 0.3

@@ -131,8 +131,16 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     server.stop()
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the client would have waited before each further try."""
+    taken: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", taken.append)
+    return taken
+
+
 def ask(api: Api, url: str | None = None, token: str | None = TOKEN, **options: Any) -> Response:
-    options = {"backoff_seconds": 0.01, "attempts": 3, "timeout": (1, 5), **options}
+    options = {"backoff_seconds": 0.01, "attempts": 3, "timeout": (5, 30), **options}
     secret = None if token is None else SecretStr(token)
     with ElectricityMapsClient(url or api.url, secret, clock=lambda: NOW, **options) as client:
         return client.history(CARBON, "GR")
@@ -307,7 +315,7 @@ def test_a_reset_connection_is_retried(api: Api) -> None:
 
 
 def test_a_slow_answer_is_retried(api: Api) -> None:
-    assert json.loads(ask(api.then_slow(0.5).then(200, GOOD), timeout=(1, 0.1)).body) == GOOD
+    assert json.loads(ask(api.then_slow(2).then(200, GOOD), timeout=(5, 1)).body) == GOOD
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, ProviderUnavailableError)])
@@ -331,7 +339,7 @@ def test_nobody_listening_is_unavailable() -> None:
 def test_retry_after_in_seconds_is_honoured(api: Api) -> None:
     began = time.monotonic()
     ask(api.then(429, Retry_After="1").then(200, GOOD))
-    assert 1.0 <= time.monotonic() - began < 3
+    assert time.monotonic() - began >= 1.0
 
 
 def test_retry_after_as_a_date_is_honoured(api: Api) -> None:
@@ -344,21 +352,19 @@ def test_retry_after_as_a_date_is_honoured(api: Api) -> None:
 @pytest.mark.parametrize(
     "value", ["soon", "-5", "", "1_0", "9" * 500, "Thu, 99 Foo 2024", "Thu, 01 Jan 99999 00:00:00 GMT"]
 )
-def test_an_unreadable_retry_after_falls_back_to_backoff(api: Api, value: str) -> None:
-    began = time.monotonic()
+def test_an_unreadable_retry_after_falls_back_to_backoff(api: Api, value: str, pauses: list[float]) -> None:
     ask(api.then(429, Retry_After=value).then(200, GOOD))
-    assert time.monotonic() - began < 1
+    assert len(pauses) == 1
+    assert 0 <= pauses[0] <= 0.01
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, ProviderUnavailableError)])
 def test_a_retry_after_beyond_patience_is_an_error_naming_the_wait_and_the_one_try(
-    api: Api, status: int, kind: type[ProviderError]
+    api: Api, status: int, kind: type[ProviderError], pauses: list[float]
 ) -> None:
-    began = time.monotonic()
     with pytest.raises(kind, match=r"after 1 try\. The provider asks to wait 3600 s\."):
         ask(api.then(status, Retry_After="3600"))
-    assert time.monotonic() - began < 1
-    assert len(api.requests) == 1
+    assert (len(api.requests), pauses) == (1, [])
 
 
 def test_giving_up_at_the_second_try_says_so(api: Api) -> None:

@@ -315,7 +315,7 @@ def test_what_the_cluster_writes_arrives_late_and_a_file_may_be_torn(
             break
         except NotFound:
             time.sleep(0.05)
-    assert 0.3 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 0.3
     workspace.inject(CallFault("/api/2.0/dbfs/read", torn=True))
     assert [client.dbfs.read("/late").bytes_read for _ in range(2)] == [5, 10]
 

@@ -177,6 +177,20 @@ def test_the_bundle_has_the_runtime_of_the_settings_and_no_secret() -> None:
     assert given <= set(BUNDLE["variables"])
 
 
+def test_a_deployment_uploads_the_wheel_alone_where_only_who_deploys_can_write() -> None:
+    # The CLI's rule: without `paths` it uploads the whole checkout, with none of them no file, and warns of neither.
+    # What a target says of `sync` is added to it.
+    assert BUNDLE["sync"] == {"paths": []}
+    assert all("sync" not in target for target in BUNDLE["targets"].values())
+    # The tasks need no other file: libraries are uploaded as artifacts.
+    assert not set(re.findall(r"\./[^\s\"']+", json.dumps(BUNDLE))) - {"./dist/*.whl"}
+    roots = [target.get("workspace", {}).get("root_path") for target in BUNDLE["targets"].values()]
+    own = "/Workspace/Users/${workspace.current_user.userName}/.bundle/${bundle.name}/${bundle.target}"
+    # The CLI's default, of `dev`, is the same folder.
+    assert roots == [None, own]
+    assert not {"file_path", "artifact_path", "state_path"} & set(BUNDLE["targets"]["prod"]["workspace"])
+
+
 # --- on a workspace -------------------------------------------------------------------------------
 
 

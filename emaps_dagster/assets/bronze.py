@@ -48,7 +48,7 @@ def _bronze(
         context: dg.AssetExecutionContext,
         electricity_maps: ElectricityMapsResource,
         lakehouse: LakehouseResource,
-    ) -> dg.MaterializeResult[None]:
+    ) -> None:
         began = time.monotonic()
         window = run_window(context)
         house = lakehouse.open()
@@ -62,21 +62,21 @@ def _bronze(
             stored, failures, fetched = ingest(
                 house, table, fetch(client, feed, zones, window, now, answered), progress.tell
             )
+        of_the_run = {
+            "window": str(window),
+            "zones": ", ".join(zones),
+            "responses_fetched": fetched,
+            "responses_stored": len(stored),
+            **({"requests_answered_before": len(answered)} if answered else {}),
+            "run_seconds": round(time.monotonic() - began, 3),
+        }
         responses = responses_by_hour(window, stored)
         for hour, key in hours_of(window).items():
-            context.add_asset_metadata({"responses": responses[hour]}, partition_key=key)
+            # What is of the run as a whole: once, not on each of a month's hours.
+            more = of_the_run if hour + HOUR == window.end else {}
+            context.add_asset_metadata({"responses": responses[hour], **more}, partition_key=key)
         if failures:
             raise FetchError(explain(table, window, fetched, failures))
-        return dg.MaterializeResult(
-            metadata={
-                "window": str(window),
-                "zones": ", ".join(zones),
-                "responses_fetched": fetched,
-                "responses_stored": len(stored),
-                **({"requests_answered_before": len(answered)} if answered else {}),
-                "run_seconds": round(time.monotonic() - began, 3),
-            }
-        )
 
     return bronze
 

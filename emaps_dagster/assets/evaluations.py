@@ -41,7 +41,8 @@ def status_of_each_hour(
             blocking=spec.blocking,
             partition=partition,
             description=_summary(findings),
-            metadata=_metadata(spec, outcome, findings),
+            # An hour that is well needs no more than its colour; what is of the whole run is told once.
+            metadata=_metadata(spec, outcome, findings) if findings or hour + HOUR == run.end else {},
             target_materialization_data=targets.get(partition),
         )
 

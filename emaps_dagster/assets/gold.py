@@ -27,7 +27,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
     table = ml_features(zones)
 
     @table_asset(table, partitions, "gold", deps=(ENERGY_DATA,), zones=zones)
-    def gold(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+    def gold(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> None:
         for zone in zones:
             if zone not in ZONES:
                 context.log.warning(
@@ -40,7 +40,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
         house = lakehouse.open()
         report = merge_gold(house, zones, gold_window(window))
         last = {"last_day": _last_day(house, zones, window)}
-        return report_merge(context, house, table, window, report, since=since, last=last)
+        report_merge(context, house, table, window, report, since=since, last=last)
 
     return gold
 

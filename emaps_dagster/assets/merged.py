@@ -32,8 +32,8 @@ def report_merge(
     *,
     since: float,
     last: Mapping[str, dg.MetadataValue[Any]] = MappingProxyType({}),
-) -> dg.MaterializeResult[None]:
-    """Attach each hour's numbers to its partition and return the run's.
+) -> None:
+    """Attach each hour's numbers to its partition, and the run's to the last of them.
 
     Args:
         context: of the asset that merged.
@@ -44,12 +44,24 @@ def report_merge(
         since: `time.monotonic()` when the work began.
         last: what only the last hour's page shows.
     """
+    total = report.total
+    touched = [hour for hour, change in report.hours.items() if change.inserted or change.updated]
+    # Of the run as a whole: once, not on each of a month's hours.
+    of_the_run = {
+        "window": str(window),
+        "rows_inserted_in_run": total.inserted,
+        "rows_updated_in_run": total.updated,
+        "rows_unchanged_in_run": total.unchanged,
+        "races_lost": report.retries,
+        "run_seconds": round(time.monotonic() - since, 3),
+        **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
+        **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
+    }
     summary = numbers_of(house, table, window)
     for hour, key in hours_of(window).items():
         numbers = {**change_metadata(report.hours.get(hour, HourChange())), **summary.get(hour, {})}
-        more = last if hour + HOUR == window.end else {}
+        more = {**of_the_run, **last} if hour + HOUR == window.end else {}
         context.add_asset_metadata({**numbers, **more}, partition_key=key)
-    total = report.total
     context.log.info(
         "%s %s: %d rows inserted, %d updated, %d unchanged, %d races lost",
         table.qualified_name,
@@ -58,17 +70,4 @@ def report_merge(
         total.updated,
         total.unchanged,
         report.retries,
-    )
-    touched = [hour for hour, change in report.hours.items() if change.inserted or change.updated]
-    return dg.MaterializeResult(
-        metadata={
-            "window": str(window),
-            "rows_inserted_in_run": total.inserted,
-            "rows_updated_in_run": total.updated,
-            "rows_unchanged_in_run": total.unchanged,
-            "races_lost": report.retries,
-            "run_seconds": round(time.monotonic() - since, 3),
-            **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
-            **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
-        }
     )

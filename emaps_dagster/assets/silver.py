@@ -20,12 +20,12 @@ from emaps_dagster.windows import Window, silver_window
 
 def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     @table_asset(ENERGY_DATA, partitions, "silver", deps=(POWER_DATA, CARBON_DATA))
-    def silver(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+    def silver(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> None:
         since = time.monotonic()
         window = run_window(context)
         house = lakehouse.open()
         report = merge_silver(house, silver_window(window))
-        return report_merge(context, house, ENERGY_DATA, window, report, since=since)
+        report_merge(context, house, ENERGY_DATA, window, report, since=since)
 
     return silver
 

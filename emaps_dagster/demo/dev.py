@@ -24,10 +24,11 @@ import requests
 from rich.console import Console
 
 import emaps_dagster
-from emaps_dagster.demo.folder import DAGSTER_YAML, Folder
+from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.story import TOKEN, ZONE, revise
 from emaps_dagster.demo.times import Times
 from emaps_dagster.errors import EmapsError
+from emaps_dagster.home import HERE, prepare
 from emaps_dagster.settings import PUBLIC_API_URL, Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.windows import floor_hour, utc_now
@@ -96,10 +97,7 @@ def _with_simulator(console: Console, folder: Folder, port: int, ended: threadin
 
 
 def _with_api(console: Console, settings: Settings, port: int, ended: threading.Event) -> None:
-    home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(DAGSTER_YAML.format(home=home))
+    home = prepare(Path(os.environ.get("DAGSTER_HOME") or HERE))
     console.print(
         f"Your settings name an API, so this is no simulation: {settings.api_url}, zones {', '.join(settings.zones)}, "
         f"tables in {settings.warehouse.resolve()}, Dagster's home {home}."

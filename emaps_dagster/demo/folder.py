@@ -14,34 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from emaps_dagster import home
 from emaps_dagster.errors import EmapsError
 
-DAGSTER_YAML = """\
-# Made by `make demo` or `make dev` (emaps_dagster/demo/folder.py), for one machine: deployments use PostgreSQL.
-telemetry:
-  enabled: false
-# No window that asks for an e-mail address.
-nux:
-  enabled: false
-concurrency:
-  pools:
-    # Every table has a pool: its writers queue up instead of racing.
-    default_limit: 1
-    granularity: op
-# A run whose process died is tried again, and goes on where it stopped; a run that failed by itself is not.
-run_retries:
-  enabled: true
-  max_retries: 3
-  retry_on_asset_or_op_failure: false
-run_monitoring:
-  enabled: true
-event_log_storage:
-  # Thousands of statuses a backfill: this writes the same files in a tenth of the time.
-  module: emaps_dagster.storages.sqlite
-  class: OpenSqliteEventLog
-  config:
-    base_dir: {home}/history/runs
-"""
 _PRESENT = "DEMO_PRESENT"
 _MARK = ".made-by-emaps-demo"
 _MADE = ("warehouse", "dagster_home", "gold.png", "demo.log", "dev.log", "demo.env")
@@ -105,8 +80,7 @@ class Folder:
 
     def prepare(self, zone: str, start: datetime, present: datetime | None = None) -> None:
         """Make Dagster's home, and keep what `make dev` has to share: settings, and the present of the demo's tick."""
-        self.dagster_home.mkdir(exist_ok=True)
-        (self.dagster_home / "dagster.yaml").write_text(DAGSTER_YAML.format(home=self.dagster_home))
+        home.prepare(self.dagster_home)
         kept = {"EMAPS_ZONES": zone, "EMAPS_START": f"{start:%Y-%m-%dT%H:%M}"}
         if present:
             kept[_PRESENT] = present.isoformat()
