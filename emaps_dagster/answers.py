@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +52,25 @@ def answer(question: Question, folder: Path) -> pa.Table:
     return _stored(question, folder) if question.as_of is None and question.delay is None else _known(question, folder)
 
 
+def held(zones: Sequence[str], folder: Path) -> Window:
+    """From the first to the last hour that gold holds of some zones.
+
+    Raises:
+        NoFeaturesError: there is no table, or it holds none of a zone.
+    """
+    spans = _held(_open(folder, ml_features(())))
+    of_zones = [spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder) for zone in zones]
+    return Window(min(first for first, _ in of_zones), max(last for _, last in of_zones) + HOUR)
+
+
+def _held(gold: DeltaTable) -> dict[str, tuple[datetime, datetime]]:
+    return _spans(_query(gold, "zone, datetime"), "datetime", "datetime")
+
+
+def _raise_no_zone(zone: str, spans: dict[str, tuple[datetime, datetime]], folder: Path) -> NoReturn:
+    raise NoFeaturesError(f"gold.ml_features at {folder} holds no zone {zone}; it holds {_listed(spans)}.")
+
+
 def _stored(question: Question, folder: Path) -> pa.Table:
     gold = _open(folder, ml_features(()))
     columns = question.chosen(field.name for field in gold.schema().fields)
@@ -64,10 +83,8 @@ def _stored(question: Question, folder: Path) -> pa.Table:
         f"AND datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'",
     )
     for zone in _absent(question, hours):
-        held = _spans(_query(gold, "zone, datetime"), "datetime", "datetime")
-        if zone not in held:
-            raise NoFeaturesError(f"gold.ml_features at {folder} holds no zone {zone}; it holds {_listed(held)}.")
-        first, last = held[zone]
+        spans = _held(gold)
+        first, last = spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder)
         raise NoFeaturesError(
             f"gold.ml_features at {folder} holds no hour of zone {zone} in {window}; it holds hours in "
             f"{Window(first, last + HOUR)}. Run the pipeline for these hours, or ask for others."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
-from emaps_dagster.answers import answer
+from emaps_dagster.answers import answer, held
 from emaps_dagster.errors import FeaturesError
 from emaps_dagster.questions import KEY, ask
 from emaps_dagster.settings import read_settings
@@ -29,8 +29,8 @@ _COUNTS = [column.name for column in ml_features(()).columns if column.type == "
 
 def load(
     zone: str | Sequence[str],
-    start: date | str,
-    end: date | str,
+    start: date | str | None = None,
+    end: date | str | None = None,
     as_of: datetime | str | None = None,
     known_at: str | timedelta | None = None,
     *,
@@ -42,8 +42,9 @@ def load(
 
     Args:
         zone: a zone key, or several.
-        start: first hour: an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
-        end: end of the last hour, likewise.
+        start: first hour: an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC); default the first that
+            gold holds of these zones.
+        end: end of the last hour, likewise; default that of the last one held.
         as_of: a moment, aware or ISO 8601 with a zone: gold as it would have been then with every response ingested
             by it, and no later one, taken in. Without it and `known_at`: gold as it is stored.
         known_at: a delay such as "15min" or "1h": each row from what had been ingested by its `datetime` + 1 h +
@@ -71,8 +72,8 @@ def load(
 
 def load_polars(
     zone: str | Sequence[str],
-    start: date | str,
-    end: date | str,
+    start: date | str | None = None,
+    end: date | str | None = None,
     as_of: datetime | str | None = None,
     known_at: str | timedelta | None = None,
     *,
@@ -94,8 +95,8 @@ def load_polars(
 
 def load_arrow(
     zone: str | Sequence[str],
-    start: date | str,
-    end: date | str,
+    start: date | str | None = None,
+    end: date | str | None = None,
     as_of: datetime | str | None = None,
     known_at: str | timedelta | None = None,
     *,
@@ -104,7 +105,6 @@ def load_arrow(
     allow: str | Collection[str] = (),
 ) -> pa.Table:
     """`load` as Arrow; `zone` and `datetime` are the first two columns."""
-    question = ask(zone, start, end, as_of, known_at, columns, allow)
     if warehouse is None:
         settings = read_settings()
         if settings.deployment == "databricks":
@@ -113,4 +113,5 @@ def load_arrow(
                 "<catalog>.gold.ml_features with Spark, or give a folder as warehouse=."
             )
         warehouse = settings.warehouse
-    return answer(question, Path(warehouse).resolve())
+    folder = Path(warehouse).resolve()
+    return answer(ask(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder)), folder)

@@ -6,7 +6,7 @@ Every refusal is a sentence that says what was given and what is allowed. No rea
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from difflib import get_close_matches
@@ -51,14 +51,15 @@ class Question:
 
 def ask(
     zone: str | Sequence[str],
-    start: date | str,
-    end: date | str,
+    start: date | str | None,
+    end: date | str | None,
     as_of: datetime | str | None,
     known_at: str | timedelta | None,
     columns: Sequence[str] | None,
-    allow: str | Collection[str] = (),
+    allow: str | Collection[str],
+    held: Callable[[tuple[str, ...]], Window],
 ) -> Question:
-    """A checked question; the arguments are those of `features.load`.
+    """A checked question; the arguments are those of `features.load`, and what gold holds of some zones.
 
     Raises:
         FeaturesError: it makes no sense.
@@ -73,9 +74,12 @@ def ask(
     zones = (zone,) if isinstance(zone, str) else tuple(dict.fromkeys(zone))
     if not zones:
         raise FeaturesError("No zone is given; give a zone key such as 'GR', or several.")
+    there = held(zones) if start is None or end is None else None
     return Question(
         zones=zones,
-        window=hours_between(start, end),
+        window=hours_between(
+            there.start if there and start is None else start, there.end if there and end is None else end
+        ),
         as_of=None if as_of is None else _moment(as_of, "as_of"),
         delay=None if known_at is None else _delay(known_at),
         columns=None if columns is None else tuple(dict.fromkeys(columns)),
@@ -93,7 +97,7 @@ def _allowed(allow: str | Collection[str]) -> frozenset[str]:
     return names
 
 
-def hours_between(start: date | str, end: date | str) -> Window:
+def hours_between(start: date | str | None, end: date | str | None) -> Window:
     """The hours [start, end), each an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
 
     Raises:
