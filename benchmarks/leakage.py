@@ -50,7 +50,7 @@ def build(folder: Path, days: int) -> Window:
 
 def training(folder: Path, window: Window) -> Training:
     final = features.load("GR", window.start, window.end, warehouse=folder)
-    known = features.load("GR", window.start, window.end, known_at=DELAY, warehouse=folder)
+    known = features.load("GR", window.start, window.end, known_at=DELAY, warehouse=folder, allow="missing")
     # Rows that were not known in time are missing, not skipped.
     known = known.reindex(final.index)
     return Training(final, known, window.start + (window.end - window.start) / 2)

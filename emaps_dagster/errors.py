@@ -115,6 +115,14 @@ class NoFeaturesError(FeaturesError):
     """There is nothing to answer it with: no table, an unknown zone, or hours that nobody has fetched by then."""
 
 
+class PartialFeaturesError(FeaturesError):
+    """There are fewer rows than hours asked for; `allow="missing"` accepts them."""
+
+
+class BackfilledFeaturesError(FeaturesError):
+    """Rows that are to be as known in their time come from a later backfill; `allow="backfilled"` accepts them."""
+
+
 class LauncherError(EmapsError):
     """A step could not be sent to Databricks, or what came back cannot be used."""
 

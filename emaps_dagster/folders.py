@@ -32,6 +32,7 @@ from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
+from emaps_dagster.local_files import dataset
 from emaps_dagster.tables import Column, Table
 from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
 from emaps_dagster.turns import one_at_a_time
@@ -244,7 +245,7 @@ def rows_of_files(
     partitions: Any = [(table.partition, "in", months)] if months else None
     wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
     try:
-        stored = delta.to_pyarrow_dataset(file_pruning_predicate=partitions)
+        stored = dataset(delta, partitions)
         names = [name for name in columns or stored.schema.names if name in stored.schema.names]
         return stored.to_table(names, filter=wanted)
     except (OSError, pa.ArrowException) as error:

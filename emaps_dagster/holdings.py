@@ -163,11 +163,13 @@ def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], 
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
+    from emaps_dagster.local_files import dataset
+
     try:
         stored = DeltaTable(str(plain_path(warehouse.resolve()) / table.layer / table.name))
     except TableNotFoundError:
         return
-    dataset = stored.to_pyarrow_dataset(file_pruning_predicate=[(table.partition, "in", months)])
-    for batch in dataset.to_batches(columns=columns, filter=rows & ds.field(table.partition).isin(months)):
+    files = dataset(stored, [(table.partition, "in", months)])
+    for batch in files.to_batches(columns=columns, filter=rows & ds.field(table.partition).isin(months)):
         for row in batch.to_pylist():
             yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}

@@ -6,7 +6,7 @@ Every refusal is a sentence that says what was given and what is allowed. No rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from difflib import get_close_matches
@@ -15,6 +15,8 @@ from emaps_dagster.errors import FeaturesError
 from emaps_dagster.windows import HOUR, Window, floor_hour
 
 KEY = ("zone", "datetime")
+# What an answer may be if the question allows it.
+MISSING, BACKFILLED = "missing", "backfilled"
 _UNITS = {"d": timedelta(days=1), "h": HOUR, "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
 # Beyond it a delay is a slip of the pen, and times leave the calendar.
 _LONGEST_DELAY = timedelta(days=3650)
@@ -29,6 +31,7 @@ class Question:
     as_of: datetime | None
     delay: timedelta | None
     columns: tuple[str, ...] | None
+    allow: frozenset[str] = frozenset()
 
     def chosen(self, offered: Iterable[str]) -> list[str]:
         """The key and the features wanted, in the order wanted.
@@ -48,13 +51,15 @@ class Question:
 
 def ask(
     zone: str | Sequence[str],
-    start: date | str,
-    end: date | str,
+    start: date | str | None,
+    end: date | str | None,
     as_of: datetime | str | None,
     known_at: str | timedelta | None,
     columns: Sequence[str] | None,
+    allow: str | Collection[str],
+    held: Callable[[tuple[str, ...]], Window],
 ) -> Question:
-    """A checked question; the arguments are those of `features.load`.
+    """A checked question; the arguments are those of `features.load`, and what gold holds of some zones.
 
     Raises:
         FeaturesError: it makes no sense.
@@ -69,16 +74,30 @@ def ask(
     zones = (zone,) if isinstance(zone, str) else tuple(dict.fromkeys(zone))
     if not zones:
         raise FeaturesError("No zone is given; give a zone key such as 'GR', or several.")
+    there = held(zones) if start is None or end is None else None
     return Question(
         zones=zones,
-        window=hours_between(start, end),
+        window=hours_between(
+            there.start if there and start is None else start, there.end if there and end is None else end
+        ),
         as_of=None if as_of is None else _moment(as_of, "as_of"),
         delay=None if known_at is None else _delay(known_at),
         columns=None if columns is None else tuple(dict.fromkeys(columns)),
+        allow=_allowed(allow),
     )
 
 
-def hours_between(start: date | str, end: date | str) -> Window:
+def _allowed(allow: str | Collection[str]) -> frozenset[str]:
+    names = frozenset((allow,) if isinstance(allow, str) else allow)
+    if unknown := sorted(names - {MISSING, BACKFILLED}):
+        raise FeaturesError(
+            f"allow holds {unknown[0]!r}; {MISSING!r} accepts fewer rows than hours, {BACKFILLED!r} rows that only a "
+            "backfill made known."
+        )
+    return names
+
+
+def hours_between(start: date | str | None, end: date | str | None) -> Window:
     """The hours [start, end), each an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
 
     Raises:

@@ -17,11 +17,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field
+from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
 
 from benchmarks.past import Past
-from emaps_dagster import engine, features
+from emaps_dagster import answers, engine, features
 from emaps_dagster.errors import EmapsError, FeaturesError, LakehouseError, NoFeaturesError
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
@@ -38,6 +39,8 @@ MINUTE = timedelta(minutes=1)
 START = datetime(2024, 4, 29 if PAIRS > 50 else 15, 6, tzinfo=timezone.utc)
 ZONES = ("GR", "BG")
 GOLD = ml_features(ZONES)
+# Accepts every answer.
+ALL = ("missing", "backfilled")
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,6 @@ def history(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Hi
     return History(warehouse, Window(START - 36 * HOUR, floor_hour(moments[-1]) + HOUR), tuple(snapshots))
 
 
-@pytest.fixture
-def _both_zones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMAPS_ZONES", ",".join(ZONES))
-
-
 def bits(rows: pa.Table) -> list[tuple[str, list[bool], list[Any]]]:
     """Every value to the last bit: -0.0 is not 0.0."""
     columns = []
@@ -116,12 +114,11 @@ def bits(rows: pa.Table) -> list[tuple[str, list[bool], list[Any]]]:
 
 def known(*question: Any, **more: Any) -> list[tuple[str, list[bool], list[Any]]] | None:
     try:
-        return bits(features.load_arrow(*question, **more))
+        return bits(features.load_arrow(*question, **more, allow=ALL))
     except NoFeaturesError:
         return None
 
 
-@pytest.mark.usefixtures("_both_zones")
 def test_as_of_a_moment_equals_the_gold_of_that_moment_bit_for_bit(history: History) -> None:
     dice = random.Random(SEED)
     hours = list(history.window.hours())
@@ -138,12 +135,11 @@ def test_as_of_a_moment_equals_the_gold_of_that_moment_bit_for_bit(history: Hist
     print(f"\n{PAIRS} pairs of moment and window, {len(history.snapshots)} snapshots, {rows} rows: all equal")
 
 
-@pytest.mark.usefixtures("_both_zones")
 @pytest.mark.parametrize(("delay", "wait"), [("0h", 0), ("23min", 23), ("1d", 24 * 60)])
 def test_known_at_equals_as_of_the_moment_at_which_each_row_was_made(history: History, delay: str, wait: int) -> None:
     dice = random.Random(SEED + wait)
     window, zone = history.window, "GR"
-    rows = features.load_arrow(zone, window.start, window.end, known_at=delay, warehouse=history.warehouse)
+    rows = features.load_arrow(zone, window.start, window.end, known_at=delay, warehouse=history.warehouse, allow=ALL)
     # Hours that were known in time, and one that may not have been.
     drawn = [*dice.choices(rows["datetime"].to_pylist(), k=max(1, PAIRS // 6)), dice.choice(list(window.hours()))]
     for hour in drawn:
@@ -230,7 +226,7 @@ def test_gold_as_stored_is_read_without_a_spark_session_in_the_contracts_order(
     def refuse() -> None:
         raise AssertionError("a session was started")
 
-    monkeypatch.setattr(features, "embedded_session", refuse)
+    monkeypatch.setattr(answers, "embedded_session", refuse)
     rows = features.load("GR", DAY, DAY + 30 * HOUR, warehouse=warehouse.before)
     assert list(rows.index) == [DAY + number * HOUR for number in range(30)]
     assert rows.index.name == "datetime"
@@ -257,11 +253,10 @@ def test_columns_come_as_asked_and_the_key_is_the_index(warehouse: Warehouse) ->
         assert list(rows.columns) == asked
 
 
-@pytest.mark.usefixtures("_both_zones")
 def test_several_zones_are_indexed_by_zone_and_hour(history: History) -> None:
     start, end = START - 6 * HOUR, START
     for when in ({}, {"as_of": history.snapshots[-1].taken}):
-        rows = features.load(ZONES, start, end, **when, columns=["hour"], warehouse=history.warehouse)
+        rows = features.load(ZONES, start, end, **when, columns=["hour"], warehouse=history.warehouse, allow="missing")
         assert rows.index.names == ["zone", "datetime"]
         assert rows.index.is_monotonic_increasing
         assert set(rows.index.get_level_values("zone")) == set(ZONES)
@@ -363,6 +358,7 @@ def test_a_folder_with_an_odd_name_is_read_as_well(warehouse: Warehouse, tmp_pat
         ({"columns": ["carbon_intensty"]}, "near it are carbon_intensity"),
         ({"columns": ["carbon_intensty"], "as_of": DAY}, "near it are carbon_intensity"),
         ({"columns": ["qqq"]}, "docs/tables.md"),
+        ({"allow": "everything"}, "allow holds 'everything'; 'missing' accepts fewer rows"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_in_a_sentence(
@@ -384,13 +380,17 @@ def test_a_question_that_makes_no_sense_is_refused_in_a_sentence(
             {"start": "2023-01-01", "end": "2023-01-02"},
             r"no hour of zone GR in .*; it holds hours in \[2024-04-29T02:00Z",
         ),
-        ({"start": "2023-01-01", "end": "2023-01-02", "known_at": "1h"}, "no hour of zone GR in .*it holds hours in"),
+        ({"start": "2023-01-01", "end": "2023-01-02", "known_at": "1h"}, "no hour of zone GR in .* it holds hours in"),
         ({"as_of": DAY}, "was known at 2024-04-30T00:00:00Z: its first response was ingested at 2024-04-30T01:07:00Z"),
         (
             {"start": DAY + 9 * HOUR, "end": DAY + 10 * HOUR, "as_of": DAY + 8 * HOUR},
             "was known and over at 2024-04-30T08",
         ),
-        ({"known_at": "6min"}, "was known 0:06:00 after its end: the earliest was 0:07:00 after"),
+        (
+            {"known_at": "6min"},
+            r"was known 0:06:00 after its end\. 1 were first ingested 0:07:00 after their end at the earliest, half of "
+            "them 0:07:00 or more: a longer known_at has them",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_said_with_what_there_is(
@@ -409,12 +409,38 @@ def test_a_folder_without_tables_is_named_and_not_made(tmp_path: Path, when: dic
     assert not folder.exists()
 
 
-def test_gold_of_other_zones_than_the_settings_name_is_not_recomputed_with_the_wrong_columns(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("zones", ["GR,BG", "DE"])
+def test_zones_come_from_the_stored_gold_and_not_from_the_settings(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, zones: str
 ) -> None:
+    monkeypatch.setenv("EMAPS_ZONES", zones)
+    stored = features.load_arrow("GR", DAY, DAY + 2 * HOUR, warehouse=warehouse.before)
+    for when in ({"as_of": warehouse.last}, {"known_at": "1h"}):
+        rows = features.load_arrow("GR", DAY, DAY + 2 * HOUR, **when, warehouse=warehouse.before)
+        assert rows.column_names == stored.column_names
+        assert "import_MK" in rows.column_names
+        assert "import_RO" not in rows.column_names
+
+
+def test_without_gold_the_zones_are_those_of_the_settings(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(warehouse.before / "bronze", tmp_path / "bronze")
     monkeypatch.setenv("EMAPS_ZONES", "GR,BG")
-    with pytest.raises(FeaturesError, match=r"EMAPS_ZONES=GR,BG: they differ in .*import_RO"):
-        features.load("GR", DAY, DAY + HOUR, as_of=warehouse.last, warehouse=warehouse.before)
+    rows = features.load_arrow("GR", DAY, DAY + HOUR, as_of=warehouse.last, warehouse=tmp_path)
+    assert rows.column_names == ml_features(("GR", "BG")).column_names
+
+
+def test_gold_with_flows_that_this_release_does_not_know_is_read_but_not_computed(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    shutil.copytree(warehouse.before, tmp_path / "older")
+    gold = DeltaTable(str(tmp_path / "older" / "gold" / "ml_features"))
+    gold.alter.add_columns([Field("import_MK_N", PrimitiveType("double"))])
+    question: dict[str, Any] = {"zone": "GR", "start": DAY, "end": DAY + HOUR, "warehouse": tmp_path / "older"}
+    assert "import_MK_N" in features.load(**question)
+    with pytest.raises(FeaturesError, match=r"does not know: its import_MK_N\. Rebuild gold"):
+        features.load(**question, as_of=warehouse.last)
 
 
 def test_a_session_of_the_jvm_beside_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
-from pyspark.sql import SparkSession
 
 from emaps_dagster_tests import screenshots
 from emaps_dagster_tests.conftest import DemoRun
@@ -19,36 +19,57 @@ PAGES = [
     *sorted(page for folder in ("docs", "benchmarks", "deploy") for page in (CHECKOUT / folder).rglob("*.md")),
 ]
 README = (CHECKOUT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+(READING,) = re.findall(r"^## Read the table\n(.*?)^## ", README, flags=re.DOTALL | re.MULTILINE)
+BLOCKS = dict(
+    zip(
+        ("features", "deltalake", "polars", "duckdb", "spark"),
+        re.findall(r"```python\n(.*?)```", READING, flags=re.DOTALL),
+        strict=True,
+    )
+)
+ANSWERS = {
+    "features": [
+        "len(df)",
+        "len(then)",
+        "len(train)",
+        "bool((then['production_total'] != df['production_total'].loc[then.index]).sum() >= 3)",
+        "bool((train['production_total'] == df['production_total'].loc[train.index]).all())",
+    ],
+    "deltalake": ["len(gold)", "list(gold)"],
+    "polars": ["wind.shape"],
+    "duckdb": ["len(carbon)", "list(carbon)"],
+    "spark": ["rows"],
+}
+SAID = {
+    "features": ["25", "23", "24", "True", "True"],
+    "deltalake": ["25", "['zone', 'datetime', 'carbon_intensity']"],
+    "polars": ["(25, 2)"],
+    "duckdb": ["25", "['datetime', 'carbon_intensity']"],
+    "spark": ["25"],
+}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["features", "polars", "duckdb", "spark"])
-def test_a_way_to_read_the_table_works(
-    block: str, demo: DemoRun, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "warehouse").symlink_to(demo.folder / "warehouse", target_is_directory=True)
-    hours = DeltaTable(str(demo.folder / "warehouse" / "gold" / "ml_features")).to_pyarrow_table()["datetime"]
-    first, last = min(hours.to_pylist()), max(hours.to_pylist())
-    # The page's days are those of the day it was written.
-    for written, there in (
-        ("2026-11-01", first),
-        ("2026-11-24", last),
-        ("2026-11-20T06:00Z", datetime.now(first.tzinfo) + timedelta(days=1)),
-    ):
-        block = block.replace(f'"{written}"', f'"{there.isoformat()}"')
-    block = block.replace('"2026-11"', f'"{last:%Y-%m}"').replace("'2026-11'", f"'{last:%Y-%m}'")
-    # What was backfilled a day later was known a day later.
-    block = block.replace('known_at="1h"', 'known_at="2d"')
-    *lines, expression = block.strip().splitlines()
-    names: dict[str, object] = {"spark": spark}
-    if re.match(r"\w+ = ", expression):
-        exec("\n".join([*lines, expression]), names)
-        answers = [names[name] for name in ("df", "then", "train")]
-    else:
-        exec("\n".join(lines), names)
-        answers = [eval(expression, names)]
-    for answer in answers:
-        assert (answer.count() if "spark" in block else len(answer)) > 0  # type: ignore[attr-defined, arg-type]
+@pytest.mark.parametrize("names", [tuple(BLOCKS), *((name,) for name in BLOCKS)], ids=" then ".join)
+def test_the_blocks_read_the_demos_tables_as_they_stand(names: tuple[str, ...], demo: DemoRun, tmp_path: Path) -> None:
+    (tmp_path / "demo").symlink_to(demo.folder, target_is_directory=True)
+    asked = (BLOCKS[name] + "".join(f"print({answer})\n" for answer in ANSWERS[name]) for name in names)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(asked)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [line for name in names for line in SAID[name]]
+
+
+def test_duckdb_reads_a_folder_with_a_blank(demo: DemoRun, tmp_path: Path) -> None:
+    shutil.copytree(demo.folder / "warehouse", tmp_path / "my clone" / "demo" / "warehouse")
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKS["duckdb"] + "print(len(carbon))"],
+        cwd=tmp_path / "my clone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "25\n"), done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 
 from emaps_dagster.demo.times import Times
 from emaps_dagster.errors import LakehouseError
+from emaps_dagster.local_files import dataset
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster.tables import Table
 from emaps_dagster.windows import HOUR, LOOK_BACK, floor_hour
@@ -41,7 +42,7 @@ class Truth:
 
 def rows_of(warehouse: Path, table: Table) -> Rows:
     """Every row by its hour; maps as sorted entries, so that rows can be compared."""
-    listed = DeltaTable(str(warehouse / table.layer / table.name)).to_pyarrow_table().to_pylist()
+    listed = dataset(DeltaTable(str(warehouse / table.layer / table.name))).to_table().to_pylist()
     rows: Rows = {}
     for row in listed:
         if row["datetime"] in rows:

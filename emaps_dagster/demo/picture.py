@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from emaps_dagster.local_files import files_of
 from emaps_dagster.mix import COLOURS, NAMES
 from emaps_dagster.tables import CARBON_INTENSITY_UNIT, MEGAWATT, rolling_column
 from emaps_dagster.windows import HOUR, Window
@@ -29,7 +30,9 @@ def read_gold(warehouse: Path, zone: str, window: Window) -> pd.DataFrame:
     Raises:
         ValueError: gold has no row of the zone in the window.
     """
-    rows = DeltaTable(str(warehouse / "gold" / "ml_features")).to_pandas(
+    gold = DeltaTable(str(warehouse / "gold" / "ml_features"))
+    rows = gold.to_pandas(
+        filesystem=files_of(gold),
         filters=[("datetime", ">=", window.start), ("datetime", "<", window.end)],
     )
     # No filter above: Arrow cannot yet compare the string views that delta-rs reads.

@@ -13,6 +13,7 @@ from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.oracle import Changes, rows_of
 from emaps_dagster.demo.story import ZONE, RunReport, Story
 from emaps_dagster.demo.times import Times
+from emaps_dagster.local_files import dataset
 from emaps_dagster.tables import CARBON_INTENSITY_UNIT, MEGAWATT, all_tables, lag_column, ml_features, rolling_column
 from emaps_dagster.windows import HOUR
 
@@ -111,7 +112,7 @@ def _tables(folder: Folder) -> Grid:
         path = folder.warehouse / table.layer / table.name
         if DeltaTable.is_deltatable(str(path)):
             stored = DeltaTable(str(path))
-            rows = stored.to_pyarrow_dataset().count_rows()
+            rows = dataset(stored).count_rows()
             grid.add_row(table.qualified_name, f"{rows:,}", str(stored.version()), str(len(table.columns)))
     return grid
 

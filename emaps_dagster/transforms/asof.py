@@ -107,6 +107,27 @@ def features_known_at(
     return with_calendar(rows, zone_keys, start, end)
 
 
+def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+    """When the first record of each hour of [start, end) was ingested, by feed.
+
+    Args: as `features_as_of`.
+
+    Returns:
+        zone, datetime, ingested_at_power, ingested_at_carbon; null for a feed that has no record of the hour.
+    """
+
+    def earliest(records: DataFrame, content: list[str]) -> DataFrame:
+        oldest_first = Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER)
+        return (
+            records.withColumn("_hour_before", F.lag("datetime").over(oldest_first))
+            .where(~F.col("_hour_before").eqNullSafe(F.col("datetime")))
+            .select("zone", "datetime", "ingested_at", *content)
+        )
+
+    rows = energy_data(power, carbon, start, end, pick=earliest)
+    return rows.select("zone", "datetime", "ingested_at_power", "ingested_at_carbon")
+
+
 def _first_row(moment: str, delay: timedelta) -> Column:
     """The first hour whose row is made at a moment or after it: hour + 1 h + delay >= moment."""
     return F.date_trunc("hour", F.col(moment) - F.lit(delay) - F.expr("INTERVAL 1 MICROSECOND"))
