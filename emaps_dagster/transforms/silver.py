@@ -15,20 +15,19 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.tables import ENERGY_DATA
 from emaps_dagster.transforms.literals import in_hours
+from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
 from emaps_dagster.zones import MODE_KEYS, mode_column
 
-_MODES = "struct<" + ",".join(f"`{key}`:double" for key in MODE_KEYS) + ">"
-_RECORD = (
-    "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
-    # Numbers are read as DOUBLE: a LONG schema turns 306.5 into null without a word.
-)
+# Numbers are strings until `number` casts them: transforms/numbers.py says why.
+_MODES = "struct<" + ",".join(f"`{key}`:string" for key in MODE_KEYS) + ">"
+_RECORD = "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
 _POWER_RECORD = _RECORD + (
     f"powerConsumptionBreakdown:{_MODES},powerProductionBreakdown:{_MODES},"
-    "powerImportBreakdown:map<string,double>,powerExportBreakdown:map<string,double>,"
-    "fossilFreePercentage:double,renewablePercentage:double,powerConsumptionTotal:double,"
-    "powerProductionTotal:double,powerImportTotal:double,powerExportTotal:double"
+    "powerImportBreakdown:map<string,string>,powerExportBreakdown:map<string,string>,"
+    "fossilFreePercentage:string,renewablePercentage:string,powerConsumptionTotal:string,"
+    "powerProductionTotal:string,powerImportTotal:string,powerExportTotal:string"
 )
-_CARBON_RECORD = _RECORD + "carbonIntensity:double,emissionFactorType:string"
+_CARBON_RECORD = _RECORD + "carbonIntensity:string,emissionFactorType:string"
 
 _POWER_FIELDS: dict[str, str] = {
     **{
@@ -55,22 +54,18 @@ INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256")
 Pick = Callable[[DataFrame, list[str]], DataFrame]
 
 
-def _number(column: Column) -> Column:
-    """`-0` in a body is -0.0 to Sail and 0.0 to the JVM; the sum is 0.0 on both."""
-    return column + F.lit(0.0)
-
-
 def _sorted_map(column: Column) -> Column:
     """Entries sorted by neighbour: comparable on every engine and independent of the body's order."""
     entries = F.transform(
-        F.map_entries(column), lambda entry: F.struct(entry.key.alias("key"), _number(entry.value).alias("value"))
+        F.map_entries(column), lambda entry: F.struct(entry.key.alias("key"), number(entry.value).alias("value"))
     )
     return F.array_sort(entries)
 
 
 def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
     """One row per record of every body whose hour lies in [start, end) and was over when it was ingested."""
-    body = F.from_json("raw_json", f"history array<struct<{record}>>, data array<struct<{record}>>")
+    text = with_long_numbers_as_strings(F.col("raw_json"))
+    body = F.from_json(text, f"history array<struct<{record}>>, data array<struct<{record}>>")
     return (
         bronze.select("zone", "ingested_at", "payload_sha256", body.alias("body"))
         # posexplode: two records of one hour in one body are told apart by their place in it.
@@ -139,7 +134,7 @@ def _feed(
         "ingested_at",
         "payload_sha256",
         "position",
-        *(_number(F.col(f"record.{source}")).alias(name) for name, source in numbers.items()),
+        *(number(F.col(f"record.{source}")).alias(name) for name, source in numbers.items()),
         *(F.col(f"record.{source}").alias(name) for name, source in (texts | _PROVENANCE_FIELDS).items()),
         *(_sorted_map(F.col(f"record.{source}")).alias(name) for name, source in maps.items()),
         *(F.to_timestamp(f"record.{source}").alias(name) for name, source in _PROVENANCE_TIMES.items()),
