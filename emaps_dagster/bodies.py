@@ -1,8 +1,7 @@
 """A response, and which bodies may be loaded. Pure, standard library only.
 
 Let in is what Python, Sail and Spark's JVM read alike; test_bodies.py shows where they differ. All else
-is refused with a phrase that names row and field. A number of more than 15 digits is let in, though Sail may
-read it two units in the last place off: losing the hour would be worse.
+is refused with a phrase that names row and field.
 """
 
 from __future__ import annotations

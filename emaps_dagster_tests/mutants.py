@@ -77,6 +77,12 @@ MUTANTS = (
         'F.to_utc_timestamp(F.to_timestamp("record.datetime"), "Europe/Athens")',
     ),
     Mutant(
+        "long numbers as Sail's JSON parser reads them",
+        "transforms.numbers:with_long_numbers_as_strings",
+        "F.when(body.rlike(_LONG_NUMBER), _with_numbers_as_strings(body)).otherwise(body)",
+        "body",
+    ),
+    Mutant(
         "no ripple to the hours after a changed one",
         "windows:gold_window",
         "silver_window(run).widen(timedelta(0), LOOK_BACK)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -108,7 +107,10 @@ CARBON_ADMITTED = {
         f"number {digits}": number(digits)
         for digits in ["0", "-0", "-0.0", "-5", "0.1", "300.0", "3e2", "3E+2", "706.2849", "1e9", "-1e9"]
     },
-    "number of 15 digits": number("123456.789012345"),
+    **{
+        f"number of {len(digits)} characters": number(digits)
+        for digits in ("123456.789012345", "0.30000000000000004", "123456789.123456789012345", "9007199254740993e-8")
+    },
     "number below the smallest": number("1e-400"),
     **{
         f"time {time}": at(time)
@@ -192,19 +194,6 @@ def test_silver_of_one_full_row_written_by_hand(spark: SparkSession) -> None:
         "created_at_power": datetime(2023, 12, 29, 0, 47, 49, 346000, tzinfo=UTC),
         "ingested_at_power": RECEIVED,
     }
-
-
-LONG_NUMBERS = ("0.30000000000000004", "185159.33333333334", "123456789.123456789012345", "9007199254740993e-8")
-
-
-@pytest.mark.parametrize("digits", LONG_NUMBERS)
-def test_a_number_of_more_than_15_digits_is_at_most_two_units_in_the_last_place_off(
-    spark: SparkSession, digits: str
-) -> None:
-    admit(response_of(number(digits), CARBON))
-    [rows] = silver(spark, CARBON, [number(digits)])
-    value = rows[datetime(2024, 1, 1, tzinfo=UTC)]["carbon_intensity"]
-    assert abs(value - float(digits)) <= 2 * math.ulp(float(digits))
 
 
 # --- refused --------------------------------------------------------------------------------------
@@ -402,8 +391,7 @@ def anything(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
 
 JSON = anything(st.floats())
 STRICT_JSON = anything(st.floats(allow_nan=False, allow_infinity=False))
-# At most 15 digits: what every engine reads exactly.
-NUMBERS = st.integers(-(10**9), 10**9) | st.floats(-1e8, 1e8).map(lambda x: round(x, 6))
+NUMBERS = st.integers(-(10**9), 10**9) | st.floats(-1e8, 1e8).map(lambda x: round(x, 6)) | st.floats(-1e9, 1e9)
 SIGNALS = st.none() | NUMBERS
 OFFSETS = st.sampled_from((0, 0, 0, 120, -300, 330))
 
@@ -483,11 +471,9 @@ def test_whatever_is_admitted_silver_reads_as_python_does(spark: SparkSession, d
     admitted = [text for text in odd if is_admitted(text, feed)]
     for text in good:
         admit(response_of(text, feed))
-    got = silver(spark, feed, [*good, *admitted])
-    for text, rows in zip(good, got[: len(good)], strict=True):
+    texts = [*good, *admitted]
+    for text, rows in zip(texts, silver(spark, feed, texts), strict=True):
         assert rows == python_reading(feed, text), text
-    for text, rows in zip(admitted, got[len(good) :], strict=True):
-        assert nearly(rows, python_reading(feed, text)), text
 
 
 @settings(max_examples=300, deadline=None)
@@ -557,15 +543,6 @@ def silver(
             if name not in ("zone", "datetime", "year_month")
         }
     return found
-
-
-def nearly(left: object, right: object) -> bool:
-    """Equal, but for two units in the last place of numbers."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(nearly(left[key], right[key]) for key in left)
-    if isinstance(left, float) and isinstance(right, (int, float)):
-        return abs(left - right) <= 2 * math.ulp(right)
-    return left == right
 
 
 def _bronze(spark: SparkSession, rows: list[tuple[str, datetime, str, str]]) -> DataFrame:

@@ -17,7 +17,7 @@ from emaps_dagster.assets.bronze import ingest
 from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.fetch import fetch
-from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.tables import ENERGY_DATA, REJECTED_RESPONSES, Table
 from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.zones import FEEDS, MODE_KEYS
@@ -38,6 +38,7 @@ def history(seed: int) -> Iterator[tuple[Provider, Window]]:
     provider.missing = {(dice.choice(["power", "carbon"]), dice.choice(hours)) for _ in range(4)}
     provider.null_modes = set(dice.sample(MODE_KEYS, 2))
     provider.repeats = {dice.choice(hours)}
+    provider.long_numbers = True
     # Back over the turn of a quarter, a month and to summer time.
     yield provider, Window(BASE, floor_hour(provider.now))
     for passed in (1, 20):
@@ -96,6 +97,7 @@ def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks
     jvm: SparkSession, tmp_path: Path
 ) -> None:
     with Simulator(token=TOKEN, zones=("GR",), now=NOW) as simulator:
+        simulator.inject(Fault("long_numbers", times=None))
         homes = {name: tmp_path / name / "home" for name in ("embedded", "spark")}
         for deployment, home in homes.items():
             done = run_hourly_job(

@@ -218,7 +218,7 @@ FAILURES: dict[str, tuple[type[ProviderError], str, dict[str, Any]]] = {
     "null_row": (RejectedBodyError, "row 1 is not an object", {}),
 }
 # What is odd and yet true as far as it goes: silver sorts it out.
-TAKEN = ("missing_rows", "null_values", "duplicated_rows", "unordered_rows")
+TAKEN = ("missing_rows", "long_numbers", "null_values", "duplicated_rows", "unordered_rows")
 
 
 def test_every_fault_of_the_simulator_is_tried_here() -> None:
@@ -227,7 +227,7 @@ def test_every_fault_of_the_simulator_is_tried_here() -> None:
 
 @pytest.mark.parametrize("kind", TAKEN)
 @pytest.mark.parametrize("feed", [POWER, CARBON])
-def test_rows_missing_doubled_mixed_or_null_are_taken(
+def test_rows_missing_doubled_mixed_null_or_with_long_numbers_are_taken(
     sim: Simulator, client: ElectricityMapsClient, kind: Any, feed: Feed
 ) -> None:
     sim.inject(Fault(kind))

@@ -59,6 +59,7 @@ class Machine(RuleBasedStateMachine):
         self.provider.missing |= {(feed, hour) for hour in [dice.choice(hours)] for feed in ("power", "carbon")}
         self.provider.null_modes = {dice.choice(MODE_KEYS)}
         self.provider.repeats = {dice.choice(hours)}
+        self.provider.long_numbers = dice.choice([True, False])
         if age == 101:
             self.world.run(Window(BASE, BASE + 90 * HOUR))
 
@@ -276,6 +277,7 @@ def story(world: World) -> Iterator[str]:
     provider.missing = {("power", BASE + 5 * HOUR), ("carbon", BASE + 9 * HOUR)}
     provider.missing |= {(feed, BASE + 20 * HOUR) for feed in ("power", "carbon")}
     provider.null_modes = {"hydro", "wind"}
+    provider.long_numbers = True
     provider.opinions["power", BASE + 70 * HOUR] = 5
     provider.now = BASE + 75 * HOUR + timedelta(minutes=20)
     world.run(window(2, 73))

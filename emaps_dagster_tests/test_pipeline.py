@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,6 +48,10 @@ class Pipeline:
     def table(self, name: str) -> DeltaTable:
         return DeltaTable(str(self.warehouse / name))
 
+    def rows_of_bronze(self, feed: str) -> list[dict[str, Any]]:
+        rows = self.table(f"bronze/{feed}_data").to_pyarrow_table().to_pylist()
+        return sorted(rows, key=lambda row: row["ingested_at"])
+
     def rows(self, name: str) -> list[dict[str, Any]]:
         rows = self.table(name).to_pyarrow_table().to_pylist()
         return sorted(rows, key=lambda row: row["datetime"])
@@ -74,6 +80,29 @@ def test_a_backfill_gives_every_hour_its_row_its_numbers_and_its_check_statuses(
     assert len(hourly) == 16 * 58
     assert len({e.partition for e in hourly}) == 58
     assert len(evaluations) == len(hourly) + 6
+
+
+def test_an_hourly_run_on_numbers_of_16_and_17_digits_passes_every_check(pipeline: Pipeline) -> None:
+    pipeline.sim.inject(Fault("long_numbers", times=None))
+    for hour in ("2024-05-04-08:00", "2024-05-04-09:00"):
+        result = pipeline.run(hour)
+        assert result.success
+        evaluations = _evaluations(result)
+        assert [e.check_name for e in evaluations if not e.passed] == []
+        assert {"latest_ingestion_wins", "silver_equals_bronze"} <= {e.check_name for e in evaluations}
+    said: dict[datetime, dict[str, Any]] = {}
+    for feed in ("power", "carbon"):
+        text = pipeline.rows_of_bronze(feed)[-1]["raw_json"]
+        assert re.search(r"[1-9]\d*\.\d{14}", text)
+        for record in json.loads(text)["history"]:
+            said.setdefault(datetime.fromisoformat(record["datetime"].replace("Z", "+00:00")), {}).update(record)
+    for row in pipeline.rows("silver/energy_data"):
+        record = said[row["datetime"]]
+        assert row["carbon_intensity"] == record["carbonIntensity"]
+        assert row["production_hydro"] == record["powerProductionBreakdown"]["hydro"]
+        assert dict(row["import_by_zone"]) == record["powerImportBreakdown"]
+        assert row["renewable_percentage"] == record["renewablePercentage"]
+    assert len(pipeline.rows("gold/ml_features")) == 23
 
 
 def test_running_a_partition_again_writes_to_bronze_alone(pipeline: Pipeline) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -67,6 +68,12 @@ SEEN: dict[str, Any] = {
         {row["powerConsumptionTotal"] for row in bad.json()["history"]} == {None}
         and {mw for row in bad.json()["history"] for mw in row["powerProductionBreakdown"].values()} == {None}
         and hours(bad.json()["history"]) == hours(good.json()["history"])
+    ),
+    "long_numbers": lambda bad, good: (
+        [row["powerImportBreakdown"]["AL"] for row in bad.json()["history"]]
+        == [row["powerImportBreakdown"]["AL"] / 3 for row in good.json()["history"]]
+        and hours(bad.json()["history"]) == hours(good.json()["history"])
+        and len(re.findall(r"\d\.\d{13,}[,}]", bad.text)) > 100
     ),
     "duplicated_rows": lambda bad, good: (
         bad.json()["history"] == [row for row in good.json()["history"] for _ in range(2)]

@@ -52,6 +52,7 @@ class Provider:
         self.null_modes: set[str] = set()
         self.repeats: set[datetime] = set()
         self.backwards = False
+        self.long_numbers = False
         self.down: dict[str, int] = {}
         self.clock_error = timedelta(0)
 
@@ -84,7 +85,11 @@ class Provider:
 
         def number(name: str) -> float | None:
             draw = int(hashlib.md5(f"{feed.name}{hour}{opinion}{name}".encode()).hexdigest()[:8], 16)
-            return None if draw % 23 == 0 else [0, draw % 9000, (draw % 90_000) / 10, (draw % 10**7) / 1000][draw % 4]
+            if draw % 23 == 0:
+                return None
+            value = [0, draw % 9000, (draw % 90_000) / 10, (draw % 10**7) / 1000][draw % 4]
+            # As a sum or a product of doubles is written: 16 or 17 digits.
+            return value * 1.1 if self.long_numbers and draw % 3 else value
 
         stamps: dict[str, Any] = {"isEstimated": [True, False, None][opinion % 3]}
         if opinion % 4:

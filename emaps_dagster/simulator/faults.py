@@ -6,6 +6,7 @@ A fault spoils what the server sends; what the provider knows is perturbed in pe
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -35,6 +36,7 @@ FaultKind = Literal[
     "empty",  # no rows
     "missing_rows",  # every third hour is not there
     "null_row",  # a null instead of the second row
+    "long_numbers",  # values divided by three, so that most have 16 or 17 digits
     "null_values",  # carbon intensity, totals, breakdowns' values: all null
     "duplicated_rows",  # every row twice
     "unordered_rows",  # the last hour first
@@ -122,15 +124,21 @@ def spoiled(answer: Answer, fault: Fault) -> Answer:
             row["estimationMethod"] = "SANDBOX_MODE_DATA"
     elif fault.kind == "null_values":
         for row in rows:
-            row.update(_silenced(row))
+            row.update(_with_values(row, lambda _: None))
+    elif fault.kind == "long_numbers":
+        for row in rows:
+            row.update(_with_values(row, lambda value: None if value is None else value / 3))
     elif name:
         body[name] = _other_rows(rows, fault)
     return json_answer(status, body)
 
 
-def _silenced(row: dict[str, Any]) -> dict[str, Any]:
+def _with_values(row: dict[str, Any], change: Callable[[Any], float | None]) -> dict[str, Any]:
     values = {key: value for key, value in row.items() if key.startswith(("power", "carbon", "fossil", "renewable"))}
-    return {key: dict.fromkeys(value) if isinstance(value, dict) else None for key, value in values.items()}
+    return {
+        key: {name: change(part) for name, part in value.items()} if isinstance(value, dict) else change(value)
+        for key, value in values.items()
+    }
 
 
 def _other_rows(rows: list[Any], fault: Fault) -> list[Any]:
