@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from emaps_dagster.resources.deployments import resources
 from emaps_dagster.settings import Settings
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.transforms.health import DAY, Answer, Facts, health, revisions
+from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, reported_once
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, body, bronze, record, silver, utc
 
@@ -27,7 +29,11 @@ LAST = utc(2024, 5, 4, 11)
 
 def hour_of(hour: datetime, zone: str = "GR", **values: Any) -> dict[str, Any]:
     known = {f"ingested_at_{feed}": hour + HOUR for feed in ("power", "carbon")}
-    return {"zone": zone, "datetime": hour, "is_estimated_power": False, "is_estimated_carbon": None, **known, **values}
+    # Values that are right, and change.
+    right = {"production_gas": 900.0 + hour.hour, "production_wind": 300.0, "consumption_total": 1200.0 + hour.hour}
+    right |= {"carbon_intensity": 300.0, "emission_factor_type": "lifecycle"}
+    flags = {"is_estimated_power": False, "is_estimated_carbon": None}
+    return {**dict.fromkeys(VALUE_COLUMNS), "zone": zone, "datetime": hour, **flags, **known, **right, **values}
 
 
 def answers(at: datetime = NOW, end: datetime = LAST + 2 * HOUR, zone: str = "GR") -> tuple[Answer, ...]:
@@ -110,6 +116,93 @@ def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], 
     report = health(facts(FIVE_HOURS, **changes))
     assert report.needs == (needs,)
     assert status(report) == f"**1 to look at:**\n\n- {needs}"
+
+
+NO_POWER = dict.fromkeys(("production_gas", "production_wind", "consumption_total"))
+HOURS = [hour_of(LAST - number * HOUR) for number in range(30)]
+OTHERS = dict.fromkeys(("AL", "BG", "IT-SO", "TR"), 1.0)
+IF_NULL = (
+    "Materialize all layers for them; if they stay null, the provider has no values: rolling_count_* in gold shows how "
+    "many each mean has."
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "needs"),
+    [
+        (
+            [hour_of(LAST - number * HOUR, **(NO_POWER if number < 26 else {})) for number in range(30)],
+            {},
+            "GR: every power value is null, in 26 hours (`[2024-05-03-10:00...2024-05-04-11:00]`). " + IF_NULL,
+        ),
+        (
+            [*HOURS[:2], hour_of(LAST - 2 * HOUR, carbon_intensity=None)],
+            {"reported_once": ({**HOURS[2], "carbon_intensity": 280.0},)},
+            "GR: carbon_intensity is null, in 1 hour (`2024-05-04-09:00`); 1 of them had values before. " + IF_NULL,
+        ),
+        (
+            [hour_of(LAST), hour_of(LAST - HOUR, production_wind=None), *HOURS[2:]],
+            {"reported_once": tuple(HOURS[:3])},
+            "GR: values of 1 hour (`2024-05-04-10:00`) were replaced by nulls: production_wind. bronze keeps the "
+            "earlier responses; wait for the provider's revision.",
+        ),
+        (
+            [hour_of(LAST, carbon_intensity=9999.0), hour_of(LAST - HOUR, carbon_intensity=1e5), *HOURS[2:]],
+            {},
+            "GR: 2 hours with values that cannot be (`[2024-05-04-10:00...2024-05-04-11:00]`), the first: "
+            "carbon_intensity is 100000 gCO2eq/kWh, beyond 10.7 to 918 (hydro's lifecycle factor of UNECE 2022; hourly "
+            "GR export of 2022, Electricity Maps). See the check values_are_plausible of silver for what to do.",
+        ),
+        (
+            [hour_of(LAST - number * HOUR, production_gas=900.0) for number in range(106)],
+            {},
+            "GR: all 2 reported production modes have kept their values since 2024-04-30T02:00Z or earlier, for 106 "
+            "hours. Leave these hours out of training and tell the provider; materialize all layers for them once it "
+            "has corrected them.",
+        ),
+        (
+            [
+                hour_of(LAST - number * HOUR, import_by_zone={**OTHERS, name: 5.0})
+                for number, name in enumerate(["MK-N", "MK-N", "MK"])
+            ],
+            {},
+            "GR: 2 hours with a flow of MK-N (`[2024-05-04-10:00...2024-05-04-11:00]`), and gold has no column for it: "
+            "zones.py does not list it as a neighbour of GR; MK, which it lists, has no flow in these hours: perhaps "
+            "renamed. Add it there, restart Dagster, and launch the job `rebuild` over all hours of gold.",
+        ),
+        (
+            [hour_of(LAST, emission_factor_type="direct"), *HOURS[1:]],
+            {},
+            "GR: the 24-hour mean of carbon_intensity mixes direct and lifecycle in 1 hour (`2024-05-04-11:00`). Leave "
+            "them out of training; gold's emission_factor_type has the type of each hour.",
+        ),
+    ],
+    ids=["nulls", "replaced by nulls", "a mode replaced by null", "absurd", "stuck", "renamed", "two quantities"],
+)
+def test_what_the_provider_gets_wrong_is_one_sentence_a_zone_with_its_hours(
+    rows: list[dict[str, Any]], changes: dict[str, Any], needs: str
+) -> None:
+    report = health(facts(rows, **changes))
+    assert report.needs == (needs,)
+    assert "All is well" not in status(report)
+    # Another zone's hours say nothing of this one.
+    beside = facts([hour_of(LAST, "BG"), *rows], **changes)
+    assert health(replace(beside, zones=("BG",))).needs == ()
+
+
+def test_what_any_ingestion_reported_is_read_from_bronze(spark: SparkSession) -> None:
+    def power(gas: int | None, wind: int | None, hours: int = 2) -> str:
+        modes = {"gas": gas, "wind": wind}
+        return body(*(record(LAST - n * HOUR, powerProductionBreakdown=modes) for n in range(hours)))
+
+    bodies = [(power(5, 7, 1), NOW), (power(None, 7), NOW + HOUR), (power(None, None), NOW + 2 * HOUR)]
+    carbon = [(body(record(LAST, carbonIntensity=None)), NOW)]
+    rows = as_rows(reported_once(bronze(spark, *bodies), bronze(spark, *carbon), LAST - HOUR, LAST + HOUR))
+    names = ("production_gas", "production_wind", "production_oil", "carbon_intensity")
+    assert [(row["datetime"], *(row[name] is not None for name in names)) for row in rows] == [
+        (LAST - HOUR, False, True, False, False),
+        (LAST, True, True, False, False),
+    ]
 
 
 def test_the_providers_lag_is_that_of_the_newest_answer_of_the_slower_feed() -> None:

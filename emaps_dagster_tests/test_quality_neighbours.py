@@ -29,7 +29,8 @@ def test_listed_neighbours_pass_and_so_do_maps_without_values() -> None:
 
 
 def test_a_renamed_neighbour_is_named_in_its_hours_beside_the_one_that_vanished() -> None:
-    why = "zones.py does not list it as a neighbour of GR; MK, which it lists, has no flow in these hours: renamed?"
+    renamed = "; MK, which it lists, has no flow in these hours: perhaps renamed"
+    why = f"zones.py does not list it as a neighbour of GR{renamed}"
     assert found(row(LISTED), row(RENAMED, datetime=H1, export_by_zone=[("MK-N", 0.0)])) == [
         ("GR", H1, f"import MK-N is 50 MW, export MK-N is 0 MW, and gold has no column for it: {why}")
     ]

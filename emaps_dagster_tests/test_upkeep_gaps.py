@@ -110,6 +110,34 @@ def test_a_hole_that_stays_is_asked_for_less_and_less_and_then_told() -> None:
     )
 
 
+def test_hours_of_nulls_are_told_and_asked_for_again_like_holes_and_less_and_less() -> None:
+    holes = Holes({}, silent={"GR": hours(("05-01T00", "05-01T02"))})
+    memory, now, asked = gaps.Memory(), NOW, []
+    while now < NOW + timedelta(days=12):
+        decision = decide(holes, memory, now=now)
+        memory = decision.memory
+        asked += [((now - NOW) // HOUR, *decision.fetch)] if decision.fetch else []
+        now += timedelta(minutes=30)
+        nulls = "The provider answered with nulls only: GR [2024-05-01T00:00Z, 2024-05-01T02:00Z)."
+        assert decision.sentences[0] == nulls
+    assert [hour for hour, *_ in asked] == [0, 1, 3, 7, 15, 31, 63, 127, 255]
+    assert asked[0][1:] == (window("05-01T00", "05-01T02"),)
+    assert decide(Holes({}), memory).memory == gaps.Memory()
+
+
+def test_hours_of_nulls_that_the_plan_does_not_serve_are_told_and_never_asked_for() -> None:
+    recent = hours(("05-03T20", "05-03T21"))
+    decision = decide(Holes({}, silent={"BG": hours(("05-01T00", "05-01T02")) | recent}), served=UNPAID)
+    assert decision.fetch == decision.merge == []
+    assert decision.sentences == [
+        "The provider answered with nulls only: BG [2024-05-01T00:00Z, 2024-05-01T02:00Z), "
+        "[2024-05-03T20:00Z, 2024-05-03T21:00Z).",
+        "Lost, since the plan serves no past-range: BG [2024-05-01T00:00Z, 2024-05-01T02:00Z). "
+        "A plan that has it brings them back.",
+        "The next tick asks for [2024-05-03T20:00Z, 2024-05-03T21:00Z).",
+    ]
+
+
 def test_a_hole_that_was_filled_is_forgotten() -> None:
     memory = decide(Holes({"GR": hours(("05-01T00", "05-01T02"))})).memory
     assert decide(Holes({}), memory).memory == gaps.Memory()

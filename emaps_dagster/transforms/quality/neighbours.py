@@ -68,5 +68,5 @@ def reason(zone: str, gone: tuple[str, ...]) -> str:
     """Why there is no column, and which neighbour may have been renamed."""
     if zone not in ZONES:
         return f"zones.py does not list the zone {zone}"
-    renamed = f"; {', '.join(gone)}, which it lists, has no flow in these hours: renamed?" if gone else ""
+    renamed = f"; {', '.join(gone)}, which it lists, has no flow in these hours: perhaps renamed" if gone else ""
     return f"zones.py does not list it as a neighbour of {zone}{renamed}"
