@@ -74,7 +74,8 @@ def refuse_unknown_then(question: Question, missing: list[Key]) -> None:
 
 def refuse_unknown_in_time(question: Question, missing: list[Key], backfilled: list[Key], first: FirstIngested) -> None:
     """Refuses an answer of rows in their time that lacks some or was made by a backfill, unless that is allowed."""
-    parts, accepted = [], []
+    parts: list[str] = []
+    accepted: list[str] = []
     error: type[FeaturesError] = BackfilledFeaturesError
     if missing and MISSING not in question.allow:
         error = PartialFeaturesError
@@ -82,7 +83,7 @@ def refuse_unknown_in_time(question: Question, missing: list[Key], backfilled: l
             f"Not known {question.delay} after their end were {_of_all(question, missing)} hours asked for: "
             f"{_where(question, missing)}. {why_not_in_time(question, missing, first)}"
         )
-        accepted.append(("fewer rows", MISSING))
+        accepted.append(MISSING)
     if backfilled and BACKFILLED not in question.allow:
         rows = len(question.zones) * (question.window.duration // HOUR) - len(missing)
         waits = [wait for key in backfilled for wait in _waits(key, first) if wait > IN_TIME]
@@ -91,11 +92,11 @@ def refuse_unknown_in_time(question: Question, missing: list[Key], backfilled: l
             f"{_where(question, backfilled)}. They were first ingested {_delays(waits)}, and show what the provider "
             "said then, not what could be known in their time."
         )
-        accepted.append(("these rows", BACKFILLED))
+        accepted.append(BACKFILLED)
     if not parts:
         return
-    allow = " and ".join(f"{what} with allow={name!r}" for what, name in accepted)
-    raise error(" ".join([*parts, f"Ask for hours while the pipeline ran, or accept {allow}."]))
+    accept = f"both with allow={accepted}" if len(accepted) > 1 else f"that with allow={accepted[0]!r}"
+    raise error(" ".join([*parts, f"Ask for hours while the pipeline ran, or accept {accept}."]))
 
 
 def why_not_in_time(question: Question, missing: Iterable[Key], first: FirstIngested) -> str:

@@ -144,7 +144,7 @@ def test_a_delay_that_reaches_into_a_backfill_says_what_is_missing_and_what_is_n
         "end by a backfill only: zone GR 72 in [2024-04-05T00:00Z, 2024-04-08T00:00Z). They were first ingested 12 "
         "days, 0:07:00 after their end at the earliest, half of them 13 days, 12:07:00 or more, and show what the "
         "provider said then, not what could be known in their time. Ask for hours while the pipeline ran, or accept "
-        "fewer rows with allow='missing' and these rows with allow='backfilled'."
+        "both with allow=['missing', 'backfilled']."
     )
     assert "72 of 72 rows" in refused(BackfilledFeaturesError, load, WEEK, known_at="15d", allow="missing")
     assert "96 of the 168" in refused(PartialFeaturesError, load, WEEK, known_at="15d", allow="backfilled")

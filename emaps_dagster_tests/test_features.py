@@ -23,6 +23,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks.past import Past
 from emaps_dagster import answers, engine, features
+from emaps_dagster.assets.rebuild import rebuild_gold
 from emaps_dagster.errors import EmapsError, FeaturesError, LakehouseError, NoFeaturesError
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
@@ -327,6 +328,16 @@ def test_the_folder_of_the_settings_is_read_when_none_is_given(
         features.load("GR", DAY, DAY + HOUR)
 
 
+def test_without_a_range_the_answer_is_all_that_gold_holds(warehouse: Warehouse) -> None:
+    few: dict[str, Any] = {"warehouse": warehouse.before, "columns": ["hour"]}
+    # The first run's /history begins 22 hours before its day.
+    assert list(features.load("GR", **few).index) == [DAY + number * HOUR for number in range(-22, 30)]
+    assert list(features.load("GR", start=DAY, **few).index) == [DAY + number * HOUR for number in range(30)]
+    assert len(features.load("GR", end=DAY, **few, as_of=warehouse.last)) == 22
+    with pytest.raises(NoFeaturesError, match="holds no zone FR; it holds GR"):
+        features.load(["GR", "FR"], **few)
+
+
 def test_a_folder_with_an_odd_name_is_read_as_well(warehouse: Warehouse, tmp_path: Path) -> None:
     odd = tmp_path / "my data"
     shutil.copytree(warehouse.before, odd)
@@ -431,8 +442,8 @@ def test_without_gold_the_zones_are_those_of_the_settings(
     assert rows.column_names == ml_features(("GR", "BG")).column_names
 
 
-def test_gold_with_flows_that_this_release_does_not_know_is_read_but_not_computed(
-    warehouse: Warehouse, tmp_path: Path
+def test_gold_with_flows_that_this_release_does_not_know_is_computed_after_a_rebuild(
+    warehouse: Warehouse, spark: SparkSession, tmp_path: Path
 ) -> None:
     shutil.copytree(warehouse.before, tmp_path / "older")
     gold = DeltaTable(str(tmp_path / "older" / "gold" / "ml_features"))
@@ -441,6 +452,8 @@ def test_gold_with_flows_that_this_release_does_not_know_is_read_but_not_compute
     assert "import_MK_N" in features.load(**question)
     with pytest.raises(FeaturesError, match=r"does not know: its import_MK_N\. Rebuild gold"):
         features.load(**question, as_of=warehouse.last)
+    rebuild_gold(FolderLakehouse(spark, tmp_path / "older"), ("GR",), Window(DAY, DAY + 30 * HOUR))
+    assert "import_MK_N" not in features.load(**question, as_of=warehouse.last)
 
 
 def test_a_session_of_the_jvm_beside_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
