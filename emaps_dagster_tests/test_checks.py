@@ -251,7 +251,7 @@ def test_a_planted_fault_fails_its_checks_in_its_hour_alone(warehouse: Warehouse
 
 
 def test_every_check_is_in_the_list_of_planted_faults() -> None:
-    """The three checks of a table as a whole have tests of their own below; two of many hours in test_provider_faults."""
+    """Those of a table as a whole have tests of their own below, those of many hours in test_provider_faults.py."""
     planted = {name for _, _, fails in FAULTS.values() for name in fails}
     planted |= {"values_change", "rolling_avg_24h_is_of_one_emission_factor_type"}
     assert planted == {check.name for table in TABLES.values() for check in checks_of(table) if not check.of_the_table}
