@@ -193,6 +193,16 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
         SILVER,
         {"values_are_plausible", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
+    "a feed without a value": (
+        lambda house: house.alter(SILVER, carbon_intensity=None),
+        SILVER,
+        {"values_are_reported", "latest_ingestion_wins", "silver_equals_bronze"},
+    ),
+    "a neighbour with another name": (
+        lambda house: house.alter(SILVER, export_by_zone=[("MK-N", 0.0)], export_total=0.0, import_total=None),
+        SILVER,
+        {"neighbours_have_columns", "latest_ingestion_wins", "silver_equals_bronze"},
+    ),
     "a doubled row in gold": (lambda house: house.add(GOLD), GOLD, {"primary_key_is_unique"}),
     "a lag of 0": (
         lambda house: house.alter(GOLD, lag_production_gas_1h=0.0),
@@ -241,8 +251,9 @@ def test_a_planted_fault_fails_its_checks_in_its_hour_alone(warehouse: Warehouse
 
 
 def test_every_check_is_in_the_list_of_planted_faults() -> None:
-    """The three checks of a table as a whole have tests of their own below."""
+    """Those of a table as a whole have tests of their own below, those of many hours in test_provider_faults.py."""
     planted = {name for _, _, fails in FAULTS.values() for name in fails}
+    planted |= {"values_change", "rolling_avg_24h_is_of_one_emission_factor_type"}
     assert planted == {check.name for table in TABLES.values() for check in checks_of(table) if not check.of_the_table}
 
 

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from emaps_dagster.tables import ENERGY_DATA, Table, key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.tables import ENERGY_DATA, Table, count_column, key_columns, lag_column, ml_features, rolling_column
 from emaps_dagster.zones import MODE_KEYS, ZONES, mode_column, neighbours_of, zone_column
 
 _UTC = pl.Datetime("us", "UTC")
@@ -113,6 +113,7 @@ def gold(silver_rows: pa.Table, zones: tuple[str, ...], start: datetime, end: da
             )
             for name, value, count in zip(names, micro, counted, strict=True)
         ),
+        *(last_24(count).cast(pl.Int32).alias(count_column(name)) for name, count in zip(names, counted, strict=True)),
         last_24(pl.col("present").cast(pl.Int64)).cast(pl.Int32).alias("hours_observed_24h"),
         last_24(pl.col("estimated").cast(pl.Int64)).cast(pl.Int32).alias("hours_estimated_24h"),
     ).filter(pl.col("present") & (pl.col("datetime") >= start))

@@ -13,7 +13,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import ENERGY_DATA, Table, key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.tables import ENERGY_DATA, Table, count_column, key_columns, lag_column, ml_features, rolling_column
 from emaps_dagster.transforms.gold import is_estimated, values, with_calendar
 from emaps_dagster.transforms.silver import energy_data
 
@@ -51,6 +51,7 @@ def _by_rows(silver: DataFrame, zones: tuple[str, ...], start: datetime, end: da
         "*",
         *(F.lag(name, 1).over(by_row).alias(lag_column(name)) for name in names),
         *(F.avg(name).over(last_24).alias(rolling_column(name)) for name in names),
+        *(F.count(name).over(last_24).cast("int").alias(count_column(name)) for name in names),
         F.count(F.lit(1)).over(last_24).cast("int").alias("hours_observed_24h"),
         F.count(F.when(is_estimated(), True)).over(last_24).cast("int").alias("hours_estimated_24h"),
     )
