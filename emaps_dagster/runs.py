@@ -21,7 +21,7 @@ from dagster._core.storage.tags import (
 )
 from dagster._time import get_current_timestamp
 
-from emaps_dagster.errors import ProviderError
+from emaps_dagster.errors import PartitionError, ProviderError
 from emaps_dagster.jobs import HOURLY
 from emaps_dagster.partitions import partition_hour, partition_key
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
@@ -30,7 +30,7 @@ from emaps_dagster.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.upkeep.causes import Cause, Outcome, causes_of
 from emaps_dagster.upkeep.plan import Plan, plan_from
 from emaps_dagster.upkeep.ranges import oldest_carried
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.windows import HOUR, Window, floor_hour
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def hours_of_run(run: dg.DagsterRun) -> Window | None:
         return None
     try:
         return Window(partition_hour(first), partition_hour(last) + HOUR)
-    except ValueError:
+    except (PartitionError, ValueError):
         return None
 
 
@@ -150,12 +150,12 @@ def last_tick_succeeded(instance: dg.DagsterInstance) -> bool:
 
 
 def _history_read_at(record: RunRecord) -> datetime | None:
-    """When a run began that asked for /history; None for one that did not."""
+    """When a run began that asked for /history; None for one that did not, such as one of hours not over."""
     hours = hours_of_run(record.dagster_run)
     if record.start_time is None or hours is None or not fetches(record.dagster_run):
         return None
     began = datetime.fromtimestamp(record.start_time, timezone.utc)
-    return began if hours.end > oldest_carried(began) else None
+    return began if oldest_carried(began) < hours.end <= floor_hour(began) else None
 
 
 def finished(instance: dg.DagsterInstance, since: datetime, limit: int) -> Iterator[RunRecord]:
