@@ -116,3 +116,13 @@ def hours_of(window: Window) -> dict[datetime, str]:
 
 def last_complete_hour(now: datetime) -> datetime:
     return floor_hour(now) - HOUR
+
+
+def nothing_over_yet(first: datetime, now: datetime) -> str | None:
+    """Why there is nothing to do for schedule and sensors, before the first partition is over; None from then on."""
+    if floor_hour(now) > first:
+        return None
+    return (
+        f"The first hour, {first:%Y-%m-%dT%H:%MZ}, is not over yet (EMAPS_START): there is nothing to do before "
+        f"{first + HOUR:%Y-%m-%dT%H:%MZ}."
+    )

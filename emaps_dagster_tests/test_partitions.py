@@ -1,4 +1,4 @@
-"""Which hours a run may have: full ones, over, from the first partition on; anything else is a sentence, no empty run."""
+"""Which hours a run may have: full ones, over, from the first partition on; all others are refused by a sentence."""
 
 from __future__ import annotations
 
