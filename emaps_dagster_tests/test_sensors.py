@@ -19,8 +19,10 @@ from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
 from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.definitions import build_definitions
+from emaps_dagster.errors import FetchError, LakehouseError
 from emaps_dagster.fetch import fetch
 from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.runs import tags_of
 from emaps_dagster.settings import Settings
 from emaps_dagster.simulator.api import Answer, json_answer
 from emaps_dagster.simulator.faults import Fault
@@ -30,6 +32,7 @@ from emaps_dagster.upkeep import revisions
 from emaps_dagster.windows import HOUR, Window, gold_window, silver_window
 from emaps_dagster.zones import CARBON, POWER
 from emaps_dagster_tests import evaluating
+from emaps_dagster_tests.days import Chat
 from emaps_dagster_tests.evaluating import hours_asked, look, ranges
 from emaps_dagster_tests.making import utc
 
@@ -294,3 +297,107 @@ def test_four_hundred_restated_days_take_eleven_calls_in_looks_of_25_seconds(
         took.append(clock() - before)
     assert took == [15, 15, 15, 10]
     assert changed == {hour for hour in hours if hour < utc(2024, 5, 3, 11)}
+
+
+# --- run_failure ----------------------------------------------------------------------------------
+
+
+class EngineError(Exception):
+    """What an engine raises: its message is for a terminal."""
+
+
+def failed_run(instance: dg.DagsterInstance, raised: Callable[[], None]) -> None:
+    """A run of the hourly job whose one step fails."""
+
+    @dg.op(name="silver__energy_data")
+    def step() -> None:
+        raised()
+
+    @dg.job(name="hourly")
+    def hourly() -> None:
+        step()
+
+    tags = tags_of(Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 10)))
+    assert not hourly.execute_in_process(instance=instance, tags=tags, raise_on_error=False).success
+
+
+def engine_failed() -> None:
+    try:
+        raise EngineError("\x1b[1;31mKernel error\x1b[0m: \x1b]0;title\x07invalid log")
+    except EngineError as error:
+        raise LakehouseError("silver.energy_data at /w cannot be read: restore the file.") from error
+
+
+def engine_failed_alone() -> None:
+    raise EngineError("\x1b[1;31mKernel error\x1b[0m: \x1b]0;title\x07invalid log")
+
+
+def ours_twice() -> None:
+    try:
+        engine_failed()
+    except LakehouseError as error:
+        raise FetchError("Everything failed: run these hours again.") from error
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
+    with Chat() as one:
+        monkeypatch.setenv("EMAPS_ALERT_WEBHOOK", one.url)
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (engine_failed, "- silver__energy_data: silver.energy_data at /w cannot be read: restore the file."),
+        (engine_failed_alone, "- silver__energy_data: Kernel error: invalid log"),
+        (ours_twice, "- silver__energy_data: Everything failed: run these hours again."),
+    ],
+)
+def test_an_alert_says_our_own_sentence_without_colours_once(
+    raised: Callable[[], None], told: str, sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path, chat: Chat
+) -> None:
+    here = settings(sim, tmp_path)
+    assert look(here, "run_failure", instance).skip_message == "0 causes of failure open."
+    failed_run(instance, raised)
+    found = look(here, "run_failure", instance)
+    (message,) = chat.messages
+    title, job, hours, sentence, run, _ = message.splitlines()
+    assert (title, job) == ("*emaps_dagster: hourly failed*", "The run of job hourly failed.")
+    assert (hours, sentence) == ("Hours: [2024-05-04T09:00Z, 2024-05-04T10:00Z)", told)
+    assert run.startswith("Run: http://127.0.0.1:3000/runs/")
+    assert found.skip_message == "1 message sent. 1 cause of failure open."
+    again = look(here, "run_failure", instance, found.cursor)
+    assert (again.skip_message, len(chat.messages)) == ("1 cause of failure open.", 1)
+
+
+def test_a_cause_that_is_over_is_told_once_more(
+    sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path, chat: Chat
+) -> None:
+    here = settings(sim, tmp_path)
+    failed_run(instance, engine_failed)
+    cursor = look(here, "run_failure", instance).cursor
+
+    @dg.job(name="hourly")
+    def hourly() -> None:
+        pass
+
+    tags = tags_of(Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 10)))
+    assert hourly.execute_in_process(instance=instance, tags=tags).success
+    found = look(here, "run_failure", instance, cursor)
+    assert found.skip_message == "1 message sent. 0 causes of failure open."
+    assert chat.messages[1].startswith("*emaps_dagster: hourly works again*\nOver, after 1 run from ")
+    assert (
+        chat.messages[1]
+        .splitlines()[1]
+        .endswith(": silver__energy_data: silver.energy_data at /w cannot be read: restore the file.")
+    )
+
+
+def test_without_an_address_the_page_says_what_to_set(
+    sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    failed_run(instance, engine_failed)
+    assert look(settings(sim, tmp_path), "run_failure", instance).skip_message == (
+        "Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL. 1 cause of failure open."
+    )
