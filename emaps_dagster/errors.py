@@ -83,6 +83,10 @@ class RejectedBodyError(ProviderError):
         return type(self), (self.response, self.reason)
 
 
+class PartitionError(EmapsError):
+    """A run's partitions are no hours that can be made: not full, not over, or before the first."""
+
+
 class FetchError(EmapsError):
     """A bronze run could not get everything it was asked for; what was good is stored."""
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +16,15 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from emaps_dagster.alerts import tell
 from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.errors import AlertError, ProviderError
+from emaps_dagster.errors import (
+    AlertError,
+    BadRequestError,
+    InvalidTokenError,
+    NoDataError,
+    NotInPlanError,
+    ProviderError,
+    RejectedBodyError,
+)
 from emaps_dagster.holdings import records, updated_at
 from emaps_dagster.runs import finished, outcome_of
 from emaps_dagster.settings import Settings
@@ -25,10 +32,14 @@ from emaps_dagster.upkeep import revisions
 from emaps_dagster.upkeep.causes import Alert, Healed, Memory, digest
 from emaps_dagster.upkeep.plan import Plan
 from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import FEEDS
+from emaps_dagster.zones import Feed
 
 # Dagster ends a sensor after 60 s: what is left is looked at next time.
 _BUDGET_SECONDS = 25.0
+# The longest that a call of the client for sensors lasts: 3 s to connect, 10 s to answer.
+_LONGEST_CALL_SECONDS = 13.0
+# The same question would be refused again.
+_REFUSALS = (NoDataError, NotInPlanError, InvalidTokenError, BadRequestError)
 # Failures of the hour before the first look are news, older ones are history.
 _FIRST_LOOK_BACK = timedelta(hours=1)
 _MOST_OUTCOMES = 100
@@ -39,8 +50,22 @@ _VERSION = 1
 FOLDERS = ("embedded", "spark")
 
 
+def time_is_up() -> float:
+    """When a look that begins now has to be over, in seconds of `time.monotonic`."""
+    return time.monotonic() + _BUDGET_SECONDS
+
+
 class RevisionLook:
-    """One evaluation of the sensor `revisions`: what it learns of each zone while the time lasts."""
+    """One evaluation of the sensor `revisions`: what it learns of each zone while the time lasts.
+
+    Args:
+        now: the present.
+        settings: those of the deployment.
+        memory: of the last look.
+        made: hours that gold has.
+        reads: when runs began that read /history and succeeded.
+        until: no call is begun that could last longer (`time_is_up`).
+    """
 
     def __init__(
         self,
@@ -49,34 +74,65 @@ class RevisionLook:
         memory: revisions.Memory,
         made: set[datetime],
         reads: list[datetime],
+        until: float,
     ) -> None:
-        self._now, self._settings, self._made, self._reads = now, settings, made, reads
-        self._until = time.monotonic() + _BUDGET_SECONDS
-        self.since, self.reread = dict(memory.since), dict(memory.reread)
-        self.fresh = {zone: dict(hours) for zone, hours in memory.fresh.items()}
+        self._now, self._settings, self._made, self._reads, self._until = now, settings, made, reads, until
+        self._since, self._reread = dict(memory.since), dict(memory.reread)
+        self._scans, self._troubles = dict(memory.scans), dict(memory.troubles)
+        self._fresh = {zone: dict(hours) for zone, hours in memory.fresh.items()}
         self.changed = {hour for window in memory.due for hour in window.hours()}
         self.sentences: list[str] = []
 
+    def memory(self, later: tuple[Window, ...]) -> revisions.Memory:
+        """What the next look has to know; `later` are changed hours that no run was asked for."""
+        return revisions.Memory(self._since, self._fresh, later, self._reread, self._scans, self._troubles)
+
     def _is_late(self) -> bool:
-        return time.monotonic() > self._until
+        return time.monotonic() + _LONGEST_CALL_SECONDS > self._until
 
     def at_updates(self, client: ElectricityMapsClient, plan: Plan) -> None:
         """Ask for the list of updates of each zone, the longest unasked first."""
         never = self._now - timedelta(days=1)
-        for zone in sorted(plan.updated_since, key=lambda zone: self.since.get(zone, never)):
-            if self._is_late():
-                self.sentences.append(f"No time was left for {zone}: it is first next time.")
-                break
-            since = self.since.get(zone, never) - revisions.OVERLAP
-            try:
-                updates = dict(_updates(client, zone, since, self._watched()))
-            except ProviderError as error:
-                self.sentences.append(str(error))
+        asked = {zone: scan.asked for zone, scan in self._scans.items()}
+        for zone in sorted(plan.updated_since, key=lambda zone: asked.get(zone, self._since.get(zone, never))):
+            before = self._troubles.get(zone)
+            if before and not before.asks_again(self._now):
+                self.sentences.append(before.sentence(zone, self._now))
                 continue
-            known = {**self.fresh.get(zone, {}), **{h: at for h, at in updates.items() if h in self._made}}
-            changed, self.fresh[zone] = revisions.unread(self._now, known, self._reads)
-            self.changed |= changed
-            self.since[zone] = self._now
+            # Whenever the list can be had again, it is asked for from here on.
+            since = self._since.setdefault(zone, never) - revisions.OVERLAP
+            scan = self._scans.get(zone) or revisions.Scan(since, self._now, self._now, (self._watched(),))
+            try:
+                self._scans[zone] = scan = self._go_on(client, zone, scan)
+            except ProviderError as error:
+                # A server that does not implement it says 501, which is no outage.
+                refused = isinstance(error, _REFUSALS) or "HTTP 501" in str(error)
+                self._troubles[zone] = found = revisions.trouble(before, self._now, str(error), refused=refused)
+                self.sentences.append(found.sentence(zone, self._now))
+                continue
+            if scan.left:
+                hours = sum((window.end - window.start) // HOUR for window in scan.left)
+                self.sentences.append(f"The updates of {zone} in {hours} more hours are asked for at the next look.")
+            else:
+                del self._scans[zone]
+                self._troubles.pop(zone, None)
+                self._since[zone] = scan.begun
+
+    def _go_on(self, client: ElectricityMapsClient, zone: str, scan: revisions.Scan) -> revisions.Scan:
+        """Ask for the windows that are left, while the time lasts; each answer is taken in before the next question."""
+        self._scans[zone] = scan = replace(scan, asked=self._now)
+        while scan.left and not self._is_late():
+            window, *rest = scan.left
+            limit = revisions.LONGEST_LIST
+            found, more = client.updated_since(zone, scan.since, window, threshold="PT0S", limit=limit)
+            cut = revisions.pieces(window) if more else ()
+            # A list that was cut off is asked for again in pieces, all of it.
+            if not cut:
+                known = {**self._fresh.get(zone, {}), **{h: at for h, at in found.items() if h in self._made}}
+                changed, self._fresh[zone] = revisions.unread(self._now, known, self._reads)
+                self.changed |= changed
+            self._scans[zone] = scan = replace(scan, left=(*cut, *rest))
+        return scan
 
     def _watched(self) -> Window:
         end = floor_hour(self._now)
@@ -84,42 +140,34 @@ class RevisionLook:
 
     def at_windows(self, client: ElectricityMapsClient, plan: Plan) -> None:
         """Read the provider's daily windows again for zones without a list of updates, and compare them with silver."""
-        zones = plan.past_range - plan.updated_since
+        without = {zone for zone, one in self._troubles.items() if one.needs_windows(self._now)}
+        zones = plan.past_range & (without | (plan.past_range - plan.updated_since))
         first = self._watched().start
-        for name, zone, window in revisions.rereads(self._now, sorted(zones), self.reread, first):
+        for name, zone, feed, window in revisions.rereads(self._now, sorted(zones), self._reread, first):
             if self._is_late():
                 self.sentences.append(f"No time was left for {name}: it is read next time.")
                 break
             try:
-                self.changed |= self._changed_in(client, zone, window) & self._made
-            except ProviderError as error:
+                self.changed |= self._changed_in(client, zone, feed, window) & self._made
+            except (RejectedBodyError, NoDataError) as error:
                 self.sentences.append(str(error))
                 continue
-            self.reread[name] = self._now.date()
+            except ProviderError as error:
+                # A wrong token or a provider that is down answers the next question alike.
+                self.sentences.append(str(error))
+                if isinstance(error, InvalidTokenError):
+                    # The list was refused for the same reason: it is asked for as soon as the token is right.
+                    self._troubles = {zone: replace(one, refused=False) for zone, one in self._troubles.items()}
+                break
+            self._reread[name] = self._now.date()
 
-    def _changed_in(self, client: ElectricityMapsClient, zone: str, window: Window) -> set[datetime]:
+    def _changed_in(self, client: ElectricityMapsClient, zone: str, feed: Feed, window: Window) -> set[datetime]:
         if self._settings.deployment not in FOLDERS:
             # There is nothing to compare with from here: the run itself writes only what differs.
             return set(window.hours())
-        changed = set()
-        for feed in FEEDS:
-            stored = updated_at(self._settings.warehouse, zone, feed, window)
-            body = client.past_range(feed, zone, window.start, window.end).body
-            changed |= {hour for hour, at in records(body) if hour in stored and stored[hour] != at}
-        return changed
-
-
-def _updates(
-    client: ElectricityMapsClient, zone: str, since: datetime, window: Window
-) -> Iterator[tuple[datetime, datetime]]:
-    """All updates of a window, cut where the answer's limit is reached."""
-    found, more = client.updated_since(zone, since, window, threshold="PT0S")
-    halves = revisions.halves(window) if more else None
-    if halves is None:
-        yield from found.items()
-        return
-    for half in halves:
-        yield from _updates(client, zone, since, half)
+        stored = updated_at(self._settings.warehouse, zone, feed, window)
+        body = client.past_range(feed, zone, window.start, window.end).body
+        return {hour for hour, at in records(body) if hour in stored and stored[hour] != at}
 
 
 @dataclass

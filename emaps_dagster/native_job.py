@@ -20,7 +20,7 @@ from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.errors import ChecksFailedError, EmapsError, FetchError, SettingsError
 from emaps_dagster.fetch import fetch
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
-from emaps_dagster.partitions import last_complete_hour
+from emaps_dagster.partitions import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.questions import hours_between
 from emaps_dagster.settings import Settings, read_settings
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
@@ -106,9 +106,11 @@ def run(layer: str, task: Task) -> None:
     """Bring the layer's tables up to date for the task's hours, then judge them.
 
     Raises:
+        PartitionError: some of the hours are not over.
         FetchError: bronze could not get everything; what was good is stored.
         ChecksFailedError: a blocking check failed.
     """
+    refuse_hours_not_over(task.window, task.clock())
     print(f"{layer}, hours {task.window}, zones {', '.join(task.zones)}")
     tables = {"bronze": _bronze, "silver": _silver, "gold": _gold}[layer](task)
     failed = [name for table in tables for name in _judge(task, table)]

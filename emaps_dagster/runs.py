@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -20,8 +21,10 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 from dagster._time import get_current_timestamp
+from dagster_shared.error import SerializableErrorInfo
 
-from emaps_dagster.errors import ProviderError
+from emaps_dagster import errors
+from emaps_dagster.errors import PartitionError, ProviderError
 from emaps_dagster.jobs import HOURLY
 from emaps_dagster.partitions import partition_hour, partition_key
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
@@ -30,7 +33,7 @@ from emaps_dagster.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.upkeep.causes import Cause, Outcome, causes_of
 from emaps_dagster.upkeep.plan import Plan, plan_from
 from emaps_dagster.upkeep.ranges import oldest_carried
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.windows import HOUR, Window, floor_hour
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,9 @@ SILENT_SECONDS = 3600.0
 _BRONZE = {dg.AssetKey(table.asset_key) for table in (POWER_DATA, CARBON_DATA)}
 # Of a whole range of assets materialized in the UI.
 _UNNAMED = "__ASSET_JOB"
+_OUR_ERRORS = {
+    name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.EmapsError)
+}
 _PLAN = "emaps/plan"
 _PLAN_LASTS = timedelta(days=1)
 
@@ -69,7 +75,7 @@ def hours_of_run(run: dg.DagsterRun) -> Window | None:
         return None
     try:
         return Window(partition_hour(first), partition_hour(last) + HOUR)
-    except ValueError:
+    except (PartitionError, ValueError):
         return None
 
 
@@ -150,12 +156,12 @@ def last_tick_succeeded(instance: dg.DagsterInstance) -> bool:
 
 
 def _history_read_at(record: RunRecord) -> datetime | None:
-    """When a run began that asked for /history; None for one that did not."""
+    """When a run began that asked for /history; None for one that did not, such as one of hours not over."""
     hours = hours_of_run(record.dagster_run)
     if record.start_time is None or hours is None or not fetches(record.dagster_run):
         return None
     began = datetime.fromtimestamp(record.start_time, timezone.utc)
-    return began if hours.end > oldest_carried(began) else None
+    return began if oldest_carried(began) < hours.end <= floor_hour(began) else None
 
 
 def finished(instance: dg.DagsterInstance, since: datetime, limit: int) -> Iterator[RunRecord]:
@@ -184,16 +190,30 @@ def _causes(instance: dg.DagsterInstance, run_id: str, hours: Window | None) -> 
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
         event = entry.get_dagster_event()
         error = event.step_failure_data.error
-        # Dagster wraps what our code raised; the person needs the sentence inside.
-        while error is not None and error.cause is not None:
-            error = error.cause
+        error = _telling(error) if error else None
         failed = True
-        message = error.message.strip().removeprefix(f"{error.cls_name}: ") if error else event.message or "failed"
+        message = _without_class(error) if error else event.message or "failed"
         yield from causes_of(event.step_key or "", (error.cls_name if error else None) or "", message, hours)
     if not failed:
         ends = list(instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE))
         last = ends[-1].get_dagster_event().message if ends else None
         yield from causes_of("", "run", last or "The run failed before its first step.", hours)
+
+
+def _telling(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    """Of Dagster's wrapping, our own errors and what caused them: the outermost of ours, or else the innermost.
+
+    Ours says what happened and what to do; what an engine said is its cause.
+    """
+    chain = [error]
+    while (cause := chain[-1].cause) is not None:
+        chain.append(cause)
+    return next((one for one in chain if one.cls_name in _OUR_ERRORS), chain[-1])
+
+
+def _without_class(error: SerializableErrorInfo) -> str:
+    """The message without the name of its class, which Python puts before it."""
+    return re.sub(rf"^[\w.]*\b{re.escape(error.cls_name or '')}: ", "", error.message.strip())
 
 
 def plan_of(

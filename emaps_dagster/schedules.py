@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from emaps_dagster.partitions import nothing_over_yet
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.runs import going_on, longest_silence, plan_of, statuses, tags_of
 from emaps_dagster.settings import Settings
@@ -42,8 +43,8 @@ def hourly_schedule(
         context: dg.ScheduleEvaluationContext, electricity_maps: ElectricityMapsResource
     ) -> dg.RunRequest | dg.SkipReason:
         now = electricity_maps.clock()
-        if floor_hour(now) <= settings.start:
-            return dg.SkipReason(f"The first hour, {settings.start:%Y-%m-%dT%H:%MZ}, is not over yet (EMAPS_START).")
+        if early := nothing_over_yet(settings.start, now):
+            return dg.SkipReason(early)
         watched = Window(max(settings.start, oldest_carried(now) - CATCH_UP), floor_hour(now))
         shown = statuses(context.instance, gold, partitions, watched)
         tried = {hour for hour, status in shown.items() if status is not None}

@@ -13,7 +13,8 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from emaps_dagster.alerts import ways_of
 from emaps_dagster.holdings import Missing, missing
-from emaps_dagster.looks import FOLDERS, Inbox, RevisionLook
+from emaps_dagster.looks import FOLDERS, Inbox, RevisionLook, time_is_up
+from emaps_dagster.partitions import nothing_over_yet
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.runs import (
     going_on,
@@ -64,6 +65,8 @@ def gaps_sensor(
     )
     def sensor(context: dg.SensorEvaluationContext, electricity_maps: ElectricityMapsResource) -> dg.SensorResult:
         now = electricity_maps.clock()
+        if early := nothing_over_yet(settings.start, now):
+            return _result([], [early], None)
         watched = Window(max(settings.start, floor_hour(now) - gaps.WATCHED), floor_hour(now))
         shown = statuses(context.instance, list(upper[1].path), partitions, watched)
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
@@ -129,7 +132,10 @@ def revisions_sensor(
         ),
     )
     def sensor(context: dg.SensorEvaluationContext, electricity_maps: ElectricityMapsResource) -> dg.SensorResult:
+        until = time_is_up()
         now = electricity_maps.clock()
+        if early := nothing_over_yet(settings.start, now):
+            return _result([], [early], None)
         memory = revisions.Memory.loads(context.cursor)
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
         if plan is None:
@@ -139,7 +145,7 @@ def revisions_sensor(
         watched = Window(max(settings.start, floor_hour(now) - revisions.WATCHED), floor_hour(now))
         shown = statuses(context.instance, gold, partitions, watched)
         made = {hour for hour, status in shown.items() if status == AssetPartitionStatus.MATERIALIZED}
-        look = RevisionLook(now, settings, memory, made, reads_of_history(context.instance, now))
+        look = RevisionLook(now, settings, memory, made, reads_of_history(context.instance, now), until)
         with electricity_maps.hasty_client() as client:
             look.at_updates(client, plan)
             look.at_windows(client, plan)
@@ -151,9 +157,10 @@ def revisions_sensor(
         if later:
             why = "for a run of these hours that is queued or going on" if well else "until a tick succeeds"
             look.sentences.append(f"{told(later)} changed, and wait {why}.")
-        kept = revisions.Memory(look.since, look.fresh, later, look.reread)
         requests = [dg.RunRequest(tags=tags_of(window, asked_by="revisions")) for window in ask]
-        return _result(requests, look.sentences or ["Nothing has changed."], kept.dumps())
+        for sentence in look.sentences:
+            context.log.info(sentence)
+        return _result(requests, look.sentences or ["Nothing has changed."], look.memory(later).dumps())
 
     return sensor
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from emaps_dagster.upkeep import revisions
 from emaps_dagster.upkeep.ranges import fewest
 from emaps_dagster.windows import HOUR
+from emaps_dagster.zones import CARBON, POWER
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
 
@@ -80,19 +81,61 @@ def test_every_changed_hour_is_asked_for_or_waits(changed: set[datetime], busy: 
 def test_without_a_list_of_updates_four_windows_are_read_again_once_a_day() -> None:
     found = list(revisions.rereads(NOW, ["GR"], {}, FIRST))
     assert found == [
-        ("GR D-1", "GR", window("05-02T00", "05-03T11")),
-        ("GR D-7", "GR", window("04-26T00", "04-28T00")),
-        ("GR D-30", "GR", window("04-03T00", "04-05T00")),
-        ("GR D-90", "GR", window("02-03T00", "02-05T00")),
+        (f"GR D-{days} {feed.name}", "GR", feed, hours_of_window)
+        for days, hours_of_window in (
+            (1, window("05-02T00", "05-03T11")),
+            (7, window("04-26T00", "04-28T00")),
+            (30, window("04-03T00", "04-05T00")),
+            (90, window("02-03T00", "02-05T00")),
+        )
+        for feed in (POWER, CARBON)
     ]
-    done = {name: date(2024, 5, 4) for name, _, _ in found}
+    done = {name: date(2024, 5, 4) for name, *_ in found}
     assert list(revisions.rereads(NOW, ["GR"], done, FIRST)) == []
-    assert len(list(revisions.rereads(NOW + 24 * HOUR, ["GR"], done, FIRST))) == 4
-    assert [name for name, _, _ in revisions.rereads(NOW, ["GR"], {}, utc(2024, 4, 20))] == ["GR D-1", "GR D-7"]
+    del done["GR D-7 carbon"]
+    assert [name for name, *_ in revisions.rereads(NOW, ["GR"], done, FIRST)] == ["GR D-7 carbon"]
+    assert len(list(revisions.rereads(NOW + 24 * HOUR, ["GR"], done, FIRST))) == 8
+    assert [name for name, *_ in revisions.rereads(NOW, ["GR"], {}, utc(2024, 4, 20))] == [
+        f"GR D-{days} {feed.name}" for days in (1, 7) for feed in (POWER, CARBON)
+    ]
+
+
+def test_a_list_that_was_too_long_is_cut_into_the_fewest_that_are_surely_short_enough() -> None:
+    assert revisions.pieces(window("03-01T00", "05-02T00")) == (
+        window("03-01T00", "04-11T15"),
+        window("04-11T15", "05-02T00"),
+    )
+    assert revisions.pieces(window("05-01T00", "05-01T05")) == (
+        window("05-01T00", "05-01T03"),
+        window("05-01T03", "05-01T05"),
+    )
+    assert revisions.pieces(window("05-01T00", "05-01T01")) == ()
+
+
+def test_a_refused_list_is_asked_for_daily_and_an_outage_at_each_look_until_a_day_has_passed() -> None:
+    said = "updated-since of zone GR, [a, b): the provider has no data (HTTP 404: Not found). Check the zone key."
+    refused = revisions.trouble(None, NOW, said, refused=True)
+    assert refused.why == "updated-since of zone GR, [a, b): the provider has no data (HTTP 404: Not found)"
+    assert [refused.asks_again(NOW + hours * HOUR) for hours in (0, 23, 24)] == [False, False, True]
+    assert refused.needs_windows(NOW)
+    down = revisions.trouble(None, NOW, "HTTP 503 after 1 try. Look.", refused=False)
+    assert down.asks_again(NOW)
+    later = revisions.trouble(down, NOW + 23 * HOUR, "HTTP 503 after 1 try. Look.", refused=False)
+    assert [later.needs_windows(NOW + hours * HOUR) for hours in (0, 23, 24)] == [False, False, True]
 
 
 def test_a_memory_of_revisions_survives_a_restart() -> None:
     memory = revisions.Memory(
-        {"GR": NOW}, {"GR": {CARRIED: NOW}}, (window("05-01T00", "05-01T03"),), {"GR D-7": date(2024, 5, 4)}
+        {"GR": NOW},
+        {"GR": {CARRIED: NOW}},
+        (window("05-01T00", "05-01T03"),),
+        {"GR D-7 power": date(2024, 5, 4)},
+        {"GR": revisions.Scan(NOW - HOUR, NOW, NOW, (window("05-01T00", "05-01T03"),))},
+        {"BG": revisions.trouble(None, NOW, "HTTP 404. Look.", refused=True)},
     )
     assert revisions.Memory.loads(memory.dumps()) == memory
+
+
+def test_a_memory_of_the_release_before_is_read() -> None:
+    text = '{"v": 1, "since": {"GR": "2024-05-04T10:20:00+00:00"}, "fresh": {}, "due": [], "reread": {}}'
+    assert revisions.Memory.loads(text) == revisions.Memory({"GR": NOW})

@@ -17,7 +17,7 @@ from emaps_dagster.bodies import Response
 from emaps_dagster.errors import FetchError, RejectedBodyError
 from emaps_dagster.fetch import LONGEST_BODY, Failure, calls, fetch
 from emaps_dagster.lakehouse import Lakehouse
-from emaps_dagster.partitions import hours_of, run_window
+from emaps_dagster.partitions import complete_window, hours_of
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, Table
@@ -50,11 +50,11 @@ def _bronze(
         lakehouse: LakehouseResource,
     ) -> None:
         began = time.monotonic()
-        window = run_window(context)
+        now = electricity_maps.clock()
+        window = complete_window(context, partitions, now)
         house = lakehouse.open()
         house.create(table)
         house.create(REJECTED_RESPONSES)
-        now = electricity_maps.clock()
         since = resumes_since(context.run, context.instance, now)
         answered = answered_since(house, table, window, since) if since else frozenset()
         progress = Progress(table, len(zones) * calls(window, now), len(answered), context.log.info)

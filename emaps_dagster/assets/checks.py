@@ -22,7 +22,7 @@ from emaps_dagster.errors import LakehouseError
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.materializations import latest_materializations
-from emaps_dagster.partitions import hours_of, run_window
+from emaps_dagster.partitions import complete_window, hours_of
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
@@ -237,7 +237,8 @@ def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefin
         lakehouse: LakehouseResource,
         electricity_maps: ElectricityMapsResource,
     ) -> Iterator[object]:
-        scene = Scene(lakehouse.open(), zones, run_window(context), electricity_maps.clock())
+        now = electricity_maps.clock()
+        scene = Scene(lakehouse.open(), zones, complete_window(context, partitions, now), now)
         selected = [check for check, spec in specs.items() if spec.key in context.selected_asset_check_keys]
         outcomes = judge_hours(scene, table, [check for check in selected if not check.of_the_table])
         targets = latest_materializations(context.instance, key, list(hours_of(scene.run).values())) if outcomes else {}

@@ -10,6 +10,7 @@ from pydantic import Field
 from emaps_dagster.assets.launching import launchable
 from emaps_dagster.errors import ProviderError
 from emaps_dagster.fetch import calls
+from emaps_dagster.partitions import refuse_hours_not_over
 from emaps_dagster.questions import hours_between
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.settings import read_settings
@@ -38,6 +39,7 @@ def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
     ) -> None:
         hours = hours_between(config.start, config.end)
         now = electricity_maps.clock()
+        refuse_hours_not_over(hours, now)
         each = calls(hours, now)
         total = each * len(zones) * len(FEEDS)
         unserved: list[str] = []

@@ -12,7 +12,8 @@ from emaps_dagster import mix
 from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.assets.merged import report_merge
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
-from emaps_dagster.partitions import run_window
+from emaps_dagster.partitions import complete_window
+from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import ENERGY_DATA, ml_features
 from emaps_dagster.transforms.gold import features
@@ -27,7 +28,9 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
     table = ml_features(zones)
 
     @table_asset(table, partitions, "gold", deps=(ENERGY_DATA,), zones=zones)
-    def gold(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> None:
+    def gold(
+        context: dg.AssetExecutionContext, lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource
+    ) -> None:
         for zone in zones:
             if zone not in ZONES:
                 context.log.warning(
@@ -36,7 +39,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
                     zone,
                 )
         since = time.monotonic()
-        window = run_window(context)
+        window = complete_window(context, partitions, electricity_maps.clock())
         house = lakehouse.open()
         report = merge_gold(house, zones, gold_window(window))
         last = {"last_day": _last_day(house, zones, window)}

@@ -11,7 +11,8 @@ from emaps_dagster.assets.describe import table_asset
 from emaps_dagster.assets.merged import report_merge
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
-from emaps_dagster.partitions import run_window
+from emaps_dagster.partitions import complete_window
+from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.transforms.silver import energy_data
@@ -20,9 +21,11 @@ from emaps_dagster.windows import Window, silver_window
 
 def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     @table_asset(ENERGY_DATA, partitions, "silver", deps=(POWER_DATA, CARBON_DATA))
-    def silver(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> None:
+    def silver(
+        context: dg.AssetExecutionContext, lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource
+    ) -> None:
         since = time.monotonic()
-        window = run_window(context)
+        window = complete_window(context, partitions, electricity_maps.clock())
         house = lakehouse.open()
         report = merge_silver(house, silver_window(window))
         report_merge(context, house, ENERGY_DATA, window, report, since=since)

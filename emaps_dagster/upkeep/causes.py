@@ -28,6 +28,9 @@ _ABOUT_HOURS = ("NoDataError", "RejectedBodyError")
 # What differs between two runs that fail alike.
 _VARIES = re.compile(r"\[[^\]]*\)|\d{4}-\d\d-\d\d[T0-9:.Z+-]*|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|0x[0-9a-f]+|\d[\d,.]*")
 
+# What engines write for a terminal: colours and cursor movements, and titles of windows.
+_COLOURS = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -126,6 +129,7 @@ def _read(cause: dict[str, object]) -> Open:
 
 def causes_of(step: str, kind: str, message: str, hours: Window | None) -> list[Cause]:
     """The causes that the error of a failed step names; `kind` is its class."""
+    message = _COLOURS.sub("", message)
     lines = list(_LINE.finditer(message))
     if lines:
         return [_of_line(line, hours) for line in lines]

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 
 from emaps_dagster.upkeep.ranges import BRIDGE, fewest, oldest_carried, without
 from emaps_dagster.windows import HOUR, Window, floor_hour
+from emaps_dagster.zones import FEEDS, Feed
 
 _VERSION = 1
 # Hours were seen to change ten months later; farther back only a backfill looks.
@@ -18,6 +19,64 @@ OVERLAP = timedelta(minutes=10)
 _MOST_RUNS = 8
 # The provider itself goes over 48-hour windows so many days back, daily.
 REREAD_DAYS = (1, 7, 30, 90)
+# The most updates that one answer lists: fewer hours than that are answered whole.
+LONGEST_LIST = 1000
+# After a refusal the list is asked for once a day; after so long without an answer windows are read as well.
+PATIENCE = timedelta(days=1)
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A list of updates that is being read, in as many looks as it takes.
+
+    Attributes:
+        since: updates after this moment are asked for.
+        begun: when the first question was put: until then updates are known once all windows are answered.
+        asked: the last look that worked on it.
+        left: the hours that are not answered yet.
+    """
+
+    since: datetime
+    begun: datetime
+    asked: datetime
+    left: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A zone whose list of updates cannot be had: from when on, asked for when last, and the last reason.
+
+    `refused` says that the same question would be refused again, as by a 404; otherwise it may be an outage.
+    """
+
+    first: datetime
+    asked: datetime
+    why: str
+    refused: bool
+
+    def asks_again(self, now: datetime) -> bool:
+        return not self.refused or now - self.asked >= PATIENCE
+
+    def needs_windows(self, now: datetime) -> bool:
+        """Whether the daily windows are read for the zone in the meantime."""
+        return self.refused or now - self.first >= PATIENCE
+
+    def sentence(self, zone: str, now: datetime) -> str:
+        if not self.needs_windows(now):
+            return f"The list of updates of {zone} is asked for again at the next look. {self.why}."
+        again = f"after {self.asked + PATIENCE:%Y-%m-%dT%H:%MZ}" if self.refused else "at the next look"
+        return (
+            f"The provider gives no list of updates of {zone} since {self.first:%Y-%m-%dT%H:%MZ}, though the plan has "
+            f"it: 48 hours of {', '.join(map(str, REREAD_DAYS))} days ago are read again daily instead, older "
+            f"revisions are not seen. The list is asked for again {again}. {self.why}."
+        )
+
+
+def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool) -> Trouble:
+    """What is remembered of a question that failed; `error` is its sentence, of which the cause is kept."""
+    cause = error.split(". ", maxsplit=1)[0].rstrip(".")[:_LONGEST_REASON]
+    return Trouble(before.first if before else now, now, cause, refused)
 
 
 @dataclass(frozen=True)
@@ -28,13 +87,17 @@ class Memory:
         since: by zone, until when the provider's updates are known.
         fresh: by zone, hours that /history still carried when they were updated, and when that was.
         due: hours that changed and that no run was asked for yet.
-        reread: the last day on which each window was read again, for plans without a list of updates.
+        reread: the last day on which each window was read again, for zones without a list of updates.
+        scans: by zone, the list of updates that an earlier look had no time to read to its end.
+        troubles: by zone, why its list of updates cannot be had.
     """
 
     since: Mapping[str, datetime] = field(default_factory=dict)
     fresh: Mapping[str, Mapping[datetime, datetime]] = field(default_factory=dict)
     due: tuple[Window, ...] = ()
     reread: Mapping[str, date] = field(default_factory=dict)
+    scans: Mapping[str, Scan] = field(default_factory=dict)
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
     def dumps(self) -> str:
         return json.dumps(
@@ -45,8 +108,16 @@ class Memory:
                     zone: {hour.isoformat(): at.isoformat() for hour, at in hours.items()}
                     for zone, hours in self.fresh.items()
                 },
-                "due": [[window.start.isoformat(), window.end.isoformat()] for window in self.due],
+                "due": _packed(self.due),
                 "reread": {name: day.isoformat() for name, day in self.reread.items()},
+                "scans": {
+                    zone: [*(at.isoformat() for at in (scan.since, scan.begun, scan.asked)), _packed(scan.left)]
+                    for zone, scan in self.scans.items()
+                },
+                "troubles": {
+                    zone: [one.first.isoformat(), one.asked.isoformat(), one.why, one.refused]
+                    for zone, one in self.troubles.items()
+                },
             }
         )
 
@@ -61,11 +132,28 @@ class Memory:
             return cls(
                 {zone: at(moment) for zone, moment in value["since"].items()},
                 {zone: {at(h): at(m) for h, m in hours.items()} for zone, hours in value["fresh"].items()},
-                tuple(Window(at(start), at(end)) for start, end in value["due"]),
+                _unpacked(value["due"]),
                 {name: date.fromisoformat(day) for name, day in value["reread"].items()},
+                # Without them the memory is one of the release before, and is good.
+                {
+                    zone: Scan(at(since), at(begun), at(asked), _unpacked(left))
+                    for zone, (since, begun, asked, left) in value.get("scans", {}).items()
+                },
+                {
+                    zone: Trouble(at(first), at(asked), why, refused)
+                    for zone, (first, asked, why, refused) in value.get("troubles", {}).items()
+                },
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
+
+
+def _packed(windows: Iterable[Window]) -> list[list[str]]:
+    return [[window.start.isoformat(), window.end.isoformat()] for window in windows]
+
+
+def _unpacked(packed: Iterable[Iterable[str]]) -> tuple[Window, ...]:
+    return tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in packed)
 
 
 def unread(
@@ -114,22 +202,25 @@ def requests(
 
 def rereads(
     now: datetime, zones: Iterable[str], done: Mapping[str, date], first: datetime
-) -> Iterator[tuple[str, str, Window]]:
-    """Name, zone and hours of each window that was not read again yet today."""
+) -> Iterator[tuple[str, str, Feed, Window]]:
+    """Name, zone, feed and hours of each window that was not read again yet today."""
     today = floor_hour(now).replace(hour=0)
     for zone in zones:
         for days in REREAD_DAYS:
-            name = f"{zone} D-{days}"
             day = today - timedelta(days=days)
             start, end = max(first, day - timedelta(days=1)), min(day + timedelta(days=1), oldest_carried(now))
-            if done.get(name) != today.date() and start < end:
-                yield name, zone, Window(start, end)
+            for feed in FEEDS:
+                name = f"{zone} D-{days} {feed.name}"
+                if done.get(name) != today.date() and start < end:
+                    yield name, zone, feed, Window(start, end)
 
 
-def halves(window: Window) -> tuple[Window, Window] | None:
-    """Two windows in which fewer updates can lie; None for one that cannot be cut."""
+def pieces(window: Window) -> tuple[Window, ...]:
+    """Windows in which fewer updates can lie than in one whose list was too long; none for one that cannot be cut."""
     hours = (window.end - window.start) // HOUR
     if hours < 2:
-        return None
-    middle = window.start + hours // 2 * HOUR
-    return Window(window.start, middle), Window(middle, window.end)
+        return ()
+    # So many hours are surely answered whole, unless the provider's limit is lower than its documentation says.
+    most = LONGEST_LIST - 1 if hours >= LONGEST_LIST else -(-hours // 2)
+    starts = [window.start + n * HOUR for n in range(0, hours, most)]
+    return tuple(Window(start, min(start + most * HOUR, window.end)) for start in starts)
