@@ -11,7 +11,6 @@ import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, NoReturn
@@ -21,7 +20,7 @@ import requests
 from pydantic import SecretStr
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
+from emaps_dagster.bodies import Reach, Response, UnusableBodyError, judged
 from emaps_dagster.errors import ProviderError, RejectedBodyError, SettingsError
 from emaps_dagster.statuses import refusal, retry_after, surrender
 from emaps_dagster.tokens import SENDABLE, is_token
@@ -59,17 +58,16 @@ def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, da
     return chunks
 
 
-def admit(response: Response) -> Response:
-    """The response with the hours it holds.
+def admit(response: Response, reach: Reach | None = None) -> Response:
+    """The response with the hours it holds and the records that are quarantined, those beyond `reach` among them.
 
     Raises:
         RejectedBodyError: its body must not be loaded; the error carries the response as evidence.
     """
     try:
-        start, end = hours_of_body(response.body, response.feed, response.zone)
+        return judged(response, reach)
     except UnusableBodyError as error:
         raise RejectedBodyError(response, str(error)) from None
-    return replace(response, window_start=start, window_end=end)
 
 
 class ElectricityMapsClient:
@@ -149,12 +147,9 @@ class ElectricityMapsClient:
         window = Window(start, end)
         if end - start > LONGEST_RANGE:
             raise ValueError(f"past-range gives at most 10 days, not {window}")
-        response = self._signal(feed, "past-range", zone, _range_query(start, end), str(window))
-        assert response.window_start is not None
-        assert response.window_end is not None
-        if response.window_start < start - _TOLERANCE or response.window_end > end + _TOLERANCE:
-            raise RejectedBodyError(response, f"it holds hours outside the range asked for, {window}")
-        return response
+        beyond = f"outside the range asked for, {window}"
+        reach = Reach(start - _TOLERANCE, end + _TOLERANCE, beyond, asked=(start, end))
+        return self._signal(feed, "past-range", zone, _range_query(start, end), str(window), reach)
 
     def past_range_request(self, feed: Feed, zone: str, start: datetime, end: datetime) -> str:
         """The path and query that bronze keeps of such a request."""
@@ -211,7 +206,9 @@ class ElectricityMapsClient:
             raise ProviderError(f"{what}: the answer is no JSON object: {self._quote(body)}")
         return parsed
 
-    def _signal(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str) -> Response:
+    def _signal(
+        self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str, reach: Reach | None = None
+    ) -> Response:
         url = self._url(feed, endpoint, zone, query)
         content, received_at = self._get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
         # Escapes keep every byte of a body that is not UTF-8, as evidence.
@@ -222,7 +219,7 @@ class ElectricityMapsClient:
             raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
         if text.encode() != content:
             raise RejectedBodyError(response, "its body is not UTF-8")
-        return admit(response)
+        return admit(response, reach)
 
     def _url(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str]) -> str:
         return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"

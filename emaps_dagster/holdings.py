@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.folders import plain_path
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED, Table, ml_features
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
@@ -26,10 +26,14 @@ _NEAR = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Missing:
-    """Hours from each zone's first on: `lacking` neither silver nor bronze has, `unmerged` lie below and not above."""
+    """Hours from each zone's first on: `lacking` neither silver nor bronze has, `unmerged` lie below and not above.
+
+    `quarantined` are those of `lacking` of which the provider sent a record that could not be trusted.
+    """
 
     lacking: Mapping[str, set[datetime]]
     unmerged: set[datetime]
+    quarantined: Mapping[str, set[datetime]] = field(default_factory=dict)
 
 
 def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
@@ -62,7 +66,17 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     for (zone, feed), hours in holes.items():
         unmerged |= hours & stored[zone, feed]
         lacking[zone] |= hours - stored[zone, feed]
-    return Missing(dict(lacking), unmerged)
+    return Missing(dict(lacking), unmerged, _quarantined(warehouse, lacking))
+
+
+def _quarantined(warehouse: Path, lacking: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
+    found: dict[str, set[datetime]] = defaultdict(set)
+    hours = set().union(*lacking.values())
+    for start, end in _spans(sorted(hours)):
+        for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], Window(start, end)):
+            if row["datetime"] in lacking.get(row["zone"], ()):
+                found[row["zone"]].add(row["datetime"])
+    return dict(found)
 
 
 def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
@@ -77,7 +91,7 @@ def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[d
 
 
 def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
-    """Hour and time of update of each record of a usable body."""
+    """Hour and time of update of each record of a body that holds trusted ones alone."""
     parsed = json.loads(body)
     for record in parsed.get("history") or parsed.get("data") or ():
         yield _moment(record["datetime"]), _moment(record["updatedAt"]) if record.get("updatedAt") else None
@@ -101,7 +115,8 @@ def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) ->
             for row in _responses(warehouse, _BRONZE[feed], start, end):
                 wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
                 if any(row["window_start"] <= hour < row["window_end"] for hour in wanted):
-                    held = {hour for hour, _ in records(row["raw_json"]) if hour + HOUR <= row["ingested_at"]}
+                    body = row["raw_json"] if row.get(TRUSTED) is None else row[TRUSTED]
+                    held = {hour for hour, _ in records(body) if hour + HOUR <= row["ingested_at"]}
                     found[row["zone"], feed] |= held & wanted
     return found
 
@@ -119,7 +134,7 @@ def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
     import pyarrow.dataset as ds
 
-    columns = ["zone", "raw_json", "ingested_at", "window_start", "window_end"]
+    columns = ["zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end"]
     overlap = (ds.field("window_start") < end) & (ds.field("window_end") > start)
     months = Window(start, end).widen(LONGEST_BODY, timedelta(0)).months()
     yield from _scan(warehouse, table, columns, months, overlap)
@@ -143,6 +158,8 @@ def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], 
     except TableNotFoundError:
         return
     dataset = stored.to_pyarrow_dataset(file_pruning_predicate=[(table.partition, "in", months)])
-    for batch in dataset.to_batches(columns=columns, filter=rows & ds.field(table.partition).isin(months)):
+    # A table of an earlier release may lack one.
+    names = [name for name in columns if name in dataset.schema.names]
+    for batch in dataset.to_batches(columns=names, filter=rows & ds.field(table.partition).isin(months)):
         for row in batch.to_pylist():
             yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}

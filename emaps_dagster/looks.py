@@ -104,7 +104,7 @@ class RevisionLook:
         changed = set()
         for feed in FEEDS:
             stored = updated_at(self._settings.warehouse, zone, feed, window)
-            body = client.past_range(feed, zone, window.start, window.end).body
+            body = client.past_range(feed, zone, window.start, window.end).trusted_body
             changed |= {hour for hour, at in records(body) if hour in stored and stored[hour] != at}
         return changed
 

@@ -70,7 +70,8 @@ def _sorted_map(column: Column) -> Column:
 
 def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
     """One row per record of every body whose hour lies in [start, end) and was over when it was ingested."""
-    body = F.from_json("raw_json", f"history array<struct<{record}>>, data array<struct<{record}>>")
+    readable = F.coalesce("trusted_json", "raw_json")
+    body = F.from_json(readable, f"history array<struct<{record}>>, data array<struct<{record}>>")
     return (
         bronze.select("zone", "ingested_at", "payload_sha256", body.alias("body"))
         # posexplode: two records of one hour in one body are told apart by their place in it.
