@@ -67,12 +67,14 @@ class Holes:
         unmerged: hours that bronze holds and silver does not, or silver holds and gold does not.
         failed: hours whose last run failed.
         untried: hours that the next tick catches up, since no run has tried them yet.
+        quarantined: by zone, those of `lacking` whose record the provider sent, and it could not be trusted.
     """
 
     lacking: Mapping[str, Set[datetime]]
     unmerged: Set[datetime] = frozenset()
     failed: Set[datetime] = frozenset()
     untried: Set[datetime] = frozenset()
+    quarantined: Mapping[str, Set[datetime]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def decide(
                 with_ticks=told(fewest(with_ticks)),
                 waiting=told([*waiting, *waiting_too]),
                 failed="" if well else told(fewest(failed)),
+                quarantined=holes.quarantined,
                 known=known,
                 now=now,
             )
@@ -134,9 +137,25 @@ def decide(
     )
 
 
-def _sentences(*, lost: str, with_ticks: str, waiting: str, failed: str, known: Memory, now: datetime) -> Iterable[str]:
-    in_vain = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
-    backing_off = {hour for hour, tries in known.fetched.items() if hour not in in_vain and tries.next_at > now}
+def _sentences(
+    *,
+    lost: str,
+    with_ticks: str,
+    waiting: str,
+    failed: str,
+    quarantined: Mapping[str, Set[datetime]],
+    known: Memory,
+    now: datetime,
+) -> Iterable[str]:
+    bad = set().union(*quarantined.values())
+    asked_often = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
+    in_vain = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
+    backing_off = {hour for hour, tries in known.fetched.items() if hour not in asked_often and tries.next_at > now}
+    if bad:
+        yield (
+            f"The record is quarantined, and the hour waits for the provider to mend it: {told_by_zone(quarantined)}. "
+            "bronze.rejected_records says why."
+        )
     stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_TOLD}
     if in_vain:
         asked = max(tries.count for tries in in_vain.values())
