@@ -158,11 +158,14 @@ def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
             readable[place] = hour
         try:
             hour = hour_of(strict_json.parse(body[part.start : part.end]), place, feed, zone)
-            if reach is not None and hour not in reach:
-                raise UnusableRecordError(f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}")
-            trusted.append((part, hour))
         except (UnusableRecordError, UnusableJSONError) as error:
             wrong[place] = str(error)
+            continue
+        if place in readable:
+            trusted.append((part, hour))
+        else:
+            assert reach is not None
+            wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}"
     few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
     if readable:
         hours = [hour for _, hour in trusted] or list(readable.values())

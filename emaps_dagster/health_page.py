@@ -103,11 +103,12 @@ def _quarantined(health: Health) -> list[str]:
     if not health.quarantined:
         return []
     lines = ["", "#### Quarantined records", "", "| zone | hour (UTC) | feed | reason |", "|---|---|---|---|"]
-    for one in health.quarantined[:_QUARANTINED]:
-        lines.append(f"| {one.zone} | {one.hour:%Y-%m-%d %H:%M} | {one.feed} | {one.reason.replace('|', '/')} |")
-    if more := len(health.quarantined) - _QUARANTINED:
-        lines += ["", f"And {more} more."] if more > 0 else []
-    return lines
+    lines += [
+        f"| {one.zone} | {one.hour:%Y-%m-%d %H:%M} | {one.feed} | {one.reason.replace('|', '/')} |"
+        for one in health.quarantined[:_QUARANTINED]
+    ]
+    more = len(health.quarantined) - _QUARANTINED
+    return [*lines, "", f"And {more} more."] if more > 0 else lines
 
 
 def _attention(health: Health) -> list[str]:

@@ -142,7 +142,10 @@ class Lakehouse(ABC):
 
     @abstractmethod
     def _add_columns(self, table: Table, columns: list[Column]) -> None:
-        """Commit nullable columns of the contract that the table lacks. Raises LostRaceError when it can be tried again."""
+        """Commit nullable columns of the contract that the table lacks.
+
+        Raises LostRaceError when it can be tried again.
+        """
 
     @abstractmethod
     def _append(self, table: Table, rows: pa.Table) -> None:

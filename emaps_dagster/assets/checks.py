@@ -111,9 +111,9 @@ _BRONZE = [
     ),
     Check(
         every_record_is_trusted,
-        "No hour's newest record is quarantined. If not, nothing is lost but that hour: bronze.rejected_records has the "
-        "record and the reason, and a trusted one that came before stays in silver. Later runs ask again by themselves; "
-        "tell the provider if it stays so. A new mode has to be added to zones.py.",
+        "No hour's newest record is quarantined. If not, only that hour waits: bronze.rejected_records has record and "
+        "reason, and a trusted record that came before stays in silver. Later runs ask again by themselves; tell the "
+        "provider if it stays so. A new mode has to be added to zones.py.",
         blocking=False,
     ),
 ]

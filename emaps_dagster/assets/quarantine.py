@@ -17,6 +17,7 @@ from emaps_dagster.transforms.literals import in_hours, instant
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
+Rows = tuple[dict[str, Any], ...]
 BRONZE: dict[Feed, Table] = {POWER: POWER_DATA, CARBON: CARBON_DATA}
 # Hours that lie no farther apart are looked for in one read.
 _NEAR = timedelta(days=31)
@@ -24,7 +25,7 @@ _COLUMNS = ("zone", "datetime", "position", "reason", "ingested_at", "payload_sh
 _RESPONSE = ("zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end", "payload_sha256")
 
 
-def rejected_records(house: Lakehouse, table: Table, window: Window | None = None) -> tuple[dict[str, Any], ...]:
+def rejected_records(house: Lakehouse, table: Table, window: Window | None = None) -> Rows:
     """The quarantined records of a bronze table: of the window's hours and those without one, or all."""
     # Version 0 is the table as it was created, empty: nearly always nothing is to be read.
     if not house.version(REJECTED_RECORDS):
@@ -36,9 +37,7 @@ def rejected_records(house: Lakehouse, table: Table, window: Window | None = Non
     return tuple(_utc(house.collect(rows.select(*_COLUMNS)).to_pylist()))
 
 
-def mending_responses(
-    house: Lakehouse, table: Table, rejected: tuple[dict[str, Any], ...]
-) -> tuple[dict[str, Any], ...]:
+def mending_responses(house: Lakehouse, table: Table, rejected: Rows) -> Rows:
     """The responses that hold an hour of the rejected records and came no earlier than the first of them."""
     dated = sorted((row for row in rejected if row["datetime"] is not None), key=lambda row: row["datetime"])
     spans: list[list[dict[str, Any]]] = []

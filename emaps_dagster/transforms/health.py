@@ -219,9 +219,9 @@ def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
     if waiting:
         hours = {one.hour for one in waiting}
         yield (
-            f"{zone.zone}: {_count(len(hours), 'hour waits', 'hours wait')} for the provider, since the newest record is "
-            f"quarantined: {_ranges(hours)}, the first ({waiting[0].feed}) because {waiting[0].reason}. Runs ask again "
-            "by themselves; tell the provider if it stays so. bronze.rejected_records has the records."
+            f"{zone.zone}: {_count(len(hours), 'hour waits', 'hours wait')} for the provider, since the newest record "
+            f"is quarantined: {_ranges(hours)}; the first of {waiting[0].feed}: {waiting[0].reason}. Runs ask again by "
+            "themselves; tell the provider if it stays so. bronze.rejected_records has the records."
         )
     if zone.not_in_gold:
         yield (
