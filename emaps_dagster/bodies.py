@@ -1,7 +1,7 @@
-"""A response, and which bodies may be loaded. Pure, standard library only.
+"""A response, and what of its body may be loaded. Pure, standard library only.
 
-Let in is what Python, Sail and Spark's JVM read alike; test_bodies.py shows where they differ. All else
-is refused with a phrase that names row and field.
+A body is refused as a whole only where no record of it can be trusted; what is wrong with one record quarantines that
+record (records.py), and all others go on (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -9,58 +9,44 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from emaps_dagster.zones import MODE_KEYS, POWER, Feed
-
-# No hourly mean or intensity comes near it; beyond it gold's fixed-point sums would overflow.
-LARGEST_NUMBER = 1e9
+from emaps_dagster import strict_json
+from emaps_dagster.records import (
+    HOUR,
+    REQUIRED,
+    RejectedRecord,
+    UnusableRecordError,
+    hour_between,
+    hour_of,
+    readable_hour,
+    refuse_case_variants,
+    refuse_other_granularity,
+)
+from emaps_dagster.strict_json import Part, UnusableJSONError
+from emaps_dagster.zones import FEEDS, Feed
 
 # Fifty times the longest answer of the API, ten days of power-breakdown.
 _LONGEST_BODY = 16_000_000
-# The API nests five deep. Sail gives up at 128 and Python at 1,000, both for the whole body.
-_DEEPEST = 32
-# The JVM gives up, for the whole body, at numbers of 1,000 digits and keys of 50,000 characters.
-_LONGEST_NUMBER = 100
-_LONGEST_KEY = 1000
-_LONGEST_ZONE_KEY = 50
-
-_BREAKDOWNS = (
-    "powerConsumptionBreakdown",
-    "powerProductionBreakdown",
-    "powerImportBreakdown",
-    "powerExportBreakdown",
-)
-_NUMBERS = {
-    "power": (
-        "fossilFreePercentage",
-        "renewablePercentage",
-        "powerConsumptionTotal",
-        "powerProductionTotal",
-        "powerImportTotal",
-        "powerExportTotal",
-    ),
-    "carbon": ("carbonIntensity",),
-}
-# Without these keys a row is none of its feed, and would replace one that says something by nulls.
-_REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",)}
-
-# The one form that every engine reads alike: a time without seconds stops Spark, week dates do, Python's
-# versions differ on short fractions and offsets. A fraction beyond microseconds is cut off by all.
-_TIME = re.compile(
-    r"(\d{4})-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
-)
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
-_CONTAINERS = frozenset((dict, list))
-_MODES = frozenset(MODE_KEYS)
+# What is read of the envelope: a second one of these would leave open which counts.
+_READ = ("zone", "history", "data", "temporalGranularity", "_disclaimer", "estimationMethod")
+# A question for so few hours may be about the very ones whose records are bad, such as one that `gaps` asks.
+_FEW_HOURS = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Response:
-    """One body that came with status 200. `window_*` are None until it was found usable."""
+    """One body that came with status 200. What follows `received_at` is empty until it was judged.
+
+    Attributes:
+        window_start: first hour that a trusted record has; of rejected ones when none is trusted.
+        window_end: end of the last such hour.
+        trusted_json: the body with its trusted records alone; None when engines may read it as it is.
+        rejected: the records that were quarantined.
+    """
 
     feed: Feed
     zone: str
@@ -70,6 +56,8 @@ class Response:
     received_at: datetime
     window_start: datetime | None = None
     window_end: datetime | None = None
+    trusted_json: str | None = None
+    rejected: tuple[RejectedRecord, ...] = ()
 
     @property
     def source(self) -> str:
@@ -83,120 +71,163 @@ class Response:
     def payload_sha256(self) -> str:
         return hashlib.sha256(self.body.encode()).hexdigest()
 
+    @property
+    def trusted_body(self) -> str:
+        """What may be read of it."""
+        return self.body if self.trusted_json is None else self.trusted_json
+
+    @property
+    def first_hour(self) -> datetime:
+        """The first hour that it has a record of, trusted or not."""
+        assert self.window_start is not None
+        return min([self.window_start, *(record.hour for record in self.rejected if record.hour is not None)])
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The hours [start, end) that an answer may hold; `beyond` completes a sentence about those it must not.
+
+    `asked` are the very hours of the question, if it is known.
+    """
+
+    start: datetime
+    end: datetime
+    beyond: str
+    asked: tuple[datetime, datetime] | None = None
+
+    def __contains__(self, hour: datetime) -> bool:
+        return self.start <= hour < self.end
+
 
 class UnusableBodyError(ValueError):
-    """Why a body is refused, as one phrase."""
+    """Why a body is refused as a whole, as one phrase."""
+
+
+def judged(response: Response, reach: Reach | None = None) -> Response:
+    """The response with the hours it holds, what may be read of it, and the records that are quarantined.
+
+    Args:
+        response: as it came.
+        reach: records of hours beyond it are quarantined; without it any hour is let in.
+
+    Raises:
+        UnusableBodyError: none of its records can be trusted.
+    """
+    try:
+        # All at once, as nearly always nothing is wrong.
+        hours = _hours_of_good_body(response.body, response.feed, response.zone)
+        first, last = min(hours), max(hours)
+        if reach is None or (first in reach and last in reach):
+            return replace(response, window_start=first, window_end=last + HOUR, trusted_json=None, rejected=())
+    except (UnusableBodyError, UnusableRecordError, UnusableJSONError):
+        pass
+    return _judged_one_by_one(response, reach)
 
 
 def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]:
-    """First hour and end of the last hour of a usable body.
-
-    Args:
-        body: the response as text.
-        feed: the signal that was asked for.
-        zone: the zone that was asked for.
+    """First hour and end of the last hour of a body whose records can all be trusted.
 
     Raises:
-        UnusableBodyError: the body must not be loaded.
+        UnusableBodyError: one of them cannot.
     """
-    rows = _rows(_parse(body), zone)
-    hours = [_hour_of_row(row, place, feed, zone) for place, row in enumerate(rows)]
-    return min(hours), max(hours) + timedelta(hours=1)
-
-
-def _parse(body: str) -> dict[str, Any]:
-    if body.startswith("\ufeff"):
-        raise UnusableBodyError("it begins with a byte order mark")
-    if len(body) > _LONGEST_BODY:
-        raise UnusableBodyError(f"it has {len(body):,} characters, far more than any answer of the API")
-    encoded = body.encode(errors="surrogatepass")
-    integer, decimal = (_integer, _decimal) if _may_hold_extreme_numbers(encoded) else (None, None)
     try:
-        parsed = json.loads(
-            body,
-            parse_constant=_refuse_constant,
-            parse_int=integer,
-            parse_float=decimal,
-            object_pairs_hook=_without_repeats,
-        )
-    except UnusableBodyError:
-        raise
-    except RecursionError:
-        raise UnusableBodyError("it is nested too deeply to be one of the API's") from None
-    except ValueError as error:
-        raise UnusableBodyError(f"it is not strict JSON ({error})") from None
-    if not isinstance(parsed, dict):
-        raise UnusableBodyError(f"it is a JSON {type(parsed).__name__}, not an object")
-    # By an escape, or as the first byte that UTF-8 would give one.
-    _refuse_unreadable(parsed, may_hold_halves=b"\\u" in encoded or b"\xed" in encoded)
-    return parsed
+        hours = _hours_of_good_body(body, feed, zone)
+    except (UnusableRecordError, UnusableJSONError) as error:
+        raise UnusableBodyError(str(error)) from None
+    return min(hours), max(hours) + HOUR
 
 
-def _may_hold_extreme_numbers(encoded: bytes) -> bool:
-    """Whether each number has to be looked at as it is written, which takes as long as all other parsing."""
-    # Of more than 100 characters 33 digits stand in a row; what is beyond a double has hundreds, or an exponent.
-    digits = encoded.translate(_DIGITS)
-    return b"0" * 33 in digits or b"0e" in digits
+def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
+    _refuse_unusable_text(body)
+    envelope = strict_json.parse(body)
+    if not isinstance(envelope, dict):
+        raise UnusableBodyError(f"it is a JSON {type(envelope).__name__}, not an object")
+    refuse_case_variants(envelope, "the body")
+    rows = envelope[_name_of_rows(envelope, zone)]
+    for row in rows:
+        if isinstance(row, dict):
+            _refuse_sandbox(row, "a row")
+    return [hour_of(row, place, feed, zone) for place, row in enumerate(rows)]
 
 
-def _refuse_constant(name: str) -> None:
-    raise UnusableBodyError(f"it is not strict JSON ({name} is no number)")
+def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
+    feed, zone, body = response.feed, response.zone, response.body
+    name, parts = _rows(body, zone)
+    _refuse_other_answers(parts, feed, zone)
+    trusted: list[tuple[Part, datetime]] = []
+    wrong: dict[int, str] = {}
+    readable: dict[int, datetime] = {}
+    for place, part in enumerate(parts):
+        hour = readable_hour(part.value)
+        if hour is not None and (reach is None or hour in reach):
+            readable[place] = hour
+        try:
+            hour = hour_of(strict_json.parse(body[part.start : part.end]), place, feed, zone)
+        except (UnusableRecordError, UnusableJSONError) as error:
+            wrong[place] = str(error)
+            continue
+        if place in readable:
+            trusted.append((part, hour))
+        else:
+            assert reach is not None
+            wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}"
+    few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
+    if readable:
+        hours = [hour for _, hour in trusted] or list(readable.values())
+        start, end = min(hours), max(hours) + HOUR
+    elif few is not None and not any(readable_hour(part.value) for part in parts):
+        start, end = few
+    else:
+        raise UnusableBodyError(_why_unusable(parts, wrong, reach))
+    rejected = [
+        RejectedRecord(place, readable.get(place), body[parts[place].start : parts[place].end], reason)
+        for place, reason in wrong.items()
+    ]
+    if readable:
+        rejected = [r if r.hour else replace(r, hour=hour_between(readable, r.position)) for r in rejected]
+    elif len(parts) == (end - start) // HOUR:
+        rejected = [replace(record, hour=start + record.position * HOUR) for record in rejected]
+    # As they stand in the body, so that a number keeps its digits.
+    texts = ",".join(body[part.start : part.end] for part, _ in trusted)
+    return replace(
+        response,
+        window_start=start,
+        window_end=end,
+        trusted_json=f'{{"zone":{json.dumps(zone)},"{name}":[{texts}]}}',
+        rejected=tuple(rejected),
+    )
 
 
-def _integer(digits: str) -> int:
-    return int(_short(digits))
+def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
+    """The name and the elements of a body's list; what else the envelope holds does not matter."""
+    _refuse_unusable_text(body)
+    try:
+        members = strict_json.members(body)
+    except UnusableJSONError as error:
+        raise UnusableBodyError(str(error)) from None
+    seen: dict[str, str] = {}
+    for member in members:
+        if member.key.lower() not in map(str.lower, _READ):
+            continue
+        other = seen.setdefault(member.key.lower(), member.key)
+        if other != member.key:
+            raise UnusableBodyError(f"the body has the keys {other!r} and {member.key!r}")
+        if sum(member.key == one.key for one in members) > 1:
+            raise UnusableBodyError(f"the key {member.key!r} stands twice in one object")
+    name = _name_of_rows({member.key: member.value for member in members}, zone)
+    start = next(member.start for member in members if member.key == name)
+    return name, list(strict_json.elements(body, start))
 
 
-def _decimal(digits: str) -> float:
-    number = float(_short(digits))
-    if abs(number) == float("inf"):
-        raise UnusableBodyError(f"the number {digits} is beyond what a double holds")
-    return number
-
-
-def _short(digits: str) -> str:
-    if len(digits) > _LONGEST_NUMBER:
-        raise UnusableBodyError(f"it has a number of {len(digits)} digits")
-    return digits
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        left = list(result)
-        twice = next(name for (name, _), first in zip(pairs, [*left, None], strict=False) if name != first)
-        raise UnusableBodyError(f"the key {twice[:50]!r} stands twice in one object")
-    return result
-
-
-def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> None:
-    """What makes an engine drop a whole body without a word, in whatever field it stands."""
-    level = [parsed]
-    for _ in range(_DEEPEST):
-        below: list[object] = []
-        for part in level:
-            if isinstance(part, dict):
-                if part and max(map(len, part)) > _LONGEST_KEY:
-                    raise UnusableBodyError(f"it has a key of more than {_LONGEST_KEY} characters")
-                below += part.values()
-                if may_hold_halves:
-                    below += part
-            elif isinstance(part, list):
-                below += part
-        if may_hold_halves and any(_HALF_CHARACTER.search(part) for part in below if isinstance(part, str)):
-            raise UnusableBodyError("it has half a character (a lone surrogate) in a string")
-        if _CONTAINERS.isdisjoint(map(type, below)):
-            return
-        level = below
-    raise UnusableBodyError("it is nested too deeply to be one of the API's")
-
-
-def _rows(envelope: dict[str, Any], zone: str) -> list[Any]:
+def _name_of_rows(envelope: dict[str, Any], zone: str) -> str:
+    """Under which key the records lie."""
     _refuse_sandbox(envelope, "the body")
-    _refuse_case_variants(envelope, "the body")
     if envelope.get("zone") != zone:
         raise UnusableBodyError(f"it is for zone {str(envelope.get('zone'))[:50]!r}, not {zone!r}")
-    _refuse_other_granularity(envelope, "the body")
+    try:
+        refuse_other_granularity(envelope, "the body")
+    except UnusableRecordError as error:
+        raise UnusableBodyError(str(error)) from None
     lists = [name for name in ("history", "data") if name in envelope]
     if len(lists) != 1:
         raise UnusableBodyError("it has both 'history' and 'data'" if lists else "it has neither 'history' nor 'data'")
@@ -205,104 +236,45 @@ def _rows(envelope: dict[str, Any], zone: str) -> list[Any]:
         raise UnusableBodyError(f"{lists[0]!r} is not a list")
     if not rows:
         raise UnusableBodyError("it has no rows")
-    return rows
+    return lists[0]
 
 
-def _hour_of_row(row: Any, place: int, feed: Feed, zone: str) -> datetime:
-    if not isinstance(row, dict):
-        raise UnusableBodyError(f"row {place} is not an object")
-    hour = _time(row.get("datetime"), f"datetime of row {place}")
-    if (hour.minute, hour.second, hour.microsecond) != (0, 0, 0):
-        raise UnusableBodyError(f"datetime of row {place} is {row['datetime']!r}, not a full UTC hour")
-    name = f"row {row['datetime']}"
-    if row.get("zone", zone) != zone:
-        raise UnusableBodyError(f"{name} is for zone {str(row['zone'])[:50]!r}, not {zone!r}")
-    _refuse_sandbox(row, name)
-    _refuse_case_variants(row, name)
-    _refuse_other_granularity(row, name)
-    for field in _REQUIRED[feed.name]:
-        if field not in row:
-            raise UnusableBodyError(f"{name} lacks the key {field!r}, so it is no row of {feed.endpoint}")
-    _refuse_wrong_types(row, feed, name)
-    return hour
+def _refuse_unusable_text(body: str) -> None:
+    if body.startswith("\ufeff"):
+        raise UnusableBodyError("it begins with a byte order mark")
+    if len(body) > _LONGEST_BODY:
+        raise UnusableBodyError(f"it has {len(body):,} characters, far more than any answer of the API")
+    if strict_json.has_half_a_character(body):
+        raise UnusableBodyError("it has half a character (a lone surrogate)")
 
 
-def _refuse_wrong_types(row: dict[str, Any], feed: Feed, name: str) -> None:
-    for field in ("updatedAt", "createdAt"):
-        if row.get(field) is not None:
-            _time(row[field], f"{field} of {name}")
-    for field in ("estimationMethod", "emissionFactorType"):
-        if not isinstance(row.get(field), (str, type(None))):
-            raise UnusableBodyError(f"{field} of {name} is not a string")
-    if not isinstance(row.get("isEstimated"), (bool, type(None))):
-        raise UnusableBodyError(f"isEstimated of {name} is not true or false")
-    _refuse_wrong_numbers({field: row.get(field) for field in _NUMBERS[feed.name]}, "", name)
-    for field in _BREAKDOWNS if feed == POWER else ():
-        if row.get(field) is not None:
-            _refuse_wrong_breakdown(row[field], field, name)
-
-
-def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
-    if not isinstance(breakdown, dict):
-        raise UnusableBodyError(f"{field} of {name} is not an object")
-    _refuse_case_variants(breakdown, f"{field} of {name}")
-    if field in _BREAKDOWNS[:2]:
-        for key in breakdown if breakdown.keys() - _MODES else ():
-            if key not in _MODES and breakdown[key] not in (None, 0):
-                # Dropping it would be a silent loss; the contract has to learn the mode first.
-                raise UnusableBodyError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
-    else:
-        for key in breakdown:
-            if not (0 < len(key) <= _LONGEST_ZONE_KEY and key.isprintable()):
-                raise UnusableBodyError(f"{field} of {name} has {key[:50]!r} where a zone key belongs")
-    _refuse_wrong_numbers(breakdown, f"{field}.", name)
-
-
-def _refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None:
-    given = [value for value in values.values() if value is not None]
-    # All at once, as nearly always nothing is wrong; a boolean is of another type.
-    if {int, float}.issuperset(map(type, given)) and max(map(abs, given), default=0) <= LARGEST_NUMBER:
+def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
+    """Refuse what is no answer to the question: of a sandbox, of another zone, granularity or signal in every row."""
+    rows = [part.value for part in parts if isinstance(part.value, dict)]
+    if not rows:
         return
-    for key, value in values.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UnusableBodyError(f"{where}{key[:50]} of {name} is not a number")
-        if abs(value) > LARGEST_NUMBER:
-            raise UnusableBodyError(f"{where}{key[:50]} of {name} is beyond {LARGEST_NUMBER:g}")
+    for row in rows:
+        _refuse_sandbox(row, f"row {str(row.get('datetime'))[:50]}")
+    name = f"row {str(rows[0].get('datetime'))[:50]}"
+    if all(row.get("zone", zone) != zone for row in rows):
+        raise UnusableBodyError(f"{name} is for zone {str(rows[0]['zone'])[:50]!r}, not {zone!r}, as is every row")
+    granularities = [row.get("temporalGranularity", "hourly") for row in rows]
+    if "hourly" not in granularities:
+        said = str(granularities[0])[:50]
+        raise UnusableBodyError(f"temporalGranularity of {name} is {said!r}, not 'hourly', as is that of every row")
+    own = set(REQUIRED[feed.name])
+    others = {key for other in FEEDS if other != feed for key in REQUIRED[other.name]}
+    if all(own.isdisjoint(row) and not others.isdisjoint(row) for row in rows):
+        lacks = REQUIRED[feed.name][0]
+        raise UnusableBodyError(f"{name} lacks the key {lacks!r}, so it is no row of {feed.endpoint}, nor is any other")
 
 
-def _time(value: Any, what: str) -> datetime:
-    wrong = f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
-    match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise UnusableBodyError(wrong)
-    year, fraction, offset = match.groups()
-    micros = (fraction or "")[:6].ljust(6, "0")
-    try:
-        moment = datetime.fromisoformat(f"{value[:19]}.{micros}{'+00:00' if offset == 'Z' else offset}")
-    except ValueError:
-        raise UnusableBodyError(wrong) from None
-    if not "1900" < year < "2200":
-        raise UnusableBodyError(f"{what} is {value!r}, outside the years 1901 to 2199")
-    return moment.astimezone(timezone.utc)
-
-
-def _refuse_case_variants(part: dict[str, Any], name: str) -> None:
-    """Engines that compare keys without case would take one of the two, and not all of them the same."""
-    if len(set(map(str.lower, part))) == len(part):
-        return
-    seen: dict[str, str] = {}
-    for key in part:
-        other = seen.setdefault(key.lower(), key)
-        if other != key:
-            raise UnusableBodyError(f"{name} has the keys {other[:50]!r} and {key[:50]!r}")
-
-
-def _refuse_other_granularity(part: dict[str, Any], name: str) -> None:
-    granularity = part.get("temporalGranularity", "hourly")
-    if granularity != "hourly":
-        raise UnusableBodyError(f"temporalGranularity of {name} is {str(granularity)[:50]!r}, not 'hourly'")
+def _why_unusable(parts: Sequence[Part], wrong: dict[int, str], reach: Reach | None) -> str:
+    """Why no record of a body can be trusted, none having an hour within reach."""
+    hours = [hour for part in parts if (hour := readable_hour(part.value)) is not None]
+    if reach is None or not hours:
+        return wrong[0] + (f", and no other row has a readable hour ({len(parts)} rows)" if len(parts) > 1 else "")
+    return f"its hours [{min(hours):%Y-%m-%dT%H:%MZ}, {max(hours) + HOUR:%Y-%m-%dT%H:%MZ}) lie {reach.beyond}"
 
 
 def _refuse_sandbox(part: dict[str, Any], name: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, NoReturn
@@ -16,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from emaps_dagster.bodies import Response, UnusableBodyError, hours_of_body
+from emaps_dagster.bodies import Reach, Response, UnusableBodyError, judged
 from emaps_dagster.errors import ProviderError, RejectedBodyError, SettingsError
 from emaps_dagster.pace import Pace, pace_file
 from emaps_dagster.retries import Requester
@@ -41,17 +40,16 @@ def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, da
     return chunks
 
 
-def admit(response: Response) -> Response:
-    """The response with the hours it holds.
+def admit(response: Response, reach: Reach | None = None) -> Response:
+    """The response with the hours it holds and the records that are quarantined, those beyond `reach` among them.
 
     Raises:
         RejectedBodyError: its body must not be loaded; the error carries the response as evidence.
     """
     try:
-        start, end = hours_of_body(response.body, response.feed, response.zone)
+        return judged(response, reach)
     except UnusableBodyError as error:
         raise RejectedBodyError(response, str(error)) from None
-    return replace(response, window_start=start, window_end=end)
 
 
 class ElectricityMapsClient:
@@ -129,12 +127,9 @@ class ElectricityMapsClient:
         window = Window(start, end)
         if end - start > LONGEST_RANGE:
             raise ValueError(f"past-range gives at most 10 days, not {window}")
-        response = self._signal(feed, "past-range", zone, _range_query(start, end), str(window))
-        assert response.window_start is not None
-        assert response.window_end is not None
-        if response.window_start < start - _TOLERANCE or response.window_end > end + _TOLERANCE:
-            raise RejectedBodyError(response, f"it holds hours outside the range asked for, {window}")
-        return response
+        beyond = f"outside the range asked for, {window}"
+        reach = Reach(start - _TOLERANCE, end + _TOLERANCE, beyond, asked=(start, end))
+        return self._signal(feed, "past-range", zone, _range_query(start, end), str(window), reach)
 
     def past_range_request(self, feed: Feed, zone: str, start: datetime, end: datetime) -> str:
         """The path and query that bronze keeps of such a request."""
@@ -193,7 +188,9 @@ class ElectricityMapsClient:
             f"{what}: the answer is no usable JSON object: {self._requester.quote(words_of(content).text)}"
         )
 
-    def _signal(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str) -> Response:
+    def _signal(
+        self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str, reach: Reach | None = None
+    ) -> Response:
         url = self._url(feed, endpoint, zone, query)
         answer = self._requester.get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
         # Escapes keep every byte of a body that is not UTF-8, as evidence.
@@ -211,7 +208,7 @@ class ElectricityMapsClient:
         words = error_in(answer.content)
         if words:
             raise RejectedBodyError(response, f"its body is an error and no data: {self._requester.quote(words.text)}")
-        return admit(response)
+        return admit(response, reach)
 
     def _url(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str]) -> str:
         return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"

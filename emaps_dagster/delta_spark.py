@@ -31,7 +31,7 @@ from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, rows_of_files, turn
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
-from emaps_dagster.tables import Table
+from emaps_dagster.tables import Column, Table
 from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.windows import HOUR, Window
 
@@ -226,6 +226,16 @@ class DeltaSparkLakehouse(Lakehouse):
             # Another writer made it at the same moment; each layer that can notice has an error of its own.
             if self.version(table) is None:
                 raise
+
+    def _add_columns(self, table: Table, columns: list[Column]) -> None:
+        told = ", ".join(f"`{column.name}` {column.type} COMMENT {_text(column.comment)}" for column in columns)
+        with self._writing, _races():
+            try:
+                self._writer.sql(f"ALTER TABLE {self.place.name(table)} ADD COLUMNS ({told})").collect()
+            except PySparkException:
+                # Another writer added them at the same moment.
+                if not {column.name for column in columns} <= self.types(table).keys():
+                    raise
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         def write(session: SparkSession) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from emaps_dagster.bodies import Response
-from emaps_dagster.client import ElectricityMapsClient, past_range_chunks
+from emaps_dagster.bodies import Reach, Response
+from emaps_dagster.client import ElectricityMapsClient, admit, past_range_chunks
 from emaps_dagster.errors import NoDataError, ProviderError, RejectedBodyError
 from emaps_dagster.windows import HOUR, REACH, Window, floor_hour
 from emaps_dagster.zones import Feed
@@ -20,6 +20,8 @@ _HISTORY = timedelta(hours=23)
 
 # A past-range body spans at most its 10 days and the day of tolerance on both sides.
 LONGEST_BODY = timedelta(days=12)
+# How far ahead of the present a record of /history may lie: a clock may be wrong by hours.
+_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,20 @@ def _fetch_zone(
     older_than = floor_hour(now) - _HISTORY
     if window.end > older_than:
         try:
-            response = _near(client.history(feed, zone), window)
+            response = _near(client.history(feed, zone), window, now)
         except ProviderError as error:
             yield Failure(error)
         else:
             yield response
             # The clock may have passed a full hour on the way, and a body may be shorter than a day.
-            assert response.window_start is not None
-            older_than = max(older_than, min(response.window_start, window.end))
+            older_than = max(older_than, min(response.first_hour, window.end))
     if window.start >= older_than:
         return
     for start, end in past_range_chunks(window.start, min(window.end, older_than)):
         if answered and client.past_range_request(feed, zone, start, end) in answered:
             continue
         try:
-            yield _near(client.past_range(feed, zone, start, end), window)
+            yield _near(client.past_range(feed, zone, start, end), window, now)
         except (RejectedBodyError, NoDataError) as error:
             yield Failure(error)
         except ProviderError as error:
@@ -98,16 +99,28 @@ def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> Pr
     return type(error)(f"{error} The later hours {Window(end, until)} were not asked for.")
 
 
-def _near(response: Response, window: Window) -> Response:
-    """Refuse a body whose hours lie so far from the run's own that this run would not merge them."""
-    assert response.window_start is not None
-    assert response.window_end is not None
+def _near(response: Response, window: Window, now: datetime) -> Response:
+    """Without the records whose hours lie so far from the run's own that this run would not merge them.
+
+    Raises:
+        RejectedBodyError: all lie so far away.
+    """
     reach = window.widen(REACH, REACH)
-    span = response.window_end - response.window_start
-    if response.window_start < reach.start or response.window_end > reach.end or span > LONGEST_BODY:
-        raise RejectedBodyError(
-            response,
-            f"its hours [{response.window_start:%Y-%m-%dT%H:%MZ}, {response.window_end:%Y-%m-%dT%H:%MZ}) lie "
-            f"more than {REACH // HOUR} hours from the hours asked for, {window}",
-        )
-    return response
+    if _lies_in(response, reach):
+        return response
+    start, end = reach.start, reach.end
+    if response.endpoint == "history":
+        # A run of a year reaches as far, and no body may span that.
+        start, end = max(start, floor_hour(now) + _AHEAD - LONGEST_BODY), min(end, floor_hour(now) + _AHEAD)
+    beyond = f"more than {REACH // HOUR} hours from the hours asked for, {window}"
+    near = admit(response, Reach(start, end, beyond))
+    if not _lies_in(near, reach):
+        raise RejectedBodyError(response, f"its hours span more than {LONGEST_BODY.days} days")
+    return near
+
+
+def _lies_in(response: Response, reach: Window) -> bool:
+    start, end = response.window_start, response.window_end
+    assert start is not None
+    assert end is not None
+    return reach.start <= start and end <= reach.end and end - start <= LONGEST_BODY

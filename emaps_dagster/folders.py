@@ -123,6 +123,10 @@ class FolderLakehouse(Lakehouse):
             if self.version(table) is None:
                 raise
 
+    def _add_columns(self, table: Table, columns: list[Column]) -> None:
+        with _races():
+            self._delta(table).alter.add_columns([_field(column) for column in columns])
+
     def _append(self, table: Table, rows: pa.Table) -> None:
         delta = self._delta(table)
         _add(delta, rows, None if table.append_only else _made_from(delta.version()))

@@ -13,6 +13,7 @@ from emaps_dagster.transforms.health import LOOKED_AT, REVISIONS_OF, Health, Zon
 
 # Dagster shows Markdown in place up to a thousand characters; a longer one hides behind a link.
 _IN_PLACE = 900
+_QUARANTINED = 100
 
 
 def status(health: Health) -> str:
@@ -61,6 +62,7 @@ def page(health: Health, sizes: Mapping[str, Size | None]) -> str:
         "",
         "Calls that failed (401, 429, 5xx) left no row and are not counted. Revised: hours of the last "
         f"{REVISIONS_OF.days} days for which a feed said something new again.",
+        *_quarantined(health),
         "",
         "#### Tables",
         "",
@@ -81,17 +83,32 @@ def numbers(health: Health, sizes: Mapping[str, Size | None]) -> dict[str, int |
     shares = [zone.estimated_share_24h for zone in health.zones if zone.estimated_share_24h is not None]
     there = [size for size in sizes.values() if size is not None]
     today = health.days[0]
+    waiting = health.quarantined
     return {
         "needs_a_person": len(health.needs),
         **({"hours_behind": max(behind)} if behind else {}),
         **({"provider_lag_hours": max(lags)} if lags else {}),
         **({"estimated_share_24h": round(sum(shares) / len(shares), 3)} if shares else {}),
+        **({"hours_quarantined": len({(one.zone, one.hour) for one in waiting})} if waiting else {}),
         "hours_missing_7d": sum(len(zone.gaps) for zone in health.zones),
         "calls_today": today.calls,
         "revisions_today": today.revisions,
         "files": sum(size.files for size in there),
         "megabytes": round(sum(size.bytes for size in there) / 1e6, 3),
     }
+
+
+def _quarantined(health: Health) -> list[str]:
+    """The hours whose newest record is quarantined, until a trusted one has come."""
+    if not health.quarantined:
+        return []
+    lines = ["", "#### Quarantined records", "", "| zone | hour (UTC) | feed | reason |", "|---|---|---|---|"]
+    lines += [
+        f"| {one.zone} | {one.hour:%Y-%m-%d %H:%M} | {one.feed} | {one.reason.replace('|', '/')} |"
+        for one in health.quarantined[:_QUARANTINED]
+    ]
+    more = len(health.quarantined) - _QUARANTINED
+    return [*lines, "", f"And {more} more."] if more > 0 else lines
 
 
 def _attention(health: Health) -> list[str]:

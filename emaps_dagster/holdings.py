@@ -15,7 +15,16 @@ from typing import Any
 
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.folders import plain_path
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, FEED_VALUES, POWER_DATA, Table, ml_features
+from emaps_dagster.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    FEED_VALUES,
+    POWER_DATA,
+    REJECTED_RECORDS,
+    TRUSTED,
+    Table,
+    ml_features,
+)
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
@@ -32,11 +41,13 @@ class Missing:
         lacking: by zone, hours that neither silver nor bronze has.
         unmerged: hours that a lower layer has and the one above has not.
         silent: by zone, hours of which a feed delivered nulls only.
+        quarantined: those of `lacking` of which the provider sent a record that could not be trusted.
     """
 
     lacking: Mapping[str, set[datetime]]
     unmerged: set[datetime]
     silent: Mapping[str, set[datetime]] = field(default_factory=dict)
+    quarantined: Mapping[str, set[datetime]] = field(default_factory=dict)
 
 
 def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
@@ -69,7 +80,7 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     for (zone, feed), hours in holes.items():
         unmerged |= hours & stored[zone, feed]
         lacking[zone] |= hours - stored[zone, feed]
-    return Missing(dict(lacking), unmerged, _silent(warehouse, zones, watched))
+    return Missing(dict(lacking), unmerged, _silent(warehouse, zones, watched), _quarantined(warehouse, lacking))
 
 
 def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
@@ -88,6 +99,16 @@ def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[st
     return dict(found)
 
 
+def _quarantined(warehouse: Path, lacking: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
+    found: dict[str, set[datetime]] = defaultdict(set)
+    hours = set().union(*lacking.values())
+    for start, end in _spans(sorted(hours)):
+        for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], Window(start, end)):
+            if row["datetime"] in lacking.get(row["zone"], ()):
+                found[row["zone"]].add(row["datetime"])
+    return dict(found)
+
+
 def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
     """When the provider had touched each hour that silver holds of a zone and feed."""
     name = f"updated_at_{feed.name}"
@@ -100,7 +121,7 @@ def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[d
 
 
 def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
-    """Hour and time of update of each record of a usable body."""
+    """Hour and time of update of each record of a body that holds trusted ones alone."""
     parsed = json.loads(body)
     for record in parsed.get("history") or parsed.get("data") or ():
         yield _moment(record["datetime"]), _moment(record["updatedAt"]) if record.get("updatedAt") else None
@@ -124,7 +145,8 @@ def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) ->
             for row in _responses(warehouse, _BRONZE[feed], start, end):
                 wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
                 if any(row["window_start"] <= hour < row["window_end"] for hour in wanted):
-                    held = {hour for hour, _ in records(row["raw_json"]) if hour + HOUR <= row["ingested_at"]}
+                    body = row["raw_json"] if row.get(TRUSTED) is None else row[TRUSTED]
+                    held = {hour for hour, _ in records(body) if hour + HOUR <= row["ingested_at"]}
                     found[row["zone"], feed] |= held & wanted
     return found
 
@@ -142,7 +164,7 @@ def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
     import pyarrow.dataset as ds
 
-    columns = ["zone", "raw_json", "ingested_at", "window_start", "window_end"]
+    columns = ["zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end"]
     overlap = (ds.field("window_start") < end) & (ds.field("window_end") > start)
     months = Window(start, end).widen(LONGEST_BODY, timedelta(0)).months()
     yield from _scan(warehouse, table, columns, months, overlap)
@@ -172,6 +194,8 @@ def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], 
     except TableNotFoundError:
         return
     files = dataset(stored, [(table.partition, "in", months)])
-    for batch in files.to_batches(columns=columns, filter=rows & ds.field(table.partition).isin(months)):
+    # A table of an earlier release may lack one.
+    names = [name for name in columns if name in files.schema.names]
+    for batch in files.to_batches(columns=names, filter=rows & ds.field(table.partition).isin(months)):
         for row in batch.to_pylist():
             yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
-from emaps_dagster.tables import Table
+from emaps_dagster.tables import TRUSTED, Column, Table
 from emaps_dagster.transforms.differences import Differences, differences, same_values
 from emaps_dagster.transforms.literals import in_hours, instant
 from emaps_dagster.transforms.quality.contract import arrow_schema, conform
@@ -141,6 +141,13 @@ class Lakehouse(ABC):
         """Create the table; no error if another writer just did."""
 
     @abstractmethod
+    def _add_columns(self, table: Table, columns: list[Column]) -> None:
+        """Commit nullable columns of the contract that the table lacks.
+
+        Raises LostRaceError when it can be tried again.
+        """
+
+    @abstractmethod
     def _append(self, table: Table, rows: pa.Table) -> None:
         """Commit rows. Raises LostRaceError when it can be tried again."""
 
@@ -202,6 +209,9 @@ class Lakehouse(ABC):
                 if self.version(table) is None:
                     self._create(table)
         changes = self.schema_differences(table)
+        if changes and table.append_only:
+            self._add_missing_columns(table)
+            changes = self.schema_differences(table)
         if changes:
             remedy = "restore it: bronze cannot be made again" if table.append_only else self._rebuild_command(table)
             raise ContractChangedError(
@@ -209,6 +219,17 @@ class Lakehouse(ABC):
                 f"{'; '.join(changes)}. If the contract changed on purpose (another EMAPS_ZONES, a new release), "
                 f"{remedy}."
             )
+
+    def _add_missing_columns(self, table: Table) -> None:
+        """Bring a table of an earlier release to its contract: rows that have not the new columns have null there."""
+
+        def attempt(_number: int) -> None:
+            stored = self.types(table)
+            missing = [column for column in table.columns if column.nullable and column.name not in stored]
+            if missing:
+                self._add_columns(table, missing)
+
+        self._until_won(table, "adding columns", attempt)
 
     def _rebuild_command(self, table: Table) -> str:
         span = self.span(table)
@@ -261,11 +282,13 @@ class Lakehouse(ABC):
             window: the hours of interest.
             longest: no body spans more, so none that begins earlier reaches into the window.
         """
-        return self.read(table).where(
+        rows = self.read(table).where(
             F.col(table.partition).isin(window.widen(longest, timedelta(0)).months())
             & (F.col("window_start") < instant(window.end))
             & (F.col("window_end") > instant(window.start))
         )
+        # Tables of a release that did not quarantine records have it from the next run of bronze on.
+        return rows if TRUSTED in self.types(table) else rows.withColumn(TRUSTED, F.lit(None).cast("string"))
 
     def rows(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
         """The rows of `read_hours` as the contract has them, here, read the fastest way; none without the table.

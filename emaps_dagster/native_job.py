@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from emaps_dagster.assets.bronze import explain, ingest
+from emaps_dagster.assets.bronze import explain, ingest, noting, quarantine_sentence
 from emaps_dagster.assets.checks import Check, Scene, checks_of, judge_hours, judge_table
 from emaps_dagster.assets.gold import merge_gold
 from emaps_dagster.assets.silver import merge_silver
@@ -23,7 +23,15 @@ from emaps_dagster.lakehouse import Lakehouse, MergeReport
 from emaps_dagster.partitions import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.questions import hours_between
 from emaps_dagster.settings import Settings, read_settings
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    POWER_DATA,
+    REJECTED_RECORDS,
+    REJECTED_RESPONSES,
+    Table,
+    ml_features,
+)
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster.windows import HOUR, Window, gold_window, silver_window, utc_now
 from emaps_dagster.zones import CARBON, POWER
@@ -124,12 +132,16 @@ def run(layer: str, task: Task) -> None:
 def _bronze(task: Task) -> tuple[Table, ...]:
     failed = []
     task.house.create(REJECTED_RESPONSES)
+    task.house.create(REJECTED_RECORDS)
     for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
         task.house.create(table)
         with _client(task) as client:
             outcomes = fetch(client, feed, task.zones, task.window, task.clock())
-            stored, failures, fetched = ingest(task.house, table, outcomes)
+            quarantined: list[str] = []
+            stored, failures, fetched = ingest(task.house, table, noting(outcomes, quarantined))
         print(f"{table.qualified_name}: {fetched} responses fetched, {len(stored)} stored, {len(failures)} failed")
+        if quarantined:
+            print(quarantine_sentence(table, quarantined))
         if failures:
             failed.append(explain(table, task.window, fetched, failures))
     if failed:

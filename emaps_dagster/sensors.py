@@ -83,6 +83,7 @@ def gaps_sensor(
             gaps.Holes(
                 found.lacking,
                 found.unmerged,
+                quarantined=found.quarantined,
                 failed={hour for hour, status in shown.items() if status == AssetPartitionStatus.FAILED},
                 untried=missed(
                     now,

@@ -93,17 +93,53 @@ def _responses(name: str, meaning: str, *, window_nullable: bool, more: tuple[Co
     )
 
 
+TRUSTED = "trusted_json"
+_TRUSTED = Column(
+    TRUSTED,
+    "string",
+    "The body without its quarantined records, which is what silver reads; null where raw_json is read as it is",
+)
 POWER_DATA = _responses(
-    "power_data", "Raw power-breakdown responses, one row per response, append-only", window_nullable=False
+    "power_data",
+    "Raw power-breakdown responses, one row per response, append-only",
+    window_nullable=False,
+    more=(_TRUSTED,),
 )
 CARBON_DATA = _responses(
-    "carbon_data", "Raw carbon-intensity responses, one row per response, append-only", window_nullable=False
+    "carbon_data",
+    "Raw carbon-intensity responses, one row per response, append-only",
+    window_nullable=False,
+    more=(_TRUSTED,),
 )
 REJECTED_RESPONSES = _responses(
     "rejected_responses",
     "Bodies that must not be loaded, kept as evidence, append-only",
     window_nullable=True,
     more=(Column("reason", "string", "Why the body was rejected", nullable=False),),
+)
+
+REJECTED_RECORDS = Table(
+    layer="bronze",
+    name="rejected_records",
+    meaning="Single records of stored bodies that must not be loaded, with the reason, append-only",
+    columns=(
+        Column("source", "string", "Which API, version and endpoint answered", nullable=False),
+        Column("zone", "string", "Zone key that was asked for", nullable=False),
+        Column(
+            "datetime",
+            "timestamp",
+            "Start of the hour the record is about, UTC: as it says, or as its neighbours leave it; null if unknown",
+        ),
+        Column("position", "int", "Place of the record in the body's list, from 0", nullable=False),
+        Column("record_json", "string", "The record as it stands in the body", nullable=False),
+        Column("reason", "string", "Why the record was quarantined", nullable=False),
+        Column("ingested_at", "timestamp", "When we received the response, UTC", nullable=False),
+        Column("request", "string", "Path and query of the request, without the token", nullable=False),
+        Column("payload_sha256", "string", "SHA-256 of the whole body, hexadecimal", nullable=False),
+        Column("year_month", "string", "yyyy-MM of datetime, or of ingested_at without one, UTC", nullable=False),
+    ),
+    key=("zone", "request", "payload_sha256", "ingested_at", "position"),
+    append_only=True,
 )
 
 _KEY = (
@@ -268,7 +304,7 @@ def ml_features(zone_keys: tuple[str, ...]) -> Table:
 
 def all_tables(zone_keys: tuple[str, ...]) -> tuple[Table, ...]:
     """Every table, in the order the data flows."""
-    return (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, ENERGY_DATA, ml_features(zone_keys))
+    return (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, REJECTED_RECORDS, ENERGY_DATA, ml_features(zone_keys))
 
 
 def markdown(zone_keys: tuple[str, ...]) -> str:

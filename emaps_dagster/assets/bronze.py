@@ -1,4 +1,4 @@
-"""bronze.power_data and bronze.carbon_data: fetch a window, store every response, keep bad bodies as evidence."""
+"""bronze.power_data and bronze.carbon_data: fetch a window, store every response, keep what is bad as evidence."""
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
@@ -20,7 +20,7 @@ from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.partitions import complete_window, hours_of
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
-from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, Table
+from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
 from emaps_dagster.transforms.literals import instant
 from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.windows import HOUR, Window, floor_hour
@@ -32,6 +32,8 @@ _BATCH = 40
 _BATCH_SECONDS = 5.0
 # An attempt of yesterday's says nothing of today's provider: then everything is asked for again.
 _RESUMED_WITHIN = timedelta(days=1)
+# Quarantined records that the log names; all are in the table.
+_NAMED = 10
 # A tag of a run: chunks that bronze has stored since this moment (ISO 8601) are not asked for again.
 RESUME_TAG = "emaps/resume"
 
@@ -55,18 +57,22 @@ def _bronze(
         house = lakehouse.open()
         house.create(table)
         house.create(REJECTED_RESPONSES)
+        house.create(REJECTED_RECORDS)
         since = resumes_since(context.run, context.instance, now)
         answered = answered_since(house, table, window, since) if since else frozenset()
         progress = Progress(table, len(zones) * calls(window, now), len(answered), context.log.info)
         with electricity_maps.client() as client:
-            stored, failures, fetched = ingest(
-                house, table, fetch(client, feed, zones, window, now, answered), progress.tell
-            )
+            outcomes = fetch(client, feed, zones, window, now, answered)
+            quarantined: list[str] = []
+            stored, failures, fetched = ingest(house, table, noting(outcomes, quarantined), progress.tell)
+        if quarantined:
+            context.log.warning(quarantine_sentence(table, quarantined))
         of_the_run = {
             "window": str(window),
             "zones": ", ".join(zones),
             "responses_fetched": fetched,
             "responses_stored": len(stored),
+            **({"records_quarantined": len(quarantined)} if quarantined else {}),
             **({"requests_answered_before": len(answered)} if answered else {}),
             "run_seconds": round(time.monotonic() - began, 3),
         }
@@ -155,6 +161,27 @@ def ingest(
     return stored, failures, fetched
 
 
+def noting(outcomes: Iterator[Response | Failure], quarantined: list[str]) -> Iterator[Response | Failure]:
+    """The outcomes, while each record of them that was quarantined is named in a list."""
+    for outcome in outcomes:
+        if isinstance(outcome, Response):
+            for record in outcome.rejected:
+                hour = f"{record.hour:%Y-%m-%dT%H:%MZ}" if record.hour else f"record {record.position}"
+                quarantined.append(f"{outcome.zone} {hour}: {record.reason}")
+        yield outcome
+
+
+def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
+    """Which records were left out, and what to do."""
+    more = len(quarantined) - _NAMED
+    return (
+        f"{table.qualified_name}: {len(quarantined)} record{'s are' if len(quarantined) > 1 else ' is'} quarantined in "
+        f"{REJECTED_RECORDS.qualified_name} and not in silver: {'; '.join(quarantined[:_NAMED])}"
+        f"{f'; and {more} more' if more > 0 else ''}. All other records are loaded. Later runs ask again; tell the "
+        "provider if it stays so."
+    )
+
+
 def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response | Failure]]:
     batch: list[Response | Failure] = []
     began = time.monotonic()
@@ -168,7 +195,12 @@ def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response |
 
 
 def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
-    """Append the responses; returns the hours they hold."""
+    """Append the responses, what was quarantined of them first; returns the hours they hold."""
+    rejected = [row for response in responses for row in _rejected_rows(response)]
+    if rejected:
+        # Before the bodies: killed in between, a run leaves evidence too much and no record without its reason.
+        house.create(REJECTED_RECORDS)
+        house.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
     if responses:
         house.append(table, rows_of(table, responses))
     return [_span(response) for response in responses]
@@ -194,7 +226,10 @@ def responses_by_hour(window: Window, stored: Iterable[Window]) -> dict[datetime
 
 def rows_of(table: Table, responses: list[Response]) -> pa.Table:
     """A row of bronze for each response."""
-    return _arrow(table, [(*_row(response), f"{_span(response).start:%Y-%m}") for response in responses])
+    return _arrow(
+        table,
+        [(*_row(response), response.trusted_json, f"{_span(response).start:%Y-%m}") for response in responses],
+    )
 
 
 def _arrow(table: Table, rows: list[tuple[object, ...]]) -> pa.Table:
@@ -214,6 +249,22 @@ def _row(response: Response) -> tuple[object, ...]:
         response.request,
         response.payload_sha256,
     )
+
+
+def _rejected_rows(response: Response) -> Iterator[tuple[object, ...]]:
+    for record in response.rejected:
+        yield (
+            response.source,
+            response.zone,
+            record.hour,
+            record.position,
+            record.record_json,
+            record.reason,
+            response.received_at,
+            response.request,
+            response.payload_sha256,
+            f"{record.hour or response.received_at:%Y-%m}",
+        )
 
 
 def _span(response: Response) -> Window:

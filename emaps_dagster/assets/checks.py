@@ -18,11 +18,12 @@ from pyspark.errors import PySparkException
 
 from emaps_dagster.assets.evaluations import status_of_each_hour, status_of_the_table
 from emaps_dagster.assets.launching import launchable
+from emaps_dagster.assets.quarantine import mending_responses, rejected_records
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.materializations import latest_materializations
-from emaps_dagster.partitions import complete_window, hours_of
+from emaps_dagster.partitions import complete_window, hours_of, partition_key
 from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.resources.spark import LakehouseResource
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
@@ -50,6 +51,7 @@ from emaps_dagster.transforms.quality.plausible import (
     parts_sum_to_total,
     values_are_plausible,
 )
+from emaps_dagster.transforms.quality.quarantine import every_record_is_trusted
 from emaps_dagster.transforms.quality.reported import values_are_reported
 from emaps_dagster.transforms.quality.silver import SilverEvidence, latest_ingestion_wins, silver_equals_bronze
 from emaps_dagster.windows import Window, floor_hour, gold_context, gold_window, silver_window
@@ -110,6 +112,13 @@ _BRONZE = [
         no_sandbox_data,
         "No body carries the provider's sandbox marker. If one does, use a production token (EMAPS_API_TOKEN), delete "
         "the rows that are named and materialize their hours again.",
+    ),
+    Check(
+        every_record_is_trusted,
+        "No hour's newest record is quarantined. If not, only that hour waits: bronze.rejected_records has record and "
+        "reason, and a trusted record that came before stays in silver. Later runs ask again by themselves; tell the "
+        "provider if it stays so. A new mode has to be added to zones.py.",
+        blocking=False,
     ),
 ]
 _SILVER = [
@@ -241,7 +250,9 @@ def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefin
         scene = Scene(lakehouse.open(), zones, complete_window(context, partitions, now), now)
         selected = [check for check, spec in specs.items() if spec.key in context.selected_asset_check_keys]
         outcomes = judge_hours(scene, table, [check for check in selected if not check.of_the_table])
-        targets = latest_materializations(context.instance, key, list(hours_of(scene.run).values())) if outcomes else {}
+        beside = {partition_key(hour) for outcome in outcomes.values() for hour in outcome.beside}
+        shown = list({*hours_of(scene.run).values(), *beside}) if outcomes else []
+        targets = latest_materializations(context.instance, key, shown)
         for check in selected:
             spec = specs[check]
             if check.of_the_table:
@@ -312,7 +323,12 @@ def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
         if part.start != scene.run.start:
             # A body over the turn of a month was judged with the month before.
             rows = rows.filter(pc.greater_equal(rows.column("window_start"), part.start))
-        return rows, BronzeEvidence(rows)
+        near = silver_window(scene.run)
+        start = near.start if part.start == scene.run.start else part.start
+        rejected = rejected_records(
+            scene.house, table, Window(start, near.end if part.end == scene.run.end else part.end)
+        )
+        return rows, BronzeEvidence(rows, rejected, mending_responses(scene.house, table, rejected))
     rows = scene.house.rows(table, part)
     if table == ENERGY_DATA:
         power, carbon = responses(POWER_DATA), responses(CARBON_DATA)

@@ -6,13 +6,13 @@ Nothing here judges; which checks there are is decided in checks.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import dagster as dg
 
 from emaps_dagster.materializations import Target
-from emaps_dagster.partitions import hours_of
+from emaps_dagster.partitions import hours_of, partition_key
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.windows import HOUR, Window
 
@@ -24,14 +24,21 @@ def status_of_each_hour(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """One evaluation for each hour of the run, so that every partition shows its own status.
 
+    An hour beside the run whose status the outcome knows gets its own as well, once its partition has been made.
+
     Args:
         spec: the check.
         run: the run's own hours.
         outcome: of the hours that the run touched, its own and those beside.
         targets: the materialization that is judged, by partition.
     """
-    found = _by_hour(run, outcome.findings)
-    for hour, partition in hours_of(run).items():
+    beside = {
+        hour: partition_key(hour)
+        for hour in sorted(set(outcome.beside))
+        if hour not in run and partition_key(hour) in targets
+    }
+    found = _by_hour(run, outcome.findings, beside)
+    for hour, partition in {**hours_of(run), **beside}.items():
         findings = found.get(hour, [])
         yield dg.AssetCheckEvaluation(
             asset_key=spec.asset_key,
@@ -59,11 +66,14 @@ def status_of_the_table(spec: dg.AssetCheckSpec, outcome: Outcome) -> dg.AssetCh
     )
 
 
-def _by_hour(run: Window, findings: Iterable[Finding]) -> dict[object, list[Finding]]:
+def _by_hour(run: Window, findings: Iterable[Finding], beside: Container[object] = ()) -> dict[object, list[Finding]]:
     """The findings of each hour of the run; those of hours beside it are charged to the nearest of its own."""
     found: dict[object, list[Finding]] = defaultdict(list)
     last = run.end - HOUR
     for finding in findings:
+        if finding.hour in beside:
+            found[finding.hour].append(finding)
+            continue
         start, end = finding.hour or run.start, finding.end or run.end
         hour = min(max(start, run.start), last)
         found[hour].append(finding)

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.assets.describe import OWNERS
 from emaps_dagster.assets.launching import launchable
+from emaps_dagster.assets.quarantine import BRONZE, mending_responses, rejected_records
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.health_page import numbers, page, status
 from emaps_dagster.lakehouse import Lakehouse
@@ -29,9 +30,19 @@ from emaps_dagster.tables import (
     all_tables,
     ml_features,
 )
-from emaps_dagster.transforms.health import LOOKED_AT, REVISIONS_OF, SILVER_COLUMNS, Answer, Facts, health, revisions
+from emaps_dagster.transforms.health import (
+    LOOKED_AT,
+    REVISIONS_OF,
+    SILVER_COLUMNS,
+    Answer,
+    Facts,
+    Quarantined,
+    health,
+    revisions,
+)
 from emaps_dagster.transforms.literals import instant
 from emaps_dagster.transforms.provider_health import reported_once
+from emaps_dagster.transforms.quality.quarantine import charged
 from emaps_dagster.transforms.quality.silver import rows_of
 from emaps_dagster.windows import Window, floor_hour
 from emaps_dagster.zones import CARBON, POWER
@@ -111,6 +122,12 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
         for row in _ingested_since(house, table, now - LOOKED_AT, "zone", "ingested_at", "window_end", "source")
     ]
     rejected = _ingested_since(house, REJECTED_RESPONSES, now - LOOKED_AT, "ingested_at")
+    records = {feed: rejected_records(house, table) for feed, table in BRONZE.items()}
+    waiting = [
+        Quarantined(row["zone"], feed.name, row["datetime"], row["reason"])
+        for feed, table in BRONZE.items()
+        for row in charged(records[feed], mending_responses(house, table, records[feed]))
+    ]
     return Facts(
         now=now,
         zones=zones,
@@ -120,6 +137,10 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
         rejected_at=tuple(row["ingested_at"] for row in rejected),
         revised_at=tuple(row["ingested_at"] for row in _of_bodies(house, window, revisions, "ingested_at")),
         reported_once=tuple(_of_bodies(house, window, reported_once)),
+        quarantined=tuple(sorted(waiting, key=lambda one: (one.zone, one.hour, one.feed))),
+        without_hour_at=tuple(
+            row["ingested_at"] for rows in records.values() for row in rows if row["datetime"] is None
+        ),
     )
 
 

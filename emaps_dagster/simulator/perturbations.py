@@ -1,4 +1,4 @@
-"""What a test can do to the hours of a provider: revise, withhold, change neighbours, silence, duplicate, shuffle.
+"""What a test can do to the hours of a provider: revise, withhold, silence, duplicate, shuffle, spoil a record, ...
 
 Two times matter: the hours it is about, [start, end), and when whoever asks sees it, [since, until).
 """
@@ -7,18 +7,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Literal, get_args
 
 from emaps_dagster.windows import HOUR
 from emaps_dagster.zones import FEEDS, MODE_KEYS, Feed
 
-Kind = Literal["revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle"]
+Kind = Literal["revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil"]
 
 # The first hour the simulator knows, and a moment after all others.
 FIRST_HOUR = datetime(2021, 1, 1, tzinfo=timezone.utc)
 NEVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
 # What `silence` can take beside a mode: the carbon feed's one value.
 CARBON_INTENSITY = "carbonIntensity"
+
+
+# How a record can be spoiled so that it must not be loaded.
+Flaw = Literal[
+    "absurd_number",  # one flow or intensity beyond anything
+    "infinite_number",  # 1e400
+    "text_number",  # a number as a string
+    "unknown_mode",  # a production mode that the API never had; the carbon feed gets a wrong type
+    "null_record",  # null instead of the record
+    "unreadable_time",
+    "far_hour",  # another century
+    "other_zone",
+    "missing_key",
+    "repeated_key",
+]
+FLAWS: tuple[str, ...] = get_args(Flaw)
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,8 @@ class Perturbation:
     def __post_init__(self) -> None:
         if self.kind == "silence" and self.name not in (*MODE_KEYS, CARBON_INTENSITY):
             raise ValueError(f"silence {self.name!r}: one of {', '.join(MODE_KEYS)} or {CARBON_INTENSITY} is allowed")
+        if self.kind == "spoil" and self.name not in FLAWS:
+            raise ValueError(f"spoil {self.name!r}: one of {', '.join(FLAWS)} is allowed")
         for moment in (self.start, self.end, self.since, self.until, self.updated_at):
             if moment is not None and moment.tzinfo is None:
                 raise ValueError(f"{self.kind}: {moment.isoformat()} has no time zone")
@@ -150,6 +168,20 @@ class Perturbations:
         """The rows of bodies come in another order, always the same one."""
         self._plant("shuffle", zone, FIRST_HOUR, None, since, until, feed)
 
+    def spoil(
+        self,
+        zone: str,
+        hour: datetime,
+        flaw: str,
+        *,
+        end: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        feed: Feed | None = None,
+    ) -> None:
+        """The record of an hour (of all up to `end`) comes with a flaw for which it must not be loaded."""
+        self._plant("spoil", zone, hour, end or hour + HOUR, since, until, feed, name=flaw)
+
     def clear(self) -> None:
         """Forget everything that was planted."""
         self.planted.clear()
@@ -186,7 +218,7 @@ class Perturbations:
         getattr(self, str(name))(**arguments)
 
 
-_ORDERS = ("revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "clear")
+_ORDERS = ("revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil", "clear")
 
 
 def moment(text: str) -> datetime:

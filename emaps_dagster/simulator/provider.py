@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Literal
 
+from emaps_dagster.simulator.flaws import as_written, spoiled
 from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.noise import bits, draw, stream
 from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
@@ -87,7 +88,7 @@ class Provider(Perturbations):
         if any(one.kind == "shuffle" for one in seen):
             order = stream("shuffle", self.seed)
             rows.sort(key=lambda pair: bits(order, _index(pair[0])))
-        return [row for _, row in rows]
+        return [self._spoiled(feed, row, hour, seen) for hour, row in rows]
 
     def body(
         self,
@@ -110,7 +111,8 @@ class Provider(Perturbations):
         rows = self.rows(feed, zone, window, at, estimations=estimations, factors=factors)
         whole = {"temporalGranularity": "hourly"} if at >= _NAMED_GRANULARITY else {}
         if endpoint in ("history", "past-range"):
-            return encode({"zone": zone, "history" if endpoint == "history" else "data": rows, **whole})
+            return as_written(encode({"zone": zone, "history" if endpoint == "history" else "data": rows, **whole}))
+        rows = [row for row in rows if row]
         if not rows:
             raise NoDataError(zone)
         return encode({**max(rows, key=lambda row: str(row["datetime"])), **whole})
@@ -149,6 +151,12 @@ class Provider(Perturbations):
         late = bits(stream("tail", zone, self.seed), block) & 1
         other = draw(stream("tail", feed.name, zone, self.seed), block) < 0.05
         return 2 + (late ^ other)
+
+    def _spoiled(self, feed: Feed, row: dict[str, Any], hour: datetime, seen: list[Perturbation]) -> Any:
+        for one in seen:
+            if one.kind == "spoil" and one.start <= hour < one.end:
+                return spoiled(feed, row, one.name)
+        return row
 
     def _seen(self, feed: Feed, zone: str, at: datetime) -> list[Perturbation]:
         return [one for one in self.planted if one.is_seen(feed, zone, at)]

@@ -42,6 +42,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Quarantined:
+    """An hour whose newest record of a feed is quarantined, and why."""
+
+    zone: str
+    feed: str
+    hour: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is read of the tables.
 
@@ -57,6 +67,8 @@ class Facts:
     rejected_at: tuple[datetime, ...]
     revised_at: tuple[datetime, ...]
     reported_once: tuple[Mapping[str, Any], ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    without_hour_at: tuple[datetime, ...] = ()
 
 
 SILVER_COLUMNS = (
@@ -102,6 +114,7 @@ class Health:
     zones: tuple[ZoneHealth, ...]
     days: tuple[Day, ...]
     needs: tuple[str, ...]
+    quarantined: tuple[Quarantined, ...] = ()
 
 
 def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
@@ -139,7 +152,13 @@ def health(facts: Facts) -> Health:
             f"{_count(len(recent), 'body was', 'bodies were')} rejected in the last 24 hours: `reason` in "
             "bronze.rejected_responses says why. If silver has those hours, nothing is lost."
         )
-    return Health(facts.now, zones, tuple(_days(facts)), tuple(needs))
+    undated = sum(moment > facts.now - DAY for moment in facts.without_hour_at)
+    if undated:
+        needs.append(
+            f"{_count(undated, 'record', 'records')} of which no hour can be read {'was' if undated == 1 else 'were'} "
+            "quarantined in the last 24 hours: `reason` in bronze.rejected_records says why."
+        )
+    return Health(facts.now, zones, tuple(_days(facts)), tuple(needs), facts.quarantined)
 
 
 def _zone(facts: Facts, zone: str) -> ZoneHealth:
@@ -202,6 +221,14 @@ def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
         yield (
             f"{zone.zone}: {_count(len(zone.gaps), 'hour is', 'hours are')} missing or known from one feed only. "
             f"Materialize all layers for {_ranges(zone.gaps)}; if they stay missing, the provider has none."
+        )
+    waiting = [one for one in facts.quarantined if one.zone == zone.zone]
+    if waiting:
+        hours = {one.hour for one in waiting}
+        yield (
+            f"{zone.zone}: {_count(len(hours), 'hour waits', 'hours wait')} for the provider, since the newest record "
+            f"is quarantined: {_ranges(hours)}; the first of {waiting[0].feed}: {waiting[0].reason}. Runs ask again by "
+            "themselves; tell the provider if it stays so. bronze.rejected_records has the records."
         )
     if zone.not_in_gold:
         yield (

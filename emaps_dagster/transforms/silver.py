@@ -64,7 +64,7 @@ def _sorted_map(column: Column) -> Column:
 
 def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
     """One row per record of every body whose hour lies in [start, end) and was over when it was ingested."""
-    text = with_long_numbers_as_strings(F.col("raw_json"))
+    text = with_long_numbers_as_strings(F.coalesce("trusted_json", "raw_json"))
     body = F.from_json(text, f"history array<struct<{record}>>, data array<struct<{record}>>")
     return (
         bronze.select("zone", "ingested_at", "payload_sha256", body.alias("body"))

@@ -68,12 +68,14 @@ class Holes:
         silent: by zone, the hours of which a feed delivered nulls only; they are requested again like holes.
         failed: hours whose last run failed.
         untried: hours that the next tick catches up, since no run has tried them yet.
+        quarantined: by zone, those of `lacking` whose record the provider sent, and it could not be trusted.
     """
 
     lacking: Mapping[str, Set[datetime]]
     unmerged: Set[datetime] = frozenset()
     failed: Set[datetime] = frozenset()
     untried: Set[datetime] = frozenset()
+    quarantined: Mapping[str, Set[datetime]] = field(default_factory=dict)
     silent: Mapping[str, Set[datetime]] = field(default_factory=dict)
 
     def to_request(self) -> dict[str, set[datetime]]:
@@ -136,6 +138,7 @@ def decide(
                 with_ticks=told(fewest(with_ticks)),
                 waiting=told([*waiting, *waiting_too]),
                 failed="" if well else told(fewest(failed)),
+                quarantined=holes.quarantined,
                 known=known,
                 now=now,
             )
@@ -144,10 +147,25 @@ def decide(
 
 
 def _sentences(
-    *, silent: str, lost: str, with_ticks: str, waiting: str, failed: str, known: Memory, now: datetime
+    *,
+    silent: str,
+    lost: str,
+    with_ticks: str,
+    waiting: str,
+    failed: str,
+    quarantined: Mapping[str, Set[datetime]],
+    known: Memory,
+    now: datetime,
 ) -> Iterable[str]:
-    in_vain = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
-    backing_off = {hour for hour, tries in known.fetched.items() if hour not in in_vain and tries.next_at > now}
+    bad = set().union(*quarantined.values())
+    asked_often = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
+    in_vain = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
+    backing_off = {hour for hour, tries in known.fetched.items() if hour not in asked_often and tries.next_at > now}
+    if bad:
+        yield (
+            f"The record is quarantined, and the hour waits for the provider to mend it: {told_by_zone(quarantined)}. "
+            "bronze.rejected_records says why."
+        )
     stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_TOLD}
     if silent:
         yield f"The provider answered with nulls only: {silent}."

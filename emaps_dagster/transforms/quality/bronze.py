@@ -18,9 +18,15 @@ from emaps_dagster.windows import HOUR
 
 @dataclass(frozen=True)
 class BronzeEvidence:
-    """The responses of one bronze table that share an hour with the run, as `tables.POWER_DATA`."""
+    """The responses of one bronze table that share an hour with the run, as `tables.POWER_DATA`.
+
+    `rejected` are the feed's quarantined records of hours near the run (rows of `tables.REJECTED_RECORDS`), `mending`
+    the responses that hold those hours.
+    """
 
     responses: pa.Table
+    rejected: tuple[dict[str, Any], ...] = ()
+    mending: tuple[dict[str, Any], ...] = ()
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -43,10 +49,17 @@ def no_sandbox_data(evidence: BronzeEvidence) -> Outcome:
     return Outcome(len(evidence.rows), tuple(findings))
 
 
+def trusted_body(row: dict[str, Any]) -> str | None:
+    """The body of a row of bronze without its quarantined records."""
+    body: str | None = row["raw_json"] if row.get("trusted_json") is None else row["trusted_json"]
+    return body
+
+
 def records_of(raw_json: str | None) -> list[dict[str, Any]] | None:
     """The records of a body, None when it is not strict JSON with a list of them."""
     try:
-        body = json.loads(raw_json or "", parse_constant=_refuse)
+        # A quarantined number may have more digits than Python makes an int of.
+        body = json.loads(raw_json or "", parse_constant=_refuse, parse_int=float)
     except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict):
@@ -70,11 +83,18 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
     raw = row["raw_json"]
     if raw is None or hashlib.sha256(raw.encode()).hexdigest() != row["payload_sha256"]:
         yield f"the body's SHA-256 is not the stored one ({row['payload_sha256']})"
-    records = records_of(raw)
-    if records is None:
+    whole, readable = records_of(raw), trusted_body(row)
+    records = records_of(readable)
+    if whole is None or records is None:
         yield "the body is not strict JSON with a list of records"
         return
-    zone = json.loads(raw).get("zone")
+    if row.get("trusted_json") is not None:
+        if any(record not in whole for record in records):
+            yield "trusted_json has a record that the body has not"
+        if not records:
+            # All are quarantined, and the window is theirs.
+            return
+    zone = json.loads(readable or "").get("zone")
     zones = {zone, *(record.get("zone", zone) for record in records)}
     if zones != {row["zone"]}:
         yield f"the body is for {', '.join(sorted(map(str, zones)))}, stored under {row['zone']}"

@@ -31,17 +31,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check saw: how many rows it judged and everything it found."""
+    """What a check saw: how many rows it judged and everything it found.
+
+    `beside` are hours beside the run whose own status it knows, whether or not it found something there.
+    """
 
     judged: int
     findings: tuple[Finding, ...] = ()
+    beside: tuple[datetime, ...] = ()
 
     @property
     def passed(self) -> bool:
         return not self.findings
 
     def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.judged + other.judged, self.findings + other.findings)
+        return Outcome(self.judged + other.judged, self.findings + other.findings, self.beside + other.beside)
 
 
 def differing(columns: Iterable[tuple[str, object, object]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.transforms.quality.bronze import moment, records_of
+from emaps_dagster.transforms.quality.bronze import moment, records_of, trusted_body
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import MODE_KEYS, mode_column
@@ -193,14 +193,14 @@ def _carbon_content(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
     versions: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
-    for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json"]).to_pylist():
+    for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json", "trusted_json"]).to_pylist():
         ingested_at, zone = response["ingested_at"], response["zone"]
         if ingested_at is None or zone is None:
             continue
         # Of an hour that a body has twice, the record updated last speaks, then the one further down.
         spoken: dict[datetime, tuple[datetime, dict[str, Any]]] = {}
         # A body that cannot be read says nothing here; raw_json_parses tells of it.
-        for record in records_of(response["raw_json"]) or []:
+        for record in records_of(trusted_body(response)) or []:
             hour = moment(record.get("datetime"))
             if hour is None or hour not in window or hour + HOUR > ingested_at:
                 continue

@@ -1,0 +1,46 @@
+"""Records that must not be loaded: what each flaw of perturbations.py makes of a good one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emaps_dagster.zones import CARBON, Feed
+
+# Python writes no such JSON: these stand for it until the body is bytes.
+_INFINITE = "number beyond a double"
+_TWICE = "key that stands twice"
+
+
+def spoiled(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
+    """The record with the flaw."""
+    if flaw == "null_record":
+        return None
+    changes: dict[str, dict[str, Any]] = {
+        "absurd_number": _with_number(feed, row, 2_147_220_000),
+        "infinite_number": _with_number(feed, row, _INFINITE),
+        "text_number": _with_number(feed, row, "300"),
+        "unreadable_time": {"datetime": "yesterday"},
+        "far_hour": {"datetime": "2150-01-01T00:00:00.000Z"},
+        "other_zone": {"zone": "US-CAR-DUK"},
+        "repeated_key": {_TWICE: 0},
+    }
+    if flaw == "unknown_mode":
+        if feed == CARBON:
+            return {**row, "isEstimated": "maybe"}
+        return {**row, "powerProductionBreakdown": {**row["powerProductionBreakdown"], "fusion": 50}}
+    if flaw == "missing_key":
+        lacking = "carbonIntensity" if feed == CARBON else "powerConsumptionBreakdown"
+        return {name: value for name, value in row.items() if name != lacking}
+    return {**row, **changes[flaw]}
+
+
+def as_written(body: bytes) -> bytes:
+    """The body as bytes, with what Python cannot write as JSON."""
+    body = body.replace(f'"{_INFINITE}"'.encode(), b"1e400")
+    return body.replace(f'"{_TWICE}"'.encode(), b'"isEstimated"')
+
+
+def _with_number(feed: Feed, row: dict[str, Any], number: Any) -> dict[str, Any]:
+    if feed == CARBON:
+        return {"carbonIntensity": number}
+    return {"powerImportBreakdown": {**(row.get("powerImportBreakdown") or {}), "BG": number}}

@@ -1,0 +1,184 @@
+"""JSON that Python, Sail and Spark's JVM read alike, and where the parts of a body stand in it. Standard library only.
+
+Engines drop a whole body without a word for one number or string that they cannot hold; test_bodies.py shows which.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+# The API nests five deep. Sail gives up at 128 and Python at 1,000, both for the whole body.
+_DEEPEST = 32
+# The JVM gives up, for the whole body, at numbers of 1,000 digits and keys of 50,000 characters.
+_LONGEST_NUMBER = 100
+_LONGEST_KEY = 1000
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+_CONTAINERS = frozenset((dict, list))
+_BLANKS = re.compile(r"[ \t\r\n]*")
+
+
+class UnusableJSONError(ValueError):
+    """Why a text is not used, as one phrase."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A value inside a text: its key or place, what it is, and where it stands."""
+
+    key: str
+    value: Any
+    start: int
+    end: int
+
+
+def parse(text: str) -> Any:
+    """A text that every engine reads as Python does.
+
+    Raises:
+        UnusableJSONError: some engine would not.
+    """
+    encoded = text.encode(errors="surrogatepass")
+    integer, decimal = (_integer, _decimal) if _may_hold_extreme_numbers(encoded) else (None, None)
+    try:
+        parsed = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=integer,
+            parse_float=decimal,
+            object_pairs_hook=_without_repeats,
+        )
+    except UnusableJSONError:
+        raise
+    except RecursionError:
+        raise UnusableJSONError("it is nested too deeply to be one of the API's") from None
+    except ValueError as error:
+        raise UnusableJSONError(f"it is not strict JSON ({error})") from None
+    # By an escape, or as the first byte that UTF-8 would give one.
+    _refuse_unreadable(parsed, may_hold_halves=b"\\u" in encoded or b"\xed" in encoded)
+    return parsed
+
+
+def has_half_a_character(text: str) -> bool:
+    """Whether a lone surrogate stands in the text itself, which then has no bytes."""
+    return not text.isascii() and _HALF_CHARACTER.search(text) is not None
+
+
+def members(text: str) -> list[Part]:
+    """The members of the object that a text is, repeated keys included.
+
+    Only its grammar is judged, not whether an engine can hold its numbers, keys and strings.
+
+    Raises:
+        UnusableJSONError: it is not strict JSON, or no object.
+    """
+    try:
+        # Whole, so that what follows walks through a text that is known to be right.
+        whole = _LENIENT.decode(text)
+    except RecursionError:
+        raise UnusableJSONError("it is nested too deeply to be one of the API's") from None
+    except UnusableJSONError:
+        raise
+    except ValueError as error:
+        raise UnusableJSONError(f"it is not strict JSON ({error})") from None
+    if not isinstance(whole, dict):
+        raise UnusableJSONError(f"it is a JSON {type(whole).__name__}, not an object")
+    return list(_members(text))
+
+
+def elements(text: str, start: int) -> Iterator[Part]:
+    """The elements of the list that begins at `start` of a text that `members` has read."""
+    at = _skipped(text, start + 1)
+    while text[at] != "]":
+        value, end = _LENIENT.raw_decode(text, at)
+        yield Part("", value, at, end)
+        at = _behind_comma(text, end)
+
+
+def _members(text: str) -> Iterator[Part]:
+    at = _skipped(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, end = _LENIENT.raw_decode(text, at)
+        at = _skipped(text, _skipped(text, end) + 1)
+        value, end = _LENIENT.raw_decode(text, at)
+        yield Part(key, value, at, end)
+        at = _behind_comma(text, end)
+
+
+def _behind_comma(text: str, at: int) -> int:
+    at = _skipped(text, at)
+    return _skipped(text, at + 1) if text[at] == "," else at
+
+
+def _skipped(text: str, at: int) -> int:
+    blanks = _BLANKS.match(text, at)
+    assert blanks is not None
+    return blanks.end()
+
+
+def _may_hold_extreme_numbers(encoded: bytes) -> bool:
+    """Whether each number has to be looked at as it is written, which takes as long as all other parsing."""
+    # Of more than 100 characters 33 digits stand in a row; what is beyond a double has hundreds, or an exponent.
+    digits = encoded.translate(_DIGITS)
+    return b"0" * 33 in digits or b"0e" in digits
+
+
+def _refuse_constant(name: str) -> None:
+    raise UnusableJSONError(f"it is not strict JSON ({name} is no number)")
+
+
+# Python refuses to make an int of more than 4,300 digits; a float of them is infinite.
+_LENIENT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)
+
+
+def _integer(digits: str) -> int:
+    return int(_short(digits))
+
+
+def _decimal(digits: str) -> float:
+    number = float(_short(digits))
+    if abs(number) == float("inf"):
+        raise UnusableJSONError(f"the number {digits} is beyond what a double holds")
+    return number
+
+
+def _short(digits: str) -> str:
+    if len(digits) > _LONGEST_NUMBER:
+        raise UnusableJSONError(f"it has a number of {len(digits)} digits")
+    return digits
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        left = list(result)
+        twice = next(name for (name, _), first in zip(pairs, [*left, None], strict=False) if name != first)
+        raise UnusableJSONError(f"the key {twice[:50]!r} stands twice in one object")
+    return result
+
+
+def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> None:
+    """What makes an engine drop a whole body without a word, in whatever field it stands."""
+    level = [parsed]
+    for _ in range(_DEEPEST):
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                if part and max(map(len, part)) > _LONGEST_KEY:
+                    raise UnusableJSONError(f"it has a key of more than {_LONGEST_KEY} characters")
+                below += part.values()
+                if may_hold_halves:
+                    below += part
+            elif isinstance(part, list):
+                below += part
+        if may_hold_halves and any(_HALF_CHARACTER.search(part) for part in below if isinstance(part, str)):
+            raise UnusableJSONError("it has half a character (a lone surrogate) in a string")
+        if _CONTAINERS.isdisjoint(map(type, below)):
+            return
+        level = below
+    raise UnusableJSONError("it is nested too deeply to be one of the API's")
