@@ -3,7 +3,8 @@
 Dagster opens, syncs and closes two files for each event, and writes a status of an hour three times: into the log of
 its run, into the index and into the executions of its check. Here a status is written where its page reads it, among
 the executions. The log of a run gets what failed, and of what is planned or passes in every hour the first, by which a
-retry knows what was done. The files are Dagster's: any Dagster reads them.
+retry knows what was done; it names the hours that were made, their numbers are on the page of the asset. The files are
+Dagster's: any Dagster reads them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_
 from sqlalchemy import Connection, Engine, StaticPool, bindparam, create_engine, func, or_, select, text
 
 from emaps_dagster.storages import is_tried
-from emaps_dagster.storages.texts import for_the_page_of_its_check, planned_in_short, shortened, text_of
+from emaps_dagster.storages.texts import for_the_page_of_its_check, made_in_short, planned_in_short, shortened, text_of
 
 # The index and a few runs: the UI reads many runs, each in a file of its own, which must not all stay open.
 _OPEN_FILES = 8
@@ -131,6 +132,8 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._store_planned_evaluation(shortened(event))
         elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
             self._store_planned_materialization(shortened(event))
+        elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.run_id:
+            self._store_materialization(shortened(event))
         else:
             super().store_event(shortened(event))
 
@@ -194,12 +197,25 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             keys = subset.get_partition_keys() if subset else [None]
             index.execute(_EXECUTIONS.insert(), [{**common, "partition": key} for key in keys])
 
+    def _store_materialization(self, event: EventLogEntry) -> None:
+        row = self._event_to_row(event)
+        if row["partition"] and not self._is_first(event.run_id, row["asset_key"], "made"):
+            self._log(self._event_to_row(made_in_short(event)))
+        else:
+            self._log(row)
+        self._index(event, row)
+
     def _store_planned_materialization(self, event: EventLogEntry) -> None:
         row = self._event_to_row(event)
-        if self._is_first(event.run_id, row["asset_key"]):
+        if self._is_first(event.run_id, row["asset_key"], "planned"):
             self._log(row)
+        self._index(event, row)
+
+    def _index(self, event: EventLogEntry, row: dict[str, Any]) -> None:
+        """Store the event of an asset where its page reads it."""
         with self.index_connection() as index:
             inserted: Any = index.execute(_EVENTS.insert(), row).inserted_primary_key
+            self._store_asset_event_tags(index, [event], [inserted[0]])
             self._store_asset_event(index, event, inserted[0])
 
     def _is_first(self, *key: str) -> bool:
