@@ -26,13 +26,13 @@ def main() -> None:
     words = sys.argv[1:]
     if not words or words[0] in {"-h", "--help"}:
         sys.exit(__doc__)
-    if not os.environ.get("DAGSTER_HOME"):
-        os.environ["DAGSTER_HOME"] = str(prepare(Path(HERE)))
     if words[0] == _HOURS:
         try:
             words = _job_of(words[1:])
         except EmapsError as error:
             sys.exit(f"emaps {_HOURS}: {error}")
+    if not os.environ.get("DAGSTER_HOME"):
+        os.environ["DAGSTER_HOME"] = str(prepare(Path(HERE)))
     sys.argv = ["dagster", *words]
     runpy.run_module("dagster", run_name="__main__", alter_sys=True)
 

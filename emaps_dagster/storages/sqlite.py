@@ -3,7 +3,8 @@
 Dagster opens, syncs and closes two files for each event, and writes a status of an hour three times: into the log of
 its run, into the index and into the executions of its check. Here a status is written where its page reads it, among
 the executions. The log of a run gets what failed, and of what is planned or passes in every hour the first, by which a
-retry knows what was done. The files are Dagster's: any Dagster reads them.
+retry knows what was done; it names the hours that were made, their numbers are on the page of the asset. The files are
+Dagster's: any Dagster reads them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, func, or_, select, text
+from sqlalchemy import Connection, Engine, StaticPool, bindparam, create_engine, func, or_, select, text
 
 from emaps_dagster.storages import is_tried
-from emaps_dagster.storages.texts import for_the_page_of_its_check, planned_in_short, shortened, text_of
+from emaps_dagster.storages.texts import for_the_page_of_its_check, made_in_short, planned_in_short, shortened, text_of
 
 # The index and a few runs: the UI reads many runs, each in a file of its own, which must not all stay open.
 _OPEN_FILES = 8
@@ -34,6 +35,26 @@ _BUSY_SECONDS = 300
 _PAGE_OF_A_RUN, _PAGE_OF_THE_INDEX = 1024, 8192
 _EVENTS, _EXECUTIONS = SqlEventLogStorageTable, AssetCheckExecutionsTable
 
+# Made once: for SQLAlchemy, making a statement is more work than executing it.
+_NEWEST = select(func.max(_EVENTS.c.id))
+_OTHERS = _EVENTS.alias()
+_MOVED = (
+    _EVENTS.update()
+    .where(_EVENTS.c.id == bindparam("its_id"), _EVENTS.c.run_id == bindparam("its_run_id"))
+    .values(
+        {"id": select(func.max(_OTHERS.c.id) + 1).scalar_subquery()}
+        | {column.name: bindparam(column.name) for column in _EVENTS.c if column.name != "id"}
+    )
+)
+_OF_THE_CHECK = _EXECUTIONS.delete().where(
+    *(_EXECUTIONS.c[name] == bindparam(f"its_{name}") for name in ("run_id", "asset_key", "check_name"))
+)
+_OF_THE_HOUR = _OF_THE_CHECK.where(_EXECUTIONS.c.partition == bindparam("its_partition"))
+# A check of the whole table was planned for each hour of the run, and is evaluated once.
+_OF_THE_TABLE = _OF_THE_CHECK.where(
+    or_(_EXECUTIONS.c.partition.is_(None), _EXECUTIONS.c.execution_status == Status.PLANNED.value)
+)
+
 
 class OpenSqliteEventLog(SqliteEventLogStorage):
     """For `event_log_storage` in dagster.yaml, with the config of SqliteEventLogStorage."""
@@ -41,6 +62,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._engines: dict[str, Engine] = {}
         self._tables: set[str] = set()
+        self._columns: set[str] = set()
         # The index's row of the checks of each run, and what its log has of one hour and need not have of the others.
         self._row_of_checks: dict[str, int] = {}
         self._logged: set[tuple[str, ...]] = set()
@@ -89,6 +111,12 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        # Likewise, before every event of an asset.
+        if column_name not in self._columns and super()._has_asset_key_col_on_connection(conn, column_name):
+            self._columns.add(column_name)
+        return column_name in self._columns
+
     def dispose(self) -> None:
         with self._db_lock:
             for engine in self._engines.values():
@@ -104,6 +132,8 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._store_planned_evaluation(shortened(event))
         elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
             self._store_planned_materialization(shortened(event))
+        elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.run_id:
+            self._store_materialization(shortened(event))
         else:
             super().store_event(shortened(event))
 
@@ -122,27 +152,31 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     def _store_evaluation(self, event: EventLogEntry) -> None:
         evaluation = event.get_dagster_event().asset_check_evaluation_data
-        row = self._event_to_row(event)
-        check = event.run_id, evaluation.asset_key.to_string(), evaluation.check_name
-        if not evaluation.passed or self._is_first(check):
-            self._log(row)
+        asset_key, name = evaluation.asset_key.to_string(), evaluation.check_name
+        check = {
+            "run_id": event.run_id,
+            "asset_key": asset_key,
+            "check_name": name,
+            "partition": evaluation.partition,
+        }
+        if self._is_first(event.run_id, asset_key, name) or not evaluation.passed:
+            self._log(self._event_to_row(event))
+        row = self._event_to_row(for_the_page_of_its_check(event))
         judged = evaluation.target_materialization_data
+        execution = {
+            **check,
+            "execution_status": (Status.SUCCEEDED if evaluation.passed else Status.FAILED).value,
+            "evaluation_event": row["event"],
+            "evaluation_event_timestamp": row["timestamp"],
+            "materialization_event_storage_id": judged.storage_id if judged else None,
+        }
         with self.index_connection() as index:
-            event_id = self._count_in(index, row)
-            index.execute(_EXECUTIONS.delete().where(*_of(check, evaluation.partition)))
+            execution["evaluation_event_storage_id"] = self._count_in(index, row)
+            # What was planned, or an earlier one of the same run.
             index.execute(
-                _EXECUTIONS.insert().values(
-                    asset_key=check[1],
-                    check_name=check[2],
-                    run_id=event.run_id,
-                    partition=evaluation.partition,
-                    execution_status=(Status.SUCCEEDED if evaluation.passed else Status.FAILED).value,
-                    evaluation_event=text_of(for_the_page_of_its_check(event)),
-                    evaluation_event_timestamp=_moment(event),
-                    evaluation_event_storage_id=event_id,
-                    materialization_event_storage_id=judged.storage_id if judged else None,
-                )
+                _OF_THE_HOUR if evaluation.partition else _OF_THE_TABLE, {f"its_{k}": check[k] for k in check}
             )
+            index.execute(_EXECUTIONS.insert(), execution)
 
     def _store_planned_evaluation(self, event: EventLogEntry) -> None:
         planned: Any = event.get_dagster_event().event_specific_data
@@ -163,15 +197,28 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             keys = subset.get_partition_keys() if subset else [None]
             index.execute(_EXECUTIONS.insert(), [{**common, "partition": key} for key in keys])
 
+    def _store_materialization(self, event: EventLogEntry) -> None:
+        row = self._event_to_row(event)
+        if row["partition"] and not self._is_first(event.run_id, row["asset_key"], "made"):
+            self._log(self._event_to_row(made_in_short(event)))
+        else:
+            self._log(row)
+        self._index(event, row)
+
     def _store_planned_materialization(self, event: EventLogEntry) -> None:
         row = self._event_to_row(event)
-        if self._is_first((event.run_id, row["asset_key"], "planned")):
+        if self._is_first(event.run_id, row["asset_key"], "planned"):
             self._log(row)
+        self._index(event, row)
+
+    def _index(self, event: EventLogEntry, row: dict[str, Any]) -> None:
+        """Store the event of an asset where its page reads it."""
         with self.index_connection() as index:
-            inserted: Any = index.execute(_EVENTS.insert().values(row)).inserted_primary_key
+            inserted: Any = index.execute(_EVENTS.insert(), row).inserted_primary_key
+            self._store_asset_event_tags(index, [event], [inserted[0]])
             self._store_asset_event(index, event, inserted[0])
 
-    def _is_first(self, key: tuple[str, ...]) -> bool:
+    def _is_first(self, *key: str) -> bool:
         if key in self._logged:
             return False
         self._logged.add(key)
@@ -179,7 +226,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     def _log(self, row: dict[str, Any]) -> None:
         with self.run_connection(row["run_id"]) as log:
-            log.execute(_EVENTS.insert().values(row))
+            log.execute(_EVENTS.insert(), row)
 
     def _count_in(self, index: Connection, row: dict[str, Any]) -> int:
         """The next id among all events of the index, in which a run has one row for all its checks: the latest.
@@ -187,13 +234,10 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         Only these ids are read there, to know which came first; the events are among the executions.
         """
         run_id = row["run_id"]
-        others = _EVENTS.alias()
-        free = select(func.max(others.c.id) + 1).scalar_subquery()
-        mine = (_EVENTS.c.id == self._row_of_checks.get(run_id, -1), _EVENTS.c.run_id == run_id)
-        moved = index.execute(_EVENTS.update().where(*mine).values(id=free, **row)).rowcount
-        if not moved:
-            index.execute(_EVENTS.insert().values(row))
-        event_id = int(index.execute(select(func.max(_EVENTS.c.id))).scalar_one())
+        mine = {"its_id": self._row_of_checks.get(run_id, -1), "its_run_id": run_id}
+        if not index.execute(_MOVED, {**row, **mine}).rowcount:
+            index.execute(_EVENTS.insert(), row)
+        event_id = int(index.execute(_NEWEST).scalar_one())
         self._row_of_checks[run_id] = event_id
         return event_id
 
@@ -204,16 +248,6 @@ def _begin(file: Path, page_bytes: int) -> None:
         with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
             connection.execute(f"PRAGMA page_size={page_bytes}")
             connection.execute("VACUUM")
-
-
-def _of(check: tuple[str, str, str], partition: str | None) -> Iterator[Any]:
-    """Which executions an evaluation takes the place of: what was planned, and an earlier one of the same run."""
-    run_id, asset_key, name = check
-    columns = _EXECUTIONS.c
-    yield from (columns.run_id == run_id, columns.asset_key == asset_key, columns.check_name == name)
-    this = columns.partition == partition
-    # A check of the whole table was planned for each hour of the run, and is evaluated once.
-    yield this if partition else or_(this, columns.execution_status == Status.PLANNED.value)
 
 
 def _moment(event: EventLogEntry) -> datetime:

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster_shared.serdes import pack_value
 
@@ -44,6 +45,14 @@ def planned_in_short(entry: EventLogEntry) -> EventLogEntry:
     event = entry.get_dagster_event()
     told = event.asset_check_planned_data
     short = AssetCheckEvaluationPlanned(asset_key=told.asset_key, check_name=told.check_name)
+    return entry._replace(dagster_event=event._replace(event_specific_data=short))
+
+
+def made_in_short(entry: EventLogEntry) -> EventLogEntry:
+    """That an hour was made, without its numbers, which the page of the asset shows."""
+    event = entry.get_dagster_event()
+    made = event.step_materialization_data.materialization
+    short = StepMaterializationData(dg.AssetMaterialization(made.asset_key, partition=made.partition))
     return entry._replace(dagster_event=event._replace(event_specific_data=short))
 
 
