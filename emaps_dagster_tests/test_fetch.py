@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from emaps_dagster.bodies import Response
 from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.errors import (
+    ClockSkewError,
     BadRequestError,
     InvalidTokenError,
     NoDataError,
@@ -215,10 +216,12 @@ FAILURES: dict[str, tuple[type[ProviderError], str, dict[str, Any]]] = {
     "echo_token": (BadRequestError, "auth-token [token]", {}),
     "reset": (ProviderUnavailableError, "after 2 tries", {"times": 2}),
     "not_utf8": (RejectedBodyError, "UTF-8", {}),
-    "null_row": (RejectedBodyError, "row 1 is not an object", {}),
+    "cut_off": (RejectedBodyError, "cut off", {"times": 2}),
+    "dripping": (ProviderUnavailableError, "after 2 tries", {"times": 2, "seconds": 0.5}),
+    "wrong_clock": (ClockSkewError, "clock", {}),
 }
 # What is odd and yet true as far as it goes: silver sorts it out.
-TAKEN = ("missing_rows", "long_numbers", "null_values", "duplicated_rows", "unordered_rows")
+TAKEN = ("missing_rows", "null_row", "long_numbers", "null_values", "duplicated_rows", "unordered_rows")
 
 
 def test_every_fault_of_the_simulator_is_tried_here() -> None:
@@ -243,7 +246,7 @@ def test_a_zone_that_fails_is_named_and_does_not_stop_the_others(
     error, says, more = FAILURES[kind]
     sim.inject(Fault(kind, zone="BG", **more))
     zones = ("GR", "BG", "AL")
-    asked = hasty if kind == "slow" else client
+    asked = hasty if kind in ("slow", "dripping") else client
     outcomes = list(fetch(asked, feed, zones, window("2024-05-04T09", "2024-05-04T10"), NOW))
     first, failed, last = outcomes
     assert hours(first) == hours(last) == window("2024-05-03T11", "2024-05-04T11")
@@ -300,7 +303,7 @@ def test_a_failing_history_does_not_keep_the_older_hours_away(
 def test_a_plan_without_past_range_gives_the_last_day_and_names_the_hours_it_cannot_get() -> None:
     with (
         Simulator(token=TOKEN, now=NOW, plan="free") as sim,
-        ElectricityMapsClient(sim.url, SecretStr(TOKEN)) as client,
+        ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client,
     ):
         history, failed = fetch(client, POWER, ("GR",), window("2024-04-20T00", "2024-05-04T10"), NOW)
         assert paths(sim) == [HISTORY, past_range("2024-04-20T00", "2024-04-30T00")]
