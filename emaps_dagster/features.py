@@ -66,7 +66,9 @@ def load(
     """
     rows = load_arrow(zone, start, end, as_of, known_at, warehouse=warehouse, columns=columns, allow=allow)
     frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get)
-    frame = frame.astype({name: "int32" for name in _COUNTS if name in frame})
+    # Which flows have counts depends on the zones; no other column begins like them.
+    counts = [name for name in map(str, frame) if name in _COUNTS or name.startswith("rolling_count_")]
+    frame = frame.astype(dict.fromkeys(counts, "int32"))
     return frame.drop(columns="zone").set_index("datetime") if isinstance(zone, str) else frame.set_index([*KEY])
 
 

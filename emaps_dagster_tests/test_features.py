@@ -243,7 +243,8 @@ def test_types_do_not_depend_on_what_the_hours_hold(warehouse: Warehouse) -> Non
     assert types["hour"] == types["hours_estimated_24h"] == "int32"
     assert types["local_hour"] == "Int32"
     assert types["is_holiday"] == types["is_estimated_power"] == "boolean"
-    assert {types[name] for name in rows if name.startswith(("production", "lag", "rolling"))} == {"float64"}
+    assert {types[name] for name in rows if name.startswith(("production", "lag", "rolling_avg"))} == {"float64"}
+    assert {types[name] for name in rows if name.startswith("rolling_count")} == {"int32"}
     assert rows["production_nuclear"].isna().all()
 
 

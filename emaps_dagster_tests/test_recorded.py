@@ -197,7 +197,8 @@ def test_lags_and_means_of_gold_equal_pandas(recorded: Recorded) -> None:
     # A frame by time, not by row: shift(freq) and rolling("24h").
     lags = values.shift(freq="1h").reindex(values.index).add_prefix("lag_").add_suffix("_1h")
     means = values.rolling("24h").mean().add_prefix("rolling_avg_").add_suffix("_24h")
-    expected = pd.concat([values, lags, means], axis="columns")
+    counts = values.rolling("24h", min_periods=0).count().add_prefix("rolling_count_").add_suffix("_24h")
+    expected = pd.concat([values, lags, means, counts], axis="columns")
     got = gold[list(expected.columns)].astype("float64")
     pd.testing.assert_frame_equal(got, expected, check_exact=True, check_names=False, check_freq=False)
     assert {name for name in gold.columns if name.startswith(("lag_", "rolling_"))} <= set(expected.columns)
