@@ -15,6 +15,7 @@ from pyarrow import fs
 
 import emaps_dagster
 from emaps_dagster.local_files import dataset, files_of
+from emaps_dagster_tests.endings import count, ending, scripts
 
 PACKAGE = Path(emaps_dagster.__file__).parent
 READING = {"to_pyarrow_dataset", "to_pyarrow_table", "to_pandas"}
@@ -58,6 +59,14 @@ def test_a_process_that_read_ends_well(table: DeltaTable, tmp_path: Path) -> Non
     with ThreadPoolExecutor(4) as runs:
         # By deltalake's default one in four aborts.
         assert set(runs.map(read, range(12))) == {(0, "48\n", "")}
+
+
+def test_the_long_proof_counts_what_aborts(tmp_path: Path) -> None:
+    (tmp_path / "demo" / "warehouse").mkdir(parents=True)
+    assert count(lambda: ending(["-c", "import os; os.abort()"], tmp_path, ""), 2, 2) == {-6: 2}
+    assert count(lambda: ending(["-c", "import demo"], tmp_path, ""), 2, 1) == {0: 2}
+    names = ["README: features", "README: deltalake", "README: polars", "README: duckdb", "README: spark"]
+    assert [name for name in scripts() if name.startswith("README")] == names
 
 
 def test_nothing_of_the_package_reads_by_deltalakes_default() -> None:
