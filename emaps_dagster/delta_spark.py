@@ -29,8 +29,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, rows_of_files, turn
+from emaps_dagster.folders import TRANSACTIONS, properties, rows_of_files, turn
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
+from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import Table
 from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.windows import HOUR, Window

@@ -20,7 +20,8 @@ from deltalake.exceptions import TableNotFoundError
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.fetch import LONGEST_BODY
-from emaps_dagster.folders import FolderLakehouse, plain_path
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.paths import expanded, plain_path, why_impossible
 from emaps_dagster.questions import KEY, Question, ask
 from emaps_dagster.settings import read_settings
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, Table, ml_features
@@ -113,7 +114,12 @@ def load_arrow(
                 "<catalog>.gold.ml_features with Spark, or give a folder as warehouse=."
             )
         warehouse = settings.warehouse
-    folder = Path(warehouse).resolve()
+    try:
+        folder = expanded(warehouse).resolve()
+    except ValueError as error:
+        raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
+    if why := why_impossible(folder):
+        raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
     answer = _stored if question.as_of is None and question.delay is None else _recomputed
     return answer(question, folder)
 

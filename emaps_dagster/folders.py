@@ -5,16 +5,13 @@ What a merge or a rebuild is, and when it starts again, is lakehouse.py's.
 
 from __future__ import annotations
 
-import atexit
 import json
 import math
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
@@ -32,6 +29,7 @@ from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
+from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import Column, Table
 from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
 from emaps_dagster.turns import one_at_a_time
@@ -41,8 +39,6 @@ from emaps_dagster.windows import HOUR, Window
 # Spark's Delta, which rebases, needs it (docs/adr/0008).
 TRANSACTIONS = "emaps"
 _LONGEST_WAIT_SECONDS = 60.0
-_IMPOSSIBLE_IN_PATH = re.compile(r"[\[\]^|\\\x00-\x1f]")
-_PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
 
 
 class FolderLakehouse(Lakehouse):
@@ -331,28 +327,6 @@ def _statistics(keys: pa.Table) -> dict[str, Any]:
 
 def _in_log(value: str | datetime) -> str:
     return value if isinstance(value, str) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
-
-
-@cache
-def plain_path(folder: Path) -> Path:
-    """The folder by a name that every engine reads as it is.
-
-    Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a
-    plain name. delta-rs follows the link, and its URLs cannot hold some characters at all.
-    """
-    if impossible := _IMPOSSIBLE_IN_PATH.search(str(folder)):
-        raise LakehouseError(
-            f"EMAPS_WAREHOUSE is {str(folder)!r}: Delta's writer cannot handle {impossible[0]!r} in a path. "
-            "Choose another folder."
-        )
-    if _PLAIN_PATH.match(str(folder)):
-        return folder
-    links = tempfile.mkdtemp(prefix="emaps-")
-    atexit.register(shutil.rmtree, links, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    link = Path(links) / "warehouse"
-    link.symlink_to(folder, target_is_directory=True)
-    return link
 
 
 def _made_from(version: int) -> CommitProperties:

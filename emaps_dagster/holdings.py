@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emaps_dagster.fetch import LONGEST_BODY
-from emaps_dagster.folders import plain_path
+from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
