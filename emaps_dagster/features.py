@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
+from emaps_dagster.damage import explaining, open_table
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.fetch import LONGEST_BODY
@@ -67,6 +68,7 @@ def load(
     Raises:
         FeaturesError: the question makes no sense.
         NoFeaturesError: it does, and there is nothing to answer it with.
+        LakehouseError: a table cannot be read.
     """
     rows = load_arrow(zone, start, end, as_of, known_at, warehouse=warehouse, columns=columns)
     frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get)
@@ -121,7 +123,8 @@ def load_arrow(
     if why := why_impossible(folder):
         raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
     answer = _stored if question.as_of is None and question.delay is None else _recomputed
-    return answer(question, folder)
+    with explaining(folder, passing=(FeaturesError,)):
+        return answer(question, folder)
 
 
 def _stored(question: Question, folder: Path) -> pa.Table:
@@ -201,7 +204,8 @@ def _zones_of_gold(folder: Path) -> tuple[str, ...]:
 def _open(folder: Path, table: Table) -> DeltaTable:
     try:
         # A folder that does not exist must not come into being by a question.
-        return DeltaTable(str((plain_path(folder) if folder.exists() else folder) / table.layer / table.name))
+        root = plain_path(folder) if folder.exists() else folder
+        return open_table(root, folder, table.layer, table.name)
     except TableNotFoundError:
         raise NoFeaturesError(
             f"There is no {table.qualified_name} at {folder / table.layer / table.name}. Give the folder of the "

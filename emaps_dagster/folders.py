@@ -27,7 +27,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.errors import LakehouseError
+from emaps_dagster.damage import explaining, open_table, refuse_if_torn
+from emaps_dagster.errors import DamagedTableError, LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
 from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import Column, Table
@@ -56,6 +57,9 @@ class FolderLakehouse(Lakehouse):
     def _path(self, table: Table) -> str:
         return str(self._root / table.layer / table.name)
 
+    def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
+        return explaining_folders(self.warehouse, table)
+
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return turn(Path(self.where(table)))
 
@@ -63,13 +67,19 @@ class FolderLakehouse(Lakehouse):
         """The table at a version, or at its latest."""
         path = self._path(table)
         opened = self._opened.get(path)
-        if version is not None:
-            return opened if opened and opened.version() == version else DeltaTable(path, version=version)
-        if opened:
-            # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
-            opened.update_incremental()
-        else:
-            opened = self._opened[path] = DeltaTable(path)
+        if version is not None and opened and opened.version() == version:
+            return opened
+        if version is not None or not opened:
+            found = open_table(self._root, self.warehouse, table.layer, table.name, version)
+            return found if version is not None else self._opened.setdefault(path, found)
+        try:
+            with self._explaining(table):
+                # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
+                opened.update_incremental()
+            refuse_if_torn(Path(self.where(table)), opened.version())
+        except DamagedTableError:
+            del self._opened[path]
+            raise
         return opened
 
     def version(self, table: Table) -> int | None:
@@ -90,8 +100,9 @@ class FolderLakehouse(Lakehouse):
         return reader.schema(nullable).load(self._path(table))
 
     def collect(self, rows: DataFrame) -> pa.Table:
-        # toArrow asks for the schema first: the engine would analyse every plan twice, and wide ones take it long.
-        collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
+        with self._explaining(None):
+            # toArrow asks for the schema first: the engine would analyse every plan twice, and wide ones take it long.
+            collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
         return cast("pa.Table", collected)
 
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
@@ -101,7 +112,8 @@ class FolderLakehouse(Lakehouse):
     def _rows(
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
-        return rows_of_files(self._delta(table, version), table, window, months, columns)
+        with self._explaining(table):
+            return rows_of_files(self._delta(table, version), table, window, months, columns)
 
     def _create(self, table: Table) -> None:
         try:
@@ -211,6 +223,12 @@ class FolderLakehouse(Lakehouse):
                 predicate=predicate,
                 schema_mode=schema_mode,
             )
+
+
+def explaining_folders(warehouse: Path, table: Table | None) -> AbstractContextManager[None]:
+    """In here an error that comes from a broken file of a warehouse, of this table first, becomes a sentence."""
+    named = (table.layer, table.name) if table else (None, None)
+    return explaining(warehouse, *named, passing=(LostRaceError,))
 
 
 def turn(folder: Path) -> AbstractContextManager[None]:

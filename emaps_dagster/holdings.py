@@ -5,6 +5,7 @@ Nothing is written here. Tables of a catalog are not read from the outside: ther
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,9 @@ class Missing:
 
 def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
     """What the tables do not have in the hours watched.
+
+    Raises:
+        LakehouseError: a table cannot be read.
 
     Args:
         warehouse: of the Delta folders.
@@ -135,14 +139,18 @@ def _rows(warehouse: Path, table: Table, columns: list[str], window: Window) -> 
 def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], rows: Any) -> Iterator[dict[str, Any]]:
     """Rows of the months; none of a table that does not exist."""
     import pyarrow.dataset as ds
-    from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
+    from emaps_dagster.damage import explaining, open_table
+
+    folder = warehouse.resolve()
     try:
-        stored = DeltaTable(str(plain_path(warehouse.resolve()) / table.layer / table.name))
+        stored = open_table(plain_path(folder), folder, table.layer, table.name)
     except TableNotFoundError:
         return
-    dataset = stored.to_pyarrow_dataset(file_pruning_predicate=[(table.partition, "in", months)])
-    for batch in dataset.to_batches(columns=columns, filter=rows & ds.field(table.partition).isin(months)):
-        for row in batch.to_pylist():
-            yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}
+    with explaining(folder, table.layer, table.name):
+        dataset = stored.to_pyarrow_dataset(file_pruning_predicate=[(table.partition, "in", months)])
+        inside = rows & ds.field(table.partition).isin(months)
+        batches = [batch.to_pylist() for batch in dataset.to_batches(columns=columns, filter=inside)]
+    for row in itertools.chain.from_iterable(batches):
+        yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}
