@@ -26,10 +26,12 @@ from emaps_dagster.coverage import (
     refuse_unknown_then,
     why_not_in_time,
 )
+from emaps_dagster.damage import open_table
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.fetch import LONGEST_BODY
-from emaps_dagster.folders import FolderLakehouse, plain_path
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.paths import plain_path
 from emaps_dagster.questions import BACKFILLED, KEY, MISSING, Question
 from emaps_dagster.settings import read_settings
 from emaps_dagster.tables import CARBON_DATA, POWER_DATA, Table, ml_features
@@ -185,7 +187,8 @@ def _zones_of_gold(folder: Path) -> tuple[str, ...]:
 def _open(folder: Path, table: Table) -> DeltaTable:
     try:
         # A folder that does not exist must not come into being by a question.
-        return DeltaTable(str((plain_path(folder) if folder.exists() else folder) / table.layer / table.name))
+        root = plain_path(folder) if folder.exists() else folder
+        return open_table(root, folder, table.layer, table.name)
     except TableNotFoundError:
         raise NoFeaturesError(
             f"There is no {table.qualified_name} at {folder / table.layer / table.name}. Give the folder of the "

@@ -29,8 +29,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.folders import TRANSACTIONS, plain_path, properties, rows_of_files, turn
+from emaps_dagster.damage import open_table
+from emaps_dagster.errors import LakehouseError
+from emaps_dagster.folders import TRANSACTIONS, explaining_folders, properties, rows_of_files, turn
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
+from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import Column, Table
 from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.windows import HOUR, Window
@@ -98,6 +101,10 @@ class Place(ABC):
     def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
         """Make what a table lies in, if that has to be."""
 
+    def explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+        """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
+        return nullcontext()
+
     def turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can."""
         return nullcontext()
@@ -113,6 +120,9 @@ class Folders(Place):
     def _path(self, table: Table) -> str:
         return str(self._root / table.layer / table.name)
 
+    def _open(self, table: Table, version: int | None = None) -> DeltaTable:
+        return open_table(self._root, self.warehouse, table.layer, table.name, version)
+
     def name(self, table: Table) -> str:
         return f"delta.`{self._path(table)}`"
 
@@ -122,7 +132,7 @@ class Folders(Place):
     def version(self, spark: SparkSession, table: Table) -> int | None:  # noqa: ARG002  # a catalog needs it
         # A look into the log: a hundred times as fast as asking Spark.
         try:
-            return DeltaTable(self._path(table)).version()
+            return self._open(table).version()
         except TableNotFoundError:
             return None
 
@@ -139,10 +149,16 @@ class Folders(Place):
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table | None:
         try:
-            return rows_of_files(DeltaTable(self._path(table), version=version), table, window, months, columns)
-        except DeltaProtocolError:
+            with self.explaining(table):
+                return rows_of_files(self._open(table, version), table, window, months, columns)
+        except LakehouseError as error:
+            if not isinstance(error.__cause__, DeltaProtocolError):
+                raise
             # Somebody switched on what only Spark can read, such as deletion vectors.
             return None
+
+    def explaining(self, table: Table | None) -> AbstractContextManager[None]:
+        return explaining_folders(self.warehouse, table)
 
     def turn(self, table: Table) -> AbstractContextManager[None]:
         # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
@@ -199,7 +215,11 @@ class DeltaSparkLakehouse(Lakehouse):
         reader = self.spark.read
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.table(self.place.name(table))
+        with self._explaining(table):
+            return reader.table(self.place.name(table))
+
+    def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
+        return self.place.explaining(table)
 
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return self.place.turn(table)

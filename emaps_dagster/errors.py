@@ -103,6 +103,10 @@ class LakehouseError(EmapsError):
     """A Delta table could not be read or written as asked."""
 
 
+class DamagedTableError(LakehouseError):
+    """A file of a Delta table is missing or broken; the message names it and how to mend it."""
+
+
 class ContractChangedError(LakehouseError):
     """A stored table does not have the schema its contract promises."""
 

@@ -15,7 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from emaps_dagster.answers import answer, held
+from emaps_dagster.damage import explaining
 from emaps_dagster.errors import FeaturesError
+from emaps_dagster.paths import expanded, why_impossible
 from emaps_dagster.questions import KEY, ask
 from emaps_dagster.settings import read_settings
 from emaps_dagster.tables import ml_features
@@ -63,6 +65,7 @@ def load(
         NoFeaturesError: it does, and there is nothing to answer it with, for one of the zones at least.
         PartialFeaturesError: hours are missing; it says how many, which and why.
         BackfilledFeaturesError: rows show what was known days after their time, not in it.
+        LakehouseError: a table cannot be read.
     """
     rows = load_arrow(zone, start, end, as_of, known_at, warehouse=warehouse, columns=columns, allow=allow)
     frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get)
@@ -115,5 +118,12 @@ def load_arrow(
                 "<catalog>.gold.ml_features with Spark, or give a folder as warehouse=."
             )
         warehouse = settings.warehouse
-    folder = Path(warehouse).resolve()
-    return answer(ask(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder)), folder)
+    try:
+        folder = expanded(warehouse).resolve()
+    except ValueError as error:
+        raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
+    if why := why_impossible(folder):
+        raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
+    with explaining(folder, passing=(FeaturesError,)):
+        question = ask(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))
+        return answer(question, folder)

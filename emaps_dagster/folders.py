@@ -5,16 +5,13 @@ What a merge or a rebuild is, and when it starts again, is lakehouse.py's.
 
 from __future__ import annotations
 
-import atexit
 import json
 import math
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
@@ -30,9 +27,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.errors import LakehouseError
+from emaps_dagster.damage import explaining, open_table, refuse_if_torn
+from emaps_dagster.errors import DamagedTableError, LakehouseError
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
 from emaps_dagster.local_files import dataset
+from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import Column, Table
 from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
 from emaps_dagster.turns import one_at_a_time
@@ -42,8 +41,6 @@ from emaps_dagster.windows import HOUR, Window
 # Spark's Delta, which rebases, needs it (docs/adr/0008).
 TRANSACTIONS = "emaps"
 _LONGEST_WAIT_SECONDS = 60.0
-_IMPOSSIBLE_IN_PATH = re.compile(r"[\[\]^|\\\x00-\x1f]")
-_PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
 
 
 class FolderLakehouse(Lakehouse):
@@ -61,6 +58,9 @@ class FolderLakehouse(Lakehouse):
     def _path(self, table: Table) -> str:
         return str(self._root / table.layer / table.name)
 
+    def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
+        return explaining_folders(self.warehouse, table)
+
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return turn(Path(self.where(table)))
 
@@ -68,13 +68,19 @@ class FolderLakehouse(Lakehouse):
         """The table at a version, or at its latest."""
         path = self._path(table)
         opened = self._opened.get(path)
-        if version is not None:
-            return opened if opened and opened.version() == version else DeltaTable(path, version=version)
-        if opened:
-            # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
-            opened.update_incremental()
-        else:
-            opened = self._opened[path] = DeltaTable(path)
+        if version is not None and opened and opened.version() == version:
+            return opened
+        if version is not None or not opened:
+            found = open_table(self._root, self.warehouse, table.layer, table.name, version)
+            return found if version is not None else self._opened.setdefault(path, found)
+        try:
+            with self._explaining(table):
+                # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
+                opened.update_incremental()
+            refuse_if_torn(Path(self.where(table)), opened.version())
+        except DamagedTableError:
+            del self._opened[path]
+            raise
         return opened
 
     def version(self, table: Table) -> int | None:
@@ -95,8 +101,9 @@ class FolderLakehouse(Lakehouse):
         return reader.schema(nullable).load(self._path(table))
 
     def collect(self, rows: DataFrame) -> pa.Table:
-        # toArrow asks for the schema first: the engine would analyse every plan twice, and wide ones take it long.
-        collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
+        with self._explaining(None):
+            # toArrow asks for the schema first: the engine would analyse every plan twice, and wide ones take it long.
+            collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
         return cast("pa.Table", collected)
 
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
@@ -106,7 +113,8 @@ class FolderLakehouse(Lakehouse):
     def _rows(
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
-        return rows_of_files(self._delta(table, version), table, window, months, columns)
+        with self._explaining(table):
+            return rows_of_files(self._delta(table, version), table, window, months, columns)
 
     def _create(self, table: Table) -> None:
         try:
@@ -220,6 +228,12 @@ class FolderLakehouse(Lakehouse):
                 predicate=predicate,
                 schema_mode=schema_mode,
             )
+
+
+def explaining_folders(warehouse: Path, table: Table | None) -> AbstractContextManager[None]:
+    """In here an error that comes from a broken file of a warehouse, of this table first, becomes a sentence."""
+    named = (table.layer, table.name) if table else (None, None)
+    return explaining(warehouse, *named, passing=(LostRaceError,))
 
 
 def turn(folder: Path) -> AbstractContextManager[None]:
@@ -336,28 +350,6 @@ def _statistics(keys: pa.Table) -> dict[str, Any]:
 
 def _in_log(value: str | datetime) -> str:
     return value if isinstance(value, str) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
-
-
-@cache
-def plain_path(folder: Path) -> Path:
-    """The folder by a name that every engine reads as it is.
-
-    Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a
-    plain name. delta-rs follows the link, and its URLs cannot hold some characters at all.
-    """
-    if impossible := _IMPOSSIBLE_IN_PATH.search(str(folder)):
-        raise LakehouseError(
-            f"EMAPS_WAREHOUSE is {str(folder)!r}: Delta's writer cannot handle {impossible[0]!r} in a path. "
-            "Choose another folder."
-        )
-    if _PLAIN_PATH.match(str(folder)):
-        return folder
-    links = tempfile.mkdtemp(prefix="emaps-")
-    atexit.register(shutil.rmtree, links, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    link = Path(links) / "warehouse"
-    link.symlink_to(folder, target_is_directory=True)
-    return link
 
 
 def _made_from(version: int) -> CommitProperties:

@@ -5,6 +5,7 @@ Nothing is written here. Tables of a catalog are not read from the outside: ther
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emaps_dagster.fetch import LONGEST_BODY
-from emaps_dagster.folders import plain_path
+from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import (
     CARBON_DATA,
     ENERGY_DATA,
@@ -52,6 +53,9 @@ class Missing:
 
 def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
     """What the tables do not have in the hours watched.
+
+    Raises:
+        LakehouseError: a table cannot be read.
 
     Args:
         warehouse: of the Delta folders.
@@ -184,18 +188,21 @@ def _rows(
 def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], rows: Any) -> Iterator[dict[str, Any]]:
     """Rows of the months; none of a table that does not exist."""
     import pyarrow.dataset as ds
-    from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
+    from emaps_dagster.damage import explaining, open_table
     from emaps_dagster.local_files import dataset
 
+    folder = warehouse.resolve()
     try:
-        stored = DeltaTable(str(plain_path(warehouse.resolve()) / table.layer / table.name))
+        stored = open_table(plain_path(folder), folder, table.layer, table.name)
     except TableNotFoundError:
         return
-    files = dataset(stored, [(table.partition, "in", months)])
-    # A table of an earlier release may lack one.
-    names = [name for name in columns if name in files.schema.names]
-    for batch in files.to_batches(columns=names, filter=rows & ds.field(table.partition).isin(months)):
-        for row in batch.to_pylist():
-            yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}
+    with explaining(folder, table.layer, table.name):
+        files = dataset(stored, [(table.partition, "in", months)])
+        # A table of an earlier release may lack one.
+        names = [name for name in columns if name in files.schema.names]
+        inside = rows & ds.field(table.partition).isin(months)
+        batches = [batch.to_pylist() for batch in files.to_batches(columns=names, filter=inside)]
+    for row in itertools.chain.from_iterable(batches):
+        yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}

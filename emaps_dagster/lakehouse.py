@@ -130,7 +130,8 @@ class Lakehouse(ABC):
 
     def collect(self, rows: DataFrame) -> pa.Table:
         """What the engine computes; its columns may have other types of the same values than the contract's."""
-        return rows.toArrow()
+        with self._explaining(None):
+            return rows.toArrow()
 
     @abstractmethod
     def where(self, table: Table) -> str:
@@ -266,7 +267,8 @@ class Lakehouse(ABC):
 
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
         """Spark's simple type of each stored column, by name."""
-        return {f.name: f.dataType.simpleString() for f in self.read(table, version=version).schema.fields}
+        with self._explaining(table):
+            return {f.name: f.dataType.simpleString() for f in self.read(table, version=version).schema.fields}
 
     def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
         """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
@@ -476,6 +478,10 @@ class Lakehouse(ABC):
         """Waits for other writers of the table where it can; what guards the rows is the commit, not this."""
         return nullcontext()
 
+    def _explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+        """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
+        return nullcontext()
+
     def maintain(self, table: Table, *, retain: timedelta) -> MaintenanceReport:
         """Put small files together and remove those that no version of the last `retain` needs.
 
@@ -509,7 +515,7 @@ class Lakehouse(ABC):
     def _until_won(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
         for number in range(_ATTEMPTS):
             try:
-                with self._turn(table):
+                with self._turn(table), self._explaining(table):
                     return attempt(number)
             except LostRaceError as lost:
                 logger.info("%s: %s lost a race (%s), trying again", table.qualified_name, what, lost)

@@ -20,6 +20,7 @@ from emaps_dagster.errors import (
     AlertError,
     BadRequestError,
     InvalidTokenError,
+    LakehouseError,
     NoDataError,
     NotInPlanError,
     ProviderError,
@@ -149,7 +150,7 @@ class RevisionLook:
                 break
             try:
                 self.changed |= self._changed_in(client, zone, feed, window) & self._made
-            except (RejectedBodyError, NoDataError) as error:
+            except (RejectedBodyError, NoDataError, LakehouseError) as error:
                 self.sentences.append(str(error))
                 continue
             except ProviderError as error:

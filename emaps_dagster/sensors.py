@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from emaps_dagster.alerts import ways_of
+from emaps_dagster.errors import LakehouseError
 from emaps_dagster.holdings import Missing, missing
 from emaps_dagster.looks import FOLDERS, Inbox, RevisionLook, time_is_up
 from emaps_dagster.partitions import nothing_over_yet
@@ -75,7 +76,10 @@ def gaps_sensor(
             for zone in settings.zones
         }
         if settings.deployment in FOLDERS:
-            found = missing(settings.warehouse, settings.zones, watched)
+            try:
+                found = missing(settings.warehouse, settings.zones, watched)
+            except LakehouseError as error:
+                return _result([], [str(error)], None)
         else:
             found = _missing_by_status(shown, settings.zones)
         decision = gaps.decide(

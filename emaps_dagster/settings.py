@@ -21,6 +21,7 @@ from typing_extensions import Self
 
 from emaps_dagster.databricks_settings import DatabricksSettings
 from emaps_dagster.errors import SettingsError
+from emaps_dagster.paths import expanded, why_impossible
 from emaps_dagster.tokens import SENDABLE, is_token
 
 PUBLIC_API_URL = "https://api.electricitymaps.com/v3"
@@ -139,6 +140,15 @@ class Settings(DatabricksSettings):
         return value
 
     @model_validator(mode="after")
+    def _warehouse_that_delta_can_write(self) -> Self:
+        # With its parents, those of the working folder included.
+        folder = self.warehouse.resolve()
+        why = why_impossible(folder) if self.deployment != "databricks" else None
+        if why:
+            raise PydanticCustomError("warehouse", "{why}", {"why": f"EMAPS_WAREHOUSE is {str(folder)!r}: {why}."})
+        return self
+
+    @model_validator(mode="after")
     def _mail_needs_a_server(self) -> Self:
         if self.alert_email and self.alert_smtp is None:
             raise PydanticCustomError("alert_smtp", "{why}", {"why": _NEEDS_SERVER})
@@ -161,7 +171,7 @@ class Settings(DatabricksSettings):
     def _local_folder(cls, value: Path) -> Path:
         if re.match(r"[A-Za-z0-9]+:/", str(value)):
             raise ValueError("a folder of this machine is allowed; only databricks keeps tables elsewhere")
-        return value.expanduser()
+        return expanded(value)
 
     @field_validator("catalog")
     @classmethod

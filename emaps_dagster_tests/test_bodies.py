@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyspark.sql import functions as F
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from emaps_dagster.bodies import Response
 from emaps_dagster.client import admit
@@ -547,9 +547,9 @@ def silver(
 
 
 def _bronze(spark: SparkSession, rows: list[tuple[str, datetime, str, str]]) -> DataFrame:
-    return spark.createDataFrame(rows, "zone string, ingested_at timestamp, payload_sha256 string, raw_json string").withColumn(
-        "trusted_json", F.lit(None).cast("string")
-    )
+    return spark.createDataFrame(
+        rows, "zone string, ingested_at timestamp, payload_sha256 string, raw_json string"
+    ).withColumn("trusted_json", F.lit(None).cast("string"))
 
 
 def moment(text: str) -> datetime:

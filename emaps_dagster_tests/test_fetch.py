@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from emaps_dagster.bodies import Response
 from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.errors import (
-    ClockSkewError,
     BadRequestError,
+    ClockSkewError,
     InvalidTokenError,
     NoDataError,
     NotInPlanError,

@@ -435,7 +435,19 @@ def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_pa
     assert (tmp_path / name / "warehouse" / "silver" / "readings" / "_delta_log").is_dir()
 
 
-@pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a\tb"])
+def test_blanks_in_the_folder_of_temporary_files_as_well_work(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my temp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "my temp"))
+    house = open_folders(spark, tmp_path / "my data" / "warehouse")
+    house.create(READINGS)
+    house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    assert house.read_hours(READINGS, DAY).count() == 1
+    assert stored(house) == [("GR", 2, 1.0, None)]
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a\tb", "my%20data", "a%2Fb"])
 def test_a_folder_name_that_delta_cannot_take_is_one_clear_error(
     spark: SparkSession, tmp_path: Path, name: str
 ) -> None:

@@ -19,7 +19,7 @@ from pyspark.errors import PySparkException
 from emaps_dagster.assets.evaluations import status_of_each_hour, status_of_the_table
 from emaps_dagster.assets.launching import launchable
 from emaps_dagster.assets.quarantine import mending_responses, rejected_records
-from emaps_dagster.errors import LakehouseError
+from emaps_dagster.errors import DamagedTableError, LakehouseError
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse import Lakehouse
 from emaps_dagster.materializations import latest_materializations
@@ -306,7 +306,9 @@ def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
 
 def _unreadable(table: Table, error: Exception, part: Window | None = None) -> Finding:
     """A table that cannot be read does not pass, and does not hide what else is wrong by a crash."""
-    told = f"{table.qualified_name}, or what it is made from, cannot be read: {str(error).splitlines()[0][:300]}"
+    # Our own sentences say what to do at their end.
+    said = str(error) if isinstance(error, DamagedTableError) else str(error).splitlines()[0][:300]
+    told = f"{table.qualified_name}, or what it is made from, cannot be read: {said}"
     return Finding("", part.start if part else None, told, part.end if part else None)
 
 
