@@ -54,7 +54,7 @@ def bronze(spark: SparkSession, *responses: tuple[str, datetime], zone: str = "G
         start, end = min(hours), max(hours) + HOUR
         sha = hashlib.sha256(text.encode()).hexdigest()
         source = f"electricitymaps/v3/test/{'history' if 'history' in json.loads(text) else 'past-range'}"
-        rows.append((source, zone, text, ingested_at, start, end, "/v3", sha, f"{start:%Y-%m}"))
+        rows.append((source, zone, text, ingested_at, start, end, "/v3", sha, None, f"{start:%Y-%m}"))
     assert POWER_DATA.schema == CARBON_DATA.schema
     return frame(spark, POWER_DATA, rows)
 

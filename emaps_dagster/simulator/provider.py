@@ -11,9 +11,9 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Literal
 
+from emaps_dagster.simulator.flaws import as_written, spoiled
 from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.noise import bits, draw, stream
-from emaps_dagster.simulator.flaws import as_written, spoiled
 from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
 from emaps_dagster.simulator.profiles import DIRECT, LIFECYCLE, RENEWABLE
 from emaps_dagster.windows import HOUR, Window, floor_hour

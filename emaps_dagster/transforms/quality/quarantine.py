@@ -18,7 +18,11 @@ def every_record_is_trusted(evidence: BronzeEvidence) -> Outcome:
     as a later run has brought a trusted record.
     """
     findings = [
-        Finding(row["zone"], row["datetime"], f"the record is quarantined: {row['reason']}")
+        Finding(
+            row["zone"],
+            row["datetime"],
+            f"the record of {row['zone']} {row['datetime']:%Y-%m-%dT%H:%MZ} is quarantined: {row['reason']}",
+        )
         for row in charged(evidence.rejected, evidence.mending)
     ]
     newest: dict[str, dict[str, Any]] = {}
