@@ -35,6 +35,8 @@ _LONGEST_BODY = 16_000_000
 _READ = ("zone", "history", "data", "temporalGranularity", "_disclaimer", "estimationMethod")
 # A question for so few hours may be about the very ones whose records are bad, such as one that `gaps` asks.
 _FEW_HOURS = timedelta(days=1)
+# An hour so far away is no answer to any question: the record is as one without a readable hour.
+_ABSURD = timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,16 @@ def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
         # A record that strays is a bad record; a body of which most strays is the answer to another question.
         raise UnusableBodyError(_why_unusable(parts, wrong, reach))
     few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
+    elsewhere = _elsewhere(parts, reach)
+    if len(elsewhere) > len(parts) / 2:
+        raise UnusableBodyError(_why_unusable(elsewhere, wrong, reach))
     if readable:
         hours = [hour for _, hour in trusted] or list(readable.values())
         start, end = min(hours), max(hours) + HOUR
-    elif few is not None and not any(readable_hour(part.value) for part in parts):
+    elif few is not None and not elsewhere:
         start, end = few
     else:
-        raise UnusableBodyError(_why_unusable(parts, wrong, reach))
+        raise UnusableBodyError(_why_unusable(elsewhere, wrong, reach))
     rejected = [
         RejectedRecord(place, readable.get(place), body[parts[place].start : parts[place].end], reason)
         for place, reason in wrong.items()
@@ -273,12 +278,20 @@ def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
         raise UnusableBodyError(f"{name} lacks the key {lacks!r}, so it is no row of {feed.endpoint}, nor is any other")
 
 
-def _why_unusable(parts: Sequence[Part], wrong: dict[int, str], reach: Reach | None) -> str:
-    """Why no record of a body can be trusted, none having an hour within reach."""
-    hours = [hour for part in parts if (hour := readable_hour(part.value)) is not None]
-    if reach is None or not hours:
-        return wrong[0] + (f", and no other row has a readable hour ({len(parts)} rows)" if len(parts) > 1 else "")
-    return f"its hours [{min(hours):%Y-%m-%dT%H:%MZ}, {max(hours) + HOUR:%Y-%m-%dT%H:%MZ}) lie {reach.beyond}"
+def _elsewhere(parts: Sequence[Part], reach: Reach | None) -> list[datetime]:
+    """The hours beyond reach that rows have, as in an answer to another question."""
+    if reach is None:
+        return []
+    hours = [hour for part in parts if (hour := readable_hour(part.value)) is not None and hour not in reach]
+    return [hour for hour in hours if reach.start - _ABSURD < hour < reach.end + _ABSURD]
+
+
+def _why_unusable(elsewhere: Sequence[datetime], wrong: dict[int, str], reach: Reach | None) -> str:
+    """Why no record of a body can be trusted."""
+    if reach is None or not elsewhere:
+        return wrong[0] + (f", and no row has a readable hour ({len(wrong)} rows)" if len(wrong) > 1 else "")
+    first, last = min(elsewhere), max(elsewhere) + HOUR
+    return f"its hours [{first:%Y-%m-%dT%H:%MZ}, {last:%Y-%m-%dT%H:%MZ}) lie {reach.beyond}"
 
 
 def _refuse_sandbox(part: dict[str, Any], name: str) -> None:

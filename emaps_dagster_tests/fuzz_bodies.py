@@ -17,7 +17,9 @@ from typing import Any
 import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-with atheris.instrument_imports(include=["emaps_dagster.bodies", "json"]):
+with atheris.instrument_imports(
+    include=["emaps_dagster.bodies", "emaps_dagster.records", "emaps_dagster.strict_json", "json"]
+):
     from emaps_dagster.bodies import Response
     from emaps_dagster.client import admit
     from emaps_dagster.errors import RejectedBodyError
@@ -94,17 +96,24 @@ def check(data: bytes) -> None:
         if error.response != response or not error.reason or "\n" in str(error) or len(error.reason) > 400:
             raise AssertionError(error.reason) from error
         return
-    # What was let in has the same hours in another reading, and when it is written anew by somebody else.
-    parsed = json.loads(text)
-    rows = parsed["history"] if "history" in parsed else parsed["data"]
+    # Every record is trusted or quarantined, and what is trusted is admitted as it is.
+    trusted = json.loads(admitted.trusted_body)
+    rows = trusted["history"] if "history" in trusted else trusted["data"]
+    whole = json.loads(text)
+    records = whole["history"] if "history" in whole else whole["data"]
+    assert len(rows) + len(admitted.rejected) == len(records)
+    if not rows:
+        return
+    # It has the same hours in another reading, and when it is written anew by somebody else.
     hours = [datetime.strptime(row["datetime"][:13] + "Z", "%Y-%m-%dT%H%z") for row in rows]
     assert admitted.window_start is not None
     assert admitted.window_end is not None
     # Offsets reach 14:59.
     assert timedelta(hours=-15) < admitted.window_start - min(hours) < timedelta(hours=15)
     assert timedelta(hours=-14) < admitted.window_end - max(hours) < timedelta(hours=16)
-    again = admit(Response(feed, "GR", "history", "", json.dumps(parsed, sort_keys=True), response.received_at))
+    again = admit(Response(feed, "GR", "history", "", json.dumps(trusted, sort_keys=True), response.received_at))
     assert (again.window_start, again.window_end) == (admitted.window_start, admitted.window_end)
+    assert again.rejected == ()
     assert len(admitted.payload_sha256) == 64
 
 

@@ -71,6 +71,24 @@ MUTANTS = (
         'F.col("_observed").cast("int").alias(count_column(name))',
     ),
     Mutant(
+        "a quarantined record let through",
+        "transforms.silver:_records",
+        'F.coalesce("trusted_json", "raw_json")',
+        'F.col("raw_json")',
+    ),
+    Mutant(
+        "one bad record costs its body",
+        "transforms.silver:_records",
+        'F.coalesce("trusted_json", "raw_json")',
+        'F.when(F.col("trusted_json").isNull(), F.col("raw_json"))',
+    ),
+    Mutant(
+        "the record beside a bad one is lost",
+        "bodies:_judged_one_by_one",
+        "for part, _ in trusted)",
+        "for part, _ in trusted[:-1])",
+    ),
+    Mutant(
         "hours read as local time",
         "transforms.silver:_records",
         'F.to_timestamp("record.datetime")',

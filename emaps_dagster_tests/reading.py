@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -24,11 +25,12 @@ def latest_by_hand(
     Args:
         responses: of one feed, as (zone, parsed body, ingested at, body as text).
     """
+    # A record that must not be trusted counts as one that never came.
     readings: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
-    for zone, parsed, ingested_at, text in responses:
+    for zone, _, ingested_at, text in responses:
         digest = hashlib.sha256(text.encode()).hexdigest()
         spoken: dict[datetime, tuple[Any, ...]] = {}
-        for place, row in enumerate(parsed.get("history") or parsed.get("data") or []):
+        for place, row in enumerate(trusted_records(zone, text)):
             hour = datetime.fromisoformat(row["datetime"].replace("Z", "+00:00"))
             if ingested_at - hour >= timedelta(hours=1):
                 told = (row.get("updatedAt") or "", place, row)
@@ -46,6 +48,57 @@ def latest_by_hand(
             since = reading[0]
         found[key] = (told[-1][3], since)
     return found
+
+
+def trusted_records(zone: str, text: str) -> list[dict[str, Any]]:
+    """The records of a body that may count, by rules that are written here a second time."""
+    body = json.loads(text, object_pairs_hook=_Members)
+    rows = next(value for name, value in body.pairs if name in ("history", "data"))
+    return [json.loads(json.dumps(row.plain())) for row in rows if isinstance(row, _Members) and row.is_trusted(zone)]
+
+
+class _Members:
+    """An object of a body with all its members, also those whose key stands there twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
+
+    def plain(self) -> dict[str, Any]:
+        return {name: value.plain() if isinstance(value, _Members) else value for name, value in self.pairs}
+
+    def is_trusted(self, zone: str) -> bool:
+        row = self.plain()
+        if not self._keys_are_unique() or not _is_hour(row.get("datetime")) or row.get("zone", zone) != zone:
+            return False
+        production, consumption = (row.get(f"power{side}Breakdown", 0) for side in ("Production", "Consumption"))
+        if "carbonIntensity" not in row and 0 in (production, consumption):
+            return False
+        if any(mw and mode not in _MODES for part in (production, consumption) for mode, mw in (part or {}).items()):
+            return False
+        if row.get("isEstimated") is not None and not isinstance(row["isEstimated"], bool):
+            return False
+        numbers = [row.get(name) for name in row if name.endswith(("Total", "Percentage", "Intensity"))]
+        for name in row:
+            if name.endswith("Breakdown"):
+                numbers += (row[name] or {}).values()
+        more = [value for value in row.values() if isinstance(value, float)]
+        return all(
+            n is None or (isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) <= 1e9) for n in numbers
+        ) and all(abs(value) < float("inf") for value in more)
+
+    def _keys_are_unique(self) -> bool:
+        names = [name for name, _ in self.pairs]
+        return len(set(names)) == len(names) and all(
+            value._keys_are_unique() for _, value in self.pairs if isinstance(value, _Members)
+        )
+
+
+def _is_hour(text: Any) -> bool:
+    try:
+        hour = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except (ValueError, AttributeError):
+        return False
+    return hour.tzinfo is not None and hour == hour.replace(minute=0, second=0, microsecond=0)
 
 
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,21 @@ class Warehouse:
         row = next(row for row in stored.to_pylist() if _is_broken(row))
         write_deltalake(delta, pa.Table.from_pylist([{**row, **columns}], stored.schema), mode="append")
 
+    def quarantine(self) -> None:
+        """The newest body of the broken hour, with its record in quarantine."""
+        delta = DeltaTable(str(self.folder / POWER))
+        stored = delta.to_pyarrow_table()
+        row = next(row for row in stored.to_pylist() if _is_broken(row))
+        late = {"ingested_at": NOW + HOUR / 2, "window_start": BROKEN, "window_end": BROKEN + HOUR}
+        row |= {**late, "trusted_json": json.dumps({"zone": "GR", "history": []})}
+        write_deltalake(delta, pa.Table.from_pylist([row], stored.schema), mode="append")
+        record = {"datetime": BROKEN, "position": 0, "record_json": "null", "reason": "row 0 is not an object"}
+        table = DeltaTable(str(self.folder / "bronze/rejected_records"))
+        schema = table.to_pyarrow_table().schema
+        write_deltalake(
+            table, pa.Table.from_pylist([{n: (row | record)[n] for n in schema.names}], schema), mode="append"
+        )
+
 
 def _is_broken(row: dict[str, Any]) -> bool:
     hour: datetime = row["datetime"] if "datetime" in row else row["window_start"]
@@ -156,6 +171,11 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
         lambda house: house.add(POWER, **_one_hour(raw_json=SANDBOX)),
         POWER,
         {"no_sandbox_data", "raw_json_parses"},
+    ),
+    "a record that is quarantined": (
+        lambda house: house.quarantine(),
+        POWER,
+        {"every_record_is_trusted"},
     ),
     "a doubled row in silver": (lambda house: house.add(SILVER), SILVER, {"primary_key_is_unique"}),
     "a mode that is not the latest record's": (

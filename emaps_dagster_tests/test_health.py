@@ -18,7 +18,7 @@ from emaps_dagster.lakehouse import Size
 from emaps_dagster.resources.deployments import resources
 from emaps_dagster.settings import Settings
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
-from emaps_dagster.transforms.health import DAY, Answer, Facts, health, revisions
+from emaps_dagster.transforms.health import DAY, Answer, Facts, Quarantined, health, revisions
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, reported_once
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, body, bronze, record, silver, utc
@@ -109,8 +109,33 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
             "1 body was rejected in the last 24 hours: `reason` in bronze.rejected_responses says why. If silver has "
             "those hours, nothing is lost.",
         ),
+        (
+            {
+                "quarantined": tuple(
+                    Quarantined("GR", "power", LAST - n * HOUR, "gas of it is beyond 1e+09") for n in (3, 2)
+                )
+            },
+            "GR: 2 hours wait for the provider, since the newest record is quarantined: "
+            "`[2024-05-04-08:00...2024-05-04-09:00]`; the first of power: gas of it is beyond 1e+09. Runs ask again by "
+            "themselves; tell the provider if it stays so. bronze.rejected_records has the records.",
+        ),
+        (
+            {"without_hour_at": (NOW - HOUR, NOW - 2 * DAY)},
+            "1 record of which no hour can be read was quarantined in the last 24 hours: `reason` in "
+            "bronze.rejected_records says why.",
+        ),
     ],
-    ids=["nothing", "nobody asked", "provider late", "hole", "half an hour", "gold lacks", "rejected"],
+    ids=[
+        "nothing",
+        "nobody asked",
+        "provider late",
+        "hole",
+        "half an hour",
+        "gold lacks",
+        "rejected",
+        "quarantined",
+        "without an hour",
+    ],
 )
 def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], needs: str) -> None:
     report = health(facts(FIVE_HOURS, **changes))
@@ -265,6 +290,17 @@ def test_the_page_has_a_row_for_each_zone_day_and_table_and_the_numbers_are_plai
         "files": 3,
         "megabytes": 2.5,
     }
+
+
+def test_the_page_lists_the_hours_that_wait_with_their_reasons() -> None:
+    waiting = tuple(Quarantined("GR", "carbon", LAST - n * HOUR, "a|b") for n in range(101))
+    report = health(facts(FIVE_HOURS, quarantined=waiting))
+    text = page(report, {})
+    assert "#### Quarantined records\n\n| zone | hour (UTC) | feed | reason |" in text
+    assert "| GR | 2024-05-04 11:00 | carbon | a/b |" in text
+    assert text.count("a/b") == 101
+    assert "And 1 more." in text
+    assert numbers(report, {})["hours_quarantined"] == 101
 
 
 def test_many_needs_stay_short_enough_to_be_shown_in_place() -> None:

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster import lakehouse as lakehouse_module
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.lakehouse import HourChange, Lakehouse
-from emaps_dagster.tables import Column, Table, all_tables
+from emaps_dagster.tables import TRUSTED, Column, Table, all_tables
 from emaps_dagster.transforms.differences import HourDifference
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.engines import open_folders
@@ -459,12 +459,42 @@ def test_bronze_refuses_that_somebody_deletes(house: Lakehouse, spark: SparkSess
     bronze = all_tables(("GR",))[0]
     house.create(bronze)
     hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
-    row = ("s", "GR", "{}", hour, hour, hour + HOUR, "/v3", "00", "2024-01")
+    row = ("s", "GR", "{}", hour, hour, hour + HOUR, "/v3", "00", None, "2024-01")
     house.append(bronze, frame(spark, bronze, [row]))
     with pytest.raises(Exception, match=r"(?i)append"):
         DeltaTable(house.where(bronze)).delete()
     with pytest.raises(Exception, match=r"(?i)append"):
         write_deltalake(house.where(bronze), DeltaTable(house.where(bronze)).to_pyarrow_table(), mode="overwrite")
+
+
+def test_a_bronze_table_of_an_earlier_release_gets_the_columns_it_lacks(house: Lakehouse, spark: SparkSession) -> None:
+    bronze = all_tables(("GR",))[0]
+    earlier = replace(bronze, columns=tuple(column for column in bronze.columns if column.name != TRUSTED))
+    hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    rows = [("s", "GR", f"{{{n}}}", hour, hour, hour + HOUR, "/v3", f"{n}", "2024-01") for n in range(2)]
+    house.create(earlier)
+    house.append(earlier, frame(spark, earlier, rows[:1]))
+
+    def read() -> dict[str, str | None]:
+        responses = house.read_responses(bronze, DAY_OF_BRONZE, longest=timedelta(days=12))
+        found = house.collect(responses.select("payload_sha256", TRUSTED)).to_pylist()
+        return {row["payload_sha256"]: row[TRUSTED] for row in found}
+
+    assert read() == {"0": None}
+    house.create(bronze)
+    house.create(bronze)
+    assert house.schema_differences(bronze) == []
+    house.append(bronze, frame(spark, bronze, [(*rows[1][:-1], "left", rows[1][-1])]))
+    assert read() == {"0": None, "1": "left"}
+    whole = DeltaTable(house.where(bronze)).to_pyarrow_table().to_pylist()
+    assert sorted((row["raw_json"], row["year_month"]) for row in whole) == [("{0}", "2024-01"), ("{1}", "2024-01")]
+    # A type that changed is no column that is missing.
+    broken = replace(bronze, columns=(*bronze.columns[:2], replace(bronze.columns[2], type="int"), *bronze.columns[3:]))
+    with pytest.raises(ContractChangedError, match="column raw_json is string, not int"):
+        house.create(broken)
+
+
+DAY_OF_BRONZE = Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 2, tzinfo=timezone.utc))
 
 
 def test_writers_take_turns_so_that_nobody_computes_for_nothing(

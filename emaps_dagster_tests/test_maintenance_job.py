@@ -15,7 +15,7 @@ from emaps_dagster.assets.maintenance import tables_of
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.settings import Settings
-from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
+from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, ml_features
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import frame, utc
 
@@ -63,7 +63,8 @@ def test_every_table_is_put_into_fewer_files_and_tells_its_numbers(
     power = told["bronze.power_data"]
     assert (power["files_before"], power["files_after"], power["files_removed"], power["retain_days"]) == (5, 1, 0, 7)
     assert 0 < power["bytes_after"] < power["bytes_before"]
-    assert told["bronze.rejected_responses"] == told["silver.energy_data"] == {"outcome": "no table yet"}
+    assert told["bronze.rejected_responses"] == told["bronze.rejected_records"] == {"outcome": "no table yet"}
+    assert told["silver.energy_data"] == {"outcome": "no table yet"}
     assert told["gold.ml_features"]["files_after"] == 0
     assert grown.read(POWER_DATA).toArrow().sort_by("payload_sha256") == rows
     assert len(grown.read(POWER_DATA, version=3).toArrow()) == 3
@@ -73,6 +74,7 @@ def test_the_numbers_are_on_the_pages_of_the_assets_and_make_no_asset_of_what_is
     grown: FolderLakehouse, instance: dg.DagsterInstance
 ) -> None:
     grown.create(REJECTED_RESPONSES)
+    grown.create(REJECTED_RECORDS)
     assert launch(grown, instance).success
     observed = instance.fetch_observations(dg.AssetKey(POWER_DATA.asset_key), limit=5).records
     assert [record.asset_observation.metadata["files_after"].value for record in observed] == [1]

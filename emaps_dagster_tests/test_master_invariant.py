@@ -60,6 +60,7 @@ class Machine(RuleBasedStateMachine):
         self.provider.null_modes = {dice.choice(MODE_KEYS)}
         self.provider.repeats = {dice.choice(hours)}
         self.provider.long_numbers = dice.choice([True, False])
+        self.provider.flaws = {(dice.choice(["power", "carbon"]), dice.choice(hours)): dice.randrange(8)}
         if age == 101:
             self.world.run(Window(BASE, BASE + 90 * HOUR))
 
@@ -125,6 +126,16 @@ class Machine(RuleBasedStateMachine):
         self.provider.repeats ^= {self.hour(back)}
         self.count()
 
+    @rule(feed=FEED, back=BACK, hours=st.integers(1, 3), flaw=st.integers(0, 7))
+    def records_come_with_a_flaw(self, feed: str, back: int, hours: int, flaw: int) -> None:
+        self.provider.flaws |= {(feed, self.hour(back + number)): flaw for number in range(hours)}
+        self.count()
+
+    @rule()
+    def flaws_are_mended(self) -> None:
+        self.provider.flaws.clear()
+        self.count()
+
     @rule()
     def bodies_turn_round(self) -> None:
         self.provider.backwards ^= True
@@ -154,6 +165,8 @@ class Machine(RuleBasedStateMachine):
             lambda: self.a_neighbour_vanishes_or_appears(dice.choice(["AL", "BG", "IT-SO", "NEW"])),
             lambda: self.a_mode_is_not_reported_or_is_again(dice.choice(MODE_KEYS)),
             lambda: self.an_hour_comes_twice_in_a_body(back),
+            lambda: self.records_come_with_a_flaw(feed, back, dice.randrange(1, 3), dice.randrange(8)),
+            self.flaws_are_mended,
             self.missing_hours_appear,
             self.bodies_turn_round,
         ]
@@ -279,9 +292,12 @@ def story(world: World) -> Iterator[str]:
     provider.null_modes = {"hydro", "wind"}
     provider.long_numbers = True
     provider.opinions["power", BASE + 70 * HOUR] = 5
+    provider.flaws = {("power", BASE + 30 * HOUR): 0, ("carbon", BASE + 31 * HOUR): 4, ("power", BASE + 72 * HOUR): 0}
     provider.now = BASE + 75 * HOUR + timedelta(minutes=20)
     world.run(window(2, 73))
-    yield "a backfill up to the middle of an hour"
+    yield "a backfill up to the middle of an hour, with records that cannot be trusted"
+    del provider.flaws["power", BASE + 72 * HOUR]
+    provider.flaws["power", BASE + 73 * HOUR] = 3
     provider.opinions["power", BASE + 40 * HOUR] = 5
     # An opinion with an older time of update than the one it replaces.
     provider.opinions["power", BASE + 70 * HOUR] = 1

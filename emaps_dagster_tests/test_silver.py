@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from emaps_dagster.tables import ENERGY_DATA
 from emaps_dagster.transforms.silver import energy_data
@@ -40,6 +41,16 @@ MODES = (
 
 def of(spark: SparkSession, *power: tuple[str, datetime], carbon: tuple[tuple[str, datetime], ...] = ()) -> list[dict]:
     return as_rows(energy_data(bronze(spark, *power), bronze(spark, *carbon), *DAY))
+
+
+def test_of_a_body_with_quarantined_records_the_others_are_read(spark: SparkSession) -> None:
+    good = record(T, powerProductionTotal=7, powerProductionBreakdown={"coal": 7})
+    raw = body(good, record(T + HOUR, powerProductionTotal="no number")).replace('"no number"', "1e400")
+    rows = bronze(spark, (raw, LATER)).withColumn("trusted_json", F.lit(body(good)))
+    (row,) = as_rows(energy_data(rows, bronze(spark), *DAY))
+    assert (row["datetime"], row["production_total"], row["production_coal"]) == (T, 7.0, 7.0)
+    nothing = bronze(spark, (raw, LATER)).withColumn("trusted_json", F.lit('{"zone":"GR","history":[]}'))
+    assert as_rows(energy_data(nothing, bronze(spark), *DAY)) == []
 
 
 def test_a_whole_record_of_both_feeds_becomes_one_row(spark: SparkSession) -> None:

@@ -81,6 +81,22 @@ def test_hours_whose_run_failed_wait_until_the_provider_answers_again() -> None:
     assert decide(older, well=True, served=UNPAID).fetch == []
 
 
+def test_a_hole_whose_record_is_quarantined_is_told_and_asked_for_as_any_other() -> None:
+    lacking = hours(("05-01T00", "05-01T02"))
+    bad = hours(("05-01T01", "05-01T02"))
+    memory, now, said = gaps.Memory(), NOW, []
+    for _ in range(4):
+        decision = decide(Holes({"GR": lacking}, quarantined={"GR": bad}), memory, now=now)
+        assert decision.fetch == [window("05-01T00", "05-01T02")]
+        memory, now, said = decision.memory, now + timedelta(hours=8), decision.sentences
+    assert said[0] == (
+        "The record is quarantined, and the hour waits for the provider to mend it: GR [2024-05-01T01:00Z, "
+        "2024-05-01T02:00Z). bronze.rejected_records says why."
+    )
+    # It does have that hour, in its way.
+    assert said[1].startswith("The provider does not have [2024-05-01T00:00Z, 2024-05-01T01:00Z)")
+
+
 def test_hours_near_a_run_that_is_going_on_wait() -> None:
     holes = Holes({"GR": hours(("05-01T00", "05-01T01"), ("03-01T00", "03-01T01"))})
     decision = decide(holes, busy=[window("05-01T01", "05-01T21")])

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.assets import bronze as bronze_module
 from emaps_dagster.assets import gold as gold_module
 from emaps_dagster.assets import silver as silver_module
-from emaps_dagster.bodies import Response
+from emaps_dagster.bodies import Reach, Response
 from emaps_dagster.client import admit
 from emaps_dagster.errors import ProviderUnavailableError
 from emaps_dagster.fetch import fetch
@@ -37,6 +37,25 @@ GOLD = ml_features(("GR",))
 BRONZE = {POWER.name: POWER_DATA, CARBON.name: CARBON_DATA}
 
 
+FLAWS: tuple[Callable[[str], str], ...] = (
+    # An absurd total or intensity; a number beyond a double; a string; an unknown mode; nothing; no time; twice a key.
+    lambda text: _with(text, '"powerProductionTotal": 2147220000, "carbonIntensity": 2147220000'),
+    lambda text: _with(text, '"more": -1e400'),
+    lambda text: _with(text, '"powerImportTotal": "5", "carbonIntensity": "5"'),
+    lambda text: _with(text, '"powerProductionBreakdown": {"fusion": 1}, "isEstimated": "no"'),
+    lambda _: "null",
+    lambda text: _with(text, '"datetime": "yesterday"'),
+    lambda text: text[:-1] + ', "isEstimated": false}',
+    lambda text: _with(text, '"zone": "BG"'),
+)
+
+
+def _with(text: str, members: str) -> str:
+    """A record with other values; a key that it has is taken out first."""
+    old, new = json.loads(text), json.loads(f"{{{members}}}")
+    return json.dumps({name: old[name] for name in old if name not in new})[:-1] + f", {members}}}"
+
+
 class KilledError(Exception):
     """The process died here: what was committed is committed, nothing else was."""
 
@@ -51,6 +70,8 @@ class Provider:
         self.gone_neighbours: set[str] = set()
         self.null_modes: set[str] = set()
         self.repeats: set[datetime] = set()
+        # Which record comes with which flaw; the number of one of FLAWS.
+        self.flaws: dict[tuple[str, datetime], int] = {}
         self.backwards = False
         self.long_numbers = False
         self.down: dict[str, int] = {}
@@ -77,8 +98,17 @@ class Provider:
         rows = [self._record(feed, hour, again=place >= len(set(hours))) for place, hour in enumerate(hours)]
         if self.backwards:
             rows.reverse()
-        text = json.dumps({"zone": zone, key: rows})
-        return admit(Response(feed, zone, endpoint, f"/v3/{feed.endpoint}/{endpoint}", text, self.told_time))
+        texts = ", ".join(self._written(feed, row) for row in rows)
+        text = f'{{"zone": "{zone}", "{key}": [{texts}]}}'
+        reach = Reach(window.start - 24 * HOUR, window.end + 24 * HOUR, "outside", (window.start, window.end))
+        response = Response(feed, zone, endpoint, f"/v3/{feed.endpoint}/{endpoint}", text, self.told_time)
+        return admit(response, reach if endpoint == "past-range" else None)
+
+    def _written(self, feed: Feed, row: dict[str, Any]) -> str:
+        """A record as it stands in a body, which Python could not write for some flaws."""
+        text = json.dumps(row)
+        flaw = self.flaws.get((feed.name, datetime.fromisoformat(row["datetime"].replace("Z", "+00:00"))))
+        return text if flaw is None else FLAWS[flaw % len(FLAWS)](text)
 
     def _record(self, feed: Feed, hour: datetime, *, again: bool) -> dict[str, Any]:
         opinion = self.opinions.get((feed.name, hour), 0) + 1000 * again
@@ -201,6 +231,7 @@ class World:
         # What failed is run again when the provider is well, and an hour later, as a person would.
         self.provider.down.clear()
         self.provider.missing.clear()
+        self.provider.flaws.clear()
         self.provider.clock_error = timedelta(0)
         self.provider.now += HOUR
         for window in list(self.failed):
