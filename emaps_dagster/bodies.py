@@ -173,10 +173,6 @@ def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
         else:
             assert reach is not None
             wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}"
-    beyond = sum(readable_hour(part.value) is not None for part in parts) - len(readable)
-    if beyond > len(readable):
-        # A record that strays is a bad record; a body of which most strays is the answer to another question.
-        raise UnusableBodyError(_why_unusable(parts, wrong, reach))
     few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
     elsewhere = _elsewhere(parts, reach)
     if len(elsewhere) > len(parts) / 2:
