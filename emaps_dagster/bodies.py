@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
+from emaps_dagster.records import aware_time, sandbox_mark, time_of
 from emaps_dagster.zones import MODE_KEYS, POWER, Feed
 
 # No hourly mean or intensity comes near it; beyond it gold's fixed-point sums would overflow.
@@ -48,11 +49,6 @@ _NUMBERS = {
 # Without these keys a row is none of its feed, and would replace one that says something by nulls.
 _REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",)}
 
-# The one form that every engine reads alike: a time without seconds stops Spark, week dates do, Python's
-# versions differ on short fractions and offsets. A fraction beyond microseconds is cut off by all.
-_TIME = re.compile(
-    r"(\d{4})-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
-)
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _CONTAINERS = frozenset((dict, list))
@@ -270,19 +266,14 @@ def _refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None
 
 
 def _time(value: Any, what: str) -> datetime:
-    wrong = f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
-    match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise UnusableBodyError(wrong)
-    year, fraction, offset = match.groups()
-    micros = (fraction or "")[:6].ljust(6, "0")
-    try:
-        moment = datetime.fromisoformat(f"{value[:19]}.{micros}{'+00:00' if offset == 'Z' else offset}")
-    except ValueError:
-        raise UnusableBodyError(wrong) from None
-    if not "1900" < year < "2200":
+    moment = time_of(value)
+    if moment is None and aware_time(value):
         raise UnusableBodyError(f"{what} is {value!r}, outside the years 1901 to 2199")
-    return moment.astimezone(timezone.utc)
+    if moment is None:
+        raise UnusableBodyError(
+            f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
+        )
+    return moment
 
 
 def _refuse_case_variants(part: dict[str, Any], name: str) -> None:
@@ -303,6 +294,5 @@ def _refuse_other_granularity(part: dict[str, Any], name: str) -> None:
 
 
 def _refuse_sandbox(part: dict[str, Any], name: str) -> None:
-    marks = (str(part.get("_disclaimer", "")), str(part.get("estimationMethod", "")))
-    if any("sandbox" in mark.lower() for mark in marks):
+    if sandbox_mark(part):
         raise UnusableBodyError(f"{name} is marked as the provider's sandbox data")

@@ -15,6 +15,7 @@ from typing import Any
 
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.folders import plain_path
+from emaps_dagster.records import time_of
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
@@ -80,16 +81,9 @@ def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
     """Hour and time of update of each record of a usable body."""
     parsed = json.loads(body)
     for record in parsed.get("history") or parsed.get("data") or ():
-        yield _moment(record["datetime"]), _moment(record["updatedAt"]) if record.get("updatedAt") else None
-
-
-def _moment(text: str) -> datetime:
-    # Python 3.10 reads no fraction of one or two digits; bodies.py lets only times through that all engines read.
-    whole, point, rest = text.replace("Z", "+00:00").partition(".")
-    if point:
-        digits = rest[: next(i for i, c in enumerate(rest) if not c.isdigit())]
-        whole += f".{digits[:6]:0<6}" + rest[len(digits) :]
-    return datetime.fromisoformat(whole).astimezone(timezone.utc)
+        # bodies.py lets nothing else through; what was altered since is told by raw_json_parses.
+        if hour := time_of(record.get("datetime")):
+            yield hour, time_of(record.get("updatedAt"))
 
 
 def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from emaps_dagster.tables import POWER_DATA
 from emaps_dagster.transforms.quality import bronze
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster_tests.evidence import H0, H1, response, table_of
-from emaps_dagster_tests.making import body, iso, record
+from emaps_dagster_tests.making import body, record
 
 
 def judge_bronze(check: Any, *rows: dict[str, Any]) -> Outcome:
@@ -58,16 +57,9 @@ def test_a_body_that_is_not_what_its_row_says_is_found(row: dict[str, Any], says
     [
         body(record(H0, estimationMethod="SANDBOX_MODE_DATA")),
         GOOD.replace('{"zone"', '{"_disclaimer": "This is Sandbox data", "zone"', 1),
-        "not even JSON: sandbox",
     ],
 )
-def test_the_sandbox_marker_is_found_wherever_it_stands(raw: str) -> None:
+def test_the_sandbox_marker_is_found_in_the_body_and_in_its_records(raw: str) -> None:
     outcome = judge_bronze(bronze.no_sandbox_data, response(GOOD), response(raw), response(None))
     assert [finding.hour for finding in outcome.findings] == [H0]
     assert outcome.judged == 3
-
-
-def test_a_recorded_time_is_read_as_utc() -> None:
-    assert bronze.moment(iso(H0)) == H0
-    assert bronze.moment("2024-03-31T13:00:00+03:00") == H0
-    assert [bronze.moment(text) for text in (None, 5, "", "2024-03-31T13:00:00", json.dumps({}))] == [None] * 5

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.transforms.quality.bronze import moment, records_of
+from emaps_dagster.records import time_of
+from emaps_dagster.transforms.quality.bronze import records_of
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import MODE_KEYS, mode_column
@@ -161,8 +162,8 @@ def content_of(record: Mapping[str, Any], feed: str) -> dict[str, Any]:
         **values,
         f"is_estimated_{feed}": record.get("isEstimated"),
         f"estimation_method_{feed}": record.get("estimationMethod"),
-        f"updated_at_{feed}": moment(record.get("updatedAt")),
-        f"created_at_{feed}": moment(record.get("createdAt")),
+        f"updated_at_{feed}": time_of(record.get("updatedAt")),
+        f"created_at_{feed}": time_of(record.get("createdAt")),
     }
 
 
@@ -201,11 +202,11 @@ def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
         spoken: dict[datetime, tuple[datetime, dict[str, Any]]] = {}
         # A body that cannot be read says nothing here; raw_json_parses tells of it.
         for record in records_of(response["raw_json"]) or []:
-            hour = moment(record.get("datetime"))
+            hour = time_of(record.get("datetime"))
             if hour is None or hour not in window or hour + HOUR > ingested_at:
                 continue
             # A missing time sorts first, as null does in Spark.
-            updated_at = moment(record.get("updatedAt")) or _NEVER
+            updated_at = time_of(record.get("updatedAt")) or _NEVER
             if hour not in spoken or updated_at >= spoken[hour][0]:
                 spoken[hour] = (updated_at, record)
         for hour, (updated_at, record) in spoken.items():
