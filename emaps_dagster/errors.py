@@ -83,6 +83,10 @@ class LakehouseError(EmapsError):
     """A Delta table could not be read or written as asked."""
 
 
+class WithdrawalError(LakehouseError):
+    """Responses cannot be withdrawn as asked; nothing was changed."""
+
+
 class ContractChangedError(LakehouseError):
     """A stored table does not have the schema its contract promises."""
 

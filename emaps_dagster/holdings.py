@@ -16,7 +16,7 @@ from typing import Any
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.folders import plain_path
 from emaps_dagster.records import time_of
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, Table, ml_features
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
@@ -111,12 +111,20 @@ def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
 
 
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
+    """The responses that share an hour with [start, end), without those that were withdrawn."""
     import pyarrow.dataset as ds
 
-    columns = ["zone", "raw_json", "ingested_at", "window_start", "window_end"]
+    columns = [*table.key, "raw_json", "window_start", "window_end"]
     overlap = (ds.field("window_start") < end) & (ds.field("window_end") > start)
     months = Window(start, end).widen(LONGEST_BODY, timedelta(0)).months()
-    yield from _scan(warehouse, table, columns, months, overlap)
+    of_table = ds.field("bronze_table") == table.name
+    withdrawn = {
+        tuple(row[name] for name in table.key)
+        for row in _scan(warehouse, WITHDRAWN_RESPONSES, list(table.key), months, of_table)
+    }
+    for row in _scan(warehouse, table, columns, months, overlap):
+        if tuple(row[name] for name in table.key) not in withdrawn:
+            yield row
 
 
 def _rows(warehouse: Path, table: Table, columns: list[str], window: Window) -> Iterator[dict[str, Any]]:

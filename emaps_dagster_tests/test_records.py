@@ -101,9 +101,7 @@ def test_a_time_is_what_every_engine_reads_or_none(text: object, moment: datetim
     assert time_of(text) == moment
 
 
-@pytest.mark.parametrize(
-    "written", ["2024-03-31T10:00:00.0Z", "2024-03-31T10:00:00.00Z", "2024-03-31T15:45:00.0000+05:45"]
-)
+@pytest.mark.parametrize("written", ["10:00:00.0Z", "10:00:00.00Z", "15:45:00.0000+05:45"])
 def test_an_hour_written_in_any_way_that_is_let_in_is_read_by_the_check_and_the_sensors(written: str) -> None:
     text = body({**ROW, "datetime": f"2024-03-31T{written}", "updatedAt": "2024-03-31T11:00:00.5Z"})
     assert why_refused(text) is None

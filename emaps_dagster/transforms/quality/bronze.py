@@ -29,7 +29,7 @@ class BronzeEvidence:
 
 def raw_json_parses(evidence: BronzeEvidence) -> Outcome:
     """Every body is strict JSON and holds what bronze says of it: zone, first and last hour, hash."""
-    findings = [_finding(row, what) for row in evidence.rows for what in _wrong_with(row)]
+    findings = [finding_of(row, what) for row in evidence.rows for what in _wrong_with(row)]
     return Outcome(len(evidence.rows), tuple(findings))
 
 
@@ -39,7 +39,7 @@ def no_sandbox_data(evidence: BronzeEvidence) -> Outcome:
     for row in evidence.rows:
         mark = sandbox_mark_of_body(_parsed(row["raw_json"]))
         if mark:
-            findings.append(_finding(row, f"the body carries the provider's sandbox marker in {mark}"))
+            findings.append(finding_of(row, f"the body carries the provider's sandbox marker in {mark}"))
     return Outcome(len(evidence.rows), tuple(findings))
 
 
@@ -81,11 +81,11 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
         yield f"the body holds {span}, another window is stored"
 
 
-def _finding(row: dict[str, Any], what: str) -> Finding:
+def finding_of(row: dict[str, Any], what: str) -> Finding:
+    """A finding about a response, named as the job `withdraw` takes it."""
     received = f"{row['ingested_at']:%Y-%m-%dT%H:%M:%SZ}" if row["ingested_at"] else "an unknown time"
-    return Finding(
-        row["zone"] or "", row["window_start"], f"{what}: {row['request']}, received {received}", row["window_end"]
-    )
+    named = f"{row['request']}, received {received}, payload_sha256 {row['payload_sha256']}"
+    return Finding(row["zone"] or "", row["window_start"], f"{what}: {named}", row["window_end"])
 
 
 def _refuse(name: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from emaps_dagster.records import time_of
-from emaps_dagster.transforms.quality.bronze import records_of
+from emaps_dagster.transforms.quality.bronze import finding_of, records_of
+from emaps_dagster.transforms.quality.clocks import wrong_clocks
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import MODE_KEYS, mode_column
@@ -146,6 +147,29 @@ def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
         if wrong:
             findings.append(Finding(zone, hour, differing(wrong)))
     return Outcome(len(evidence.rows), tuple(findings))
+
+
+@dataclass(frozen=True)
+class _Response:
+    zone: str
+    ingested_at: datetime
+    window_end: datetime
+    up_to_now: bool
+
+
+def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
+    """No response was stored with a clock that was wrong: such a one wins over later ones, or loses to earlier."""
+    findings = []
+    judged = 0
+    for responses in (evidence.power, evidence.carbon):
+        rows = [row for row in responses.drop_columns("raw_json").to_pylist() if row["ingested_at"] is not None]
+        judged += len(rows)
+        received = [
+            _Response(row["zone"], row["ingested_at"], row["window_end"], (row["source"] or "").endswith("/history"))
+            for row in rows
+        ]
+        findings += [finding_of(rows[place], what) for place, what in wrong_clocks(received, evidence.now)]
+    return Outcome(judged, tuple(findings))
 
 
 def differences(row: Mapping[str, Any], must: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
