@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from emaps_dagster import strict_json
+from emaps_dagster.body_fields import sandbox_mark
 from emaps_dagster.records import (
     HOUR,
     REQUIRED,
@@ -291,6 +292,5 @@ def _why_unusable(elsewhere: Sequence[datetime], wrong: dict[int, str], reach: R
 
 
 def _refuse_sandbox(part: dict[str, Any], name: str) -> None:
-    marks = (str(part.get("_disclaimer", "")), str(part.get("estimationMethod", "")))
-    if any("sandbox" in mark.lower() for mark in marks):
+    if sandbox_mark(part):
         raise UnusableBodyError(f"{name} is marked as the provider's sandbox data")

@@ -15,7 +15,14 @@ from emaps_dagster.assets.checks import check_definitions  # noqa: E402
 from emaps_dagster.assets.gold import gold_asset  # noqa: E402
 from emaps_dagster.assets.health import health_asset  # noqa: E402
 from emaps_dagster.assets.silver import silver_asset  # noqa: E402
-from emaps_dagster.jobs import backfill_cost_job, health_job, hourly_job, maintenance_job, rebuild_job  # noqa: E402
+from emaps_dagster.jobs import (  # noqa: E402
+    backfill_cost_job,
+    health_job,
+    hourly_job,
+    maintenance_job,
+    rebuild_job,
+    withdraw_job,
+)
 from emaps_dagster.partitions import hourly_partitions  # noqa: E402
 from emaps_dagster.resources.deployments import resources  # noqa: E402
 from emaps_dagster.schedules import health_schedule, hourly_schedule, maintenance_schedule  # noqa: E402
@@ -41,7 +48,14 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             health_asset(settings.zones),
         ],
         asset_checks=check_definitions(settings.zones, partitions),
-        jobs=[job, rebuild_job(settings.zones, settings.start), backfill_cost_job(settings.zones), maintenance, report],
+        jobs=[
+            job,
+            rebuild_job(settings.zones, settings.start),
+            withdraw_job(settings.zones, settings.start),
+            backfill_cost_job(settings.zones),
+            maintenance,
+            report,
+        ],
         schedules=[
             hourly_schedule(job, settings, partitions),
             maintenance_schedule(maintenance),

@@ -107,6 +107,10 @@ class DamagedTableError(LakehouseError):
     """A file of a Delta table is missing or broken; the message names it and how to mend it."""
 
 
+class WithdrawalError(LakehouseError):
+    """Responses cannot be withdrawn as asked; nothing was changed."""
+
+
 class ContractChangedError(LakehouseError):
     """A stored table does not have the schema its contract promises."""
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from emaps_dagster.body_fields import time_of
 from emaps_dagster.fetch import LONGEST_BODY
 from emaps_dagster.paths import plain_path
 from emaps_dagster.tables import (
@@ -23,6 +24,7 @@ from emaps_dagster.tables import (
     POWER_DATA,
     REJECTED_RECORDS,
     TRUSTED,
+    WITHDRAWN_RESPONSES,
     Table,
     ml_features,
 )
@@ -128,16 +130,9 @@ def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
     """Hour and time of update of each record of a body that holds trusted ones alone."""
     parsed = json.loads(body)
     for record in parsed.get("history") or parsed.get("data") or ():
-        yield _moment(record["datetime"]), _moment(record["updatedAt"]) if record.get("updatedAt") else None
-
-
-def _moment(text: str) -> datetime:
-    # Python 3.10 reads no fraction of one or two digits; bodies.py lets only times through that all engines read.
-    whole, point, rest = text.replace("Z", "+00:00").partition(".")
-    if point:
-        digits = rest[: next(i for i, c in enumerate(rest) if not c.isdigit())]
-        whole += f".{digits[:6]:0<6}" + rest[len(digits) :]
-    return datetime.fromisoformat(whole).astimezone(timezone.utc)
+        # bodies.py lets nothing else through; what was altered since is told by raw_json_parses.
+        if hour := time_of(record.get("datetime")):
+            yield hour, time_of(record.get("updatedAt"))
 
 
 def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:
@@ -166,12 +161,20 @@ def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
 
 
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
+    """The responses that share an hour with [start, end), without those that were withdrawn."""
     import pyarrow.dataset as ds
 
-    columns = ["zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end"]
+    columns = [*table.key, "raw_json", TRUSTED, "window_start", "window_end"]
     overlap = (ds.field("window_start") < end) & (ds.field("window_end") > start)
     months = Window(start, end).widen(LONGEST_BODY, timedelta(0)).months()
-    yield from _scan(warehouse, table, columns, months, overlap)
+    of_table = ds.field("bronze_table") == table.name
+    withdrawn = {
+        tuple(row[name] for name in table.key)
+        for row in _scan(warehouse, WITHDRAWN_RESPONSES, list(table.key), months, of_table)
+    }
+    for row in _scan(warehouse, table, columns, months, overlap):
+        if tuple(row[name] for name in table.key) not in withdrawn:
+            yield row
 
 
 def _rows(

@@ -1,4 +1,4 @@
-"""What runs together: the hourly job, the rebuild of a range, a backfill's cost, the upkeep of the tables' files."""
+"""What runs together: the hourly job, rebuilds, withdrawals, a backfill's cost, the upkeep of the tables' files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from emaps_dagster.assets import health
 from emaps_dagster.assets.cost import cost_graph, for_its_step
 from emaps_dagster.assets.maintenance import for_every_step, maintenance_graph
 from emaps_dagster.assets.rebuild import rebuild_graph, same_for_both_steps
+from emaps_dagster.assets.withdraw import same_for_all_steps, withdraw_graph
 
 HOURLY = "hourly"
 REBUILD = "rebuild"
 BACKFILL_COST = "backfill_cost"
+WITHDRAW = "withdraw"
 MAINTENANCE = "maintenance"
 HEALTH = "health_report"
 
@@ -45,6 +47,18 @@ def rebuild_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefi
             "asking whether all is well."
         ),
         config=same_for_both_steps,
+    )
+
+
+def withdraw_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
+    return withdraw_graph(zones, first_partition).to_job(
+        name=WITHDRAW,
+        description=(
+            "Takes responses of bronze out of all that is read of it, and makes silver and gold of their hours again "
+            "without them: for responses that a check found altered, of a sandbox, or stored with a wrong clock. "
+            "Bronze keeps them. With dry_run it lists them and counts what would differ."
+        ),
+        config=same_for_all_steps,
     )
 
 

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
-from emaps_dagster.tables import TRUSTED, Column, Table
+from emaps_dagster.tables import TRUSTED, WITHDRAWN_RESPONSES, Column, Table
 from emaps_dagster.transforms.differences import Differences, differences, same_values
 from emaps_dagster.transforms.literals import in_hours, instant
 from emaps_dagster.transforms.quality.contract import arrow_schema, conform
@@ -119,6 +119,8 @@ class Lakehouse(ABC):
 
     def __init__(self, spark: SparkSession) -> None:
         self.spark = spark
+        # Rows as of `WITHDRAWN_RESPONSES` that reads leave out although they are not withdrawn: for a dry run.
+        self.left_out: pa.Table | None = None
 
     @abstractmethod
     def version(self, table: Table) -> int | None:
@@ -277,20 +279,45 @@ class Lakehouse(ABC):
         )
 
     def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
-        """The rows of bronze that share an hour with the window.
+        """The rows of bronze that share an hour with the window, without those that were withdrawn.
 
         Args:
             table: a bronze table; it lies in partitions by the month in which a body begins.
             window: the hours of interest.
             longest: no body spans more, so none that begins earlier reaches into the window.
         """
+        months = window.widen(longest, timedelta(0)).months()
         rows = self.read(table).where(
-            F.col(table.partition).isin(window.widen(longest, timedelta(0)).months())
+            F.col(table.partition).isin(months)
             & (F.col("window_start") < instant(window.end))
             & (F.col("window_end") > instant(window.start))
         )
         # Tables of a release that did not quarantine records have it from the next run of bronze on.
-        return rows if TRUSTED in self.types(table) else rows.withColumn(TRUSTED, F.lit(None).cast("string"))
+        if TRUSTED not in self.types(table):
+            rows = rows.withColumn(TRUSTED, F.lit(None).cast("string"))
+        return self.without_withdrawn(table, rows, months)
+
+    def without_withdrawn(self, table: Table, rows: DataFrame, months: list[str] | None = None) -> DataFrame:
+        """The rows of a bronze table without those that were withdrawn (docs/adr/0014).
+
+        Args:
+            table: which bronze table the rows are of.
+            rows: with the columns of its key at least.
+            months: the partitions that they lie in, all of them without.
+        """
+        if self.left_out is not None:
+            rows = self._without(table, rows, self.spark.createDataFrame(self.left_out))
+        # Where nothing was ever withdrawn there is no table, and no plan grows by a join.
+        if self.version(WITHDRAWN_RESPONSES) is None:
+            return rows
+        withdrawn = self.read(WITHDRAWN_RESPONSES)
+        if months:
+            withdrawn = withdrawn.where(F.col(WITHDRAWN_RESPONSES.partition).isin(months))
+        return self._without(table, rows, withdrawn)
+
+    def _without(self, table: Table, rows: DataFrame, withdrawn: DataFrame) -> DataFrame:
+        keys = withdrawn.where(F.col("bronze_table") == table.name).select(*table.key)
+        return rows.join(keys, list(table.key), "left_anti")
 
     def rows(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
         """The rows of `read_hours` as the contract has them, here, read the fastest way; none without the table.

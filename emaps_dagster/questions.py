@@ -80,7 +80,7 @@ def ask(
         window=hours_between(
             there.start if there and start is None else start, there.end if there and end is None else end
         ),
-        as_of=None if as_of is None else _moment(as_of, "as_of"),
+        as_of=None if as_of is None else moment_of(as_of, "as_of"),
         delay=None if known_at is None else _delay(known_at),
         columns=None if columns is None else tuple(dict.fromkeys(columns)),
         allow=_allowed(allow),
@@ -103,7 +103,7 @@ def hours_between(start: date | str | None, end: date | str | None) -> Window:
     Raises:
         FeaturesError: they are no full UTC hours in this order.
     """
-    return _window(_moment(start, "start"), _moment(end, "end"))
+    return _window(moment_of(start, "start"), moment_of(end, "end"))
 
 
 def _window(start: datetime, end: datetime) -> Window:
@@ -117,7 +117,7 @@ def _window(start: datetime, end: datetime) -> Window:
     return Window(start, end)
 
 
-def _moment(value: object, name: str) -> datetime:
+def moment_of(value: object, name: str) -> datetime:
     """A moment in UTC. A day is its midnight, except for as_of: there the time of day is the point."""
     moment = _parsed(value, name) if isinstance(value, str) else value
     if isinstance(moment, date) and not isinstance(moment, datetime) and name != "as_of":

@@ -1,18 +1,17 @@
 """Which single records of a body may be loaded. Pure, standard library only.
 
 Let in is what Python, Sail and Spark's JVM read alike; test_bodies.py shows where they differ. All else is refused
-with a phrase that names row and field. A number of more than 15 digits is let in, though Sail may read it two units in
-the last place off: losing the hour would be worse.
+with a phrase that names row and field.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
+from emaps_dagster.body_fields import aware_time, time_of
 from emaps_dagster.zones import MODE_KEYS, POWER, Feed
 
 HOUR = timedelta(hours=1)
@@ -40,11 +39,6 @@ _NUMBERS = {
 # Without these keys a row is none of its feed, and would replace one that says something by nulls.
 REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",)}
 
-# The one form that every engine reads alike: a time without seconds stops Spark, week dates do, Python's
-# versions differ on short fractions and offsets. A fraction beyond microseconds is cut off by all.
-_TIME = re.compile(
-    r"(\d{4})-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
-)
 _MODES = frozenset(MODE_KEYS)
 
 
@@ -170,19 +164,14 @@ def _refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None
 
 
 def _time(value: Any, what: str) -> datetime:
-    wrong = f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
-    match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise UnusableRecordError(wrong)
-    year, fraction, offset = match.groups()
-    micros = (fraction or "")[:6].ljust(6, "0")
-    try:
-        moment = datetime.fromisoformat(f"{value[:19]}.{micros}{'+00:00' if offset == 'Z' else offset}")
-    except ValueError:
-        raise UnusableRecordError(wrong) from None
-    if not "1900" < year < "2200":
+    moment = time_of(value)
+    if moment is None and aware_time(value):
         raise UnusableRecordError(f"{what} is {value!r}, outside the years 1901 to 2199")
-    return moment.astimezone(timezone.utc)
+    if moment is None:
+        raise UnusableRecordError(
+            f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
+        )
+    return moment
 
 
 def refuse_case_variants(part: dict[str, Any], name: str) -> None:

@@ -117,6 +117,25 @@ REJECTED_RESPONSES = _responses(
     window_nullable=True,
     more=(Column("reason", "string", "Why the body was rejected", nullable=False),),
 )
+WITHDRAWN_RESPONSES = Table(
+    layer="bronze",
+    name="withdrawn_responses",
+    meaning="Responses of bronze that silver, gold and every look into the past leave out, append-only",
+    columns=(
+        Column("bronze_table", "string", "Table that holds the response: power_data or carbon_data", nullable=False),
+        Column("zone", "string", "Zone key that was asked for", nullable=False),
+        Column("request", "string", "Path and query of the request", nullable=False),
+        Column("payload_sha256", "string", "SHA-256 of the body, hexadecimal", nullable=False),
+        Column("ingested_at", "timestamp", "What bronze says of when the response was received, UTC", nullable=False),
+        Column("window_start", "timestamp", "First hour the body holds, UTC", nullable=False),
+        Column("window_end", "timestamp", "End of the last hour it holds, UTC", nullable=False),
+        Column("reason", "string", "Why it was withdrawn", nullable=False),
+        Column("withdrawn_at", "timestamp", "When it was withdrawn, UTC", nullable=False),
+        Column("year_month", "string", "The response's partition in its table", nullable=False),
+    ),
+    key=("bronze_table", "zone", "request", "payload_sha256", "ingested_at"),
+    append_only=True,
+)
 
 REJECTED_RECORDS = Table(
     layer="bronze",
@@ -304,7 +323,15 @@ def ml_features(zone_keys: tuple[str, ...]) -> Table:
 
 def all_tables(zone_keys: tuple[str, ...]) -> tuple[Table, ...]:
     """Every table, in the order the data flows."""
-    return (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, REJECTED_RECORDS, ENERGY_DATA, ml_features(zone_keys))
+    return (
+        POWER_DATA,
+        CARBON_DATA,
+        REJECTED_RESPONSES,
+        REJECTED_RECORDS,
+        WITHDRAWN_RESPONSES,
+        ENERGY_DATA,
+        ml_features(zone_keys),
+    )
 
 
 def markdown(zone_keys: tuple[str, ...]) -> str:

@@ -19,6 +19,9 @@ LOOK_BACK = timedelta(hours=23)
 # by another 24. Silver computes this far on both sides, so that nothing bronze took in is left out.
 REACH = timedelta(hours=47)
 
+# How far clocks that are well may be apart: a response received later than this from now has a wrong time.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
 
 @dataclass(frozen=True, order=True)
 class Window:

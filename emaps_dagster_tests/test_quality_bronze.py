@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from emaps_dagster.transforms.quality import bronze, quarantine
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.evidence import H0, H1, H2, LATE, response, table_of
-from emaps_dagster_tests.making import body, iso, record
+from emaps_dagster_tests.making import body, record
 
 
 def judge_bronze(check: Any, *rows: dict[str, Any]) -> Outcome:
@@ -127,16 +126,9 @@ def test_a_record_without_an_hour_is_charged_to_the_hours_of_the_newest_body_alo
     [
         body(record(H0, estimationMethod="SANDBOX_MODE_DATA")),
         GOOD.replace('{"zone"', '{"_disclaimer": "This is Sandbox data", "zone"', 1),
-        "not even JSON: sandbox",
     ],
 )
-def test_the_sandbox_marker_is_found_wherever_it_stands(raw: str) -> None:
+def test_the_sandbox_marker_is_found_in_the_body_and_in_its_records(raw: str) -> None:
     outcome = judge_bronze(bronze.no_sandbox_data, response(GOOD), response(raw), response(None))
     assert [finding.hour for finding in outcome.findings] == [H0]
     assert outcome.judged == 3
-
-
-def test_a_recorded_time_is_read_as_utc() -> None:
-    assert bronze.moment(iso(H0)) == H0
-    assert bronze.moment("2024-03-31T13:00:00+03:00") == H0
-    assert [bronze.moment(text) for text in (None, 5, "", "2024-03-31T13:00:00", json.dumps({}))] == [None] * 5

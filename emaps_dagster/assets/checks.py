@@ -53,7 +53,12 @@ from emaps_dagster.transforms.quality.plausible import (
 )
 from emaps_dagster.transforms.quality.quarantine import every_record_is_trusted
 from emaps_dagster.transforms.quality.reported import values_are_reported
-from emaps_dagster.transforms.quality.silver import SilverEvidence, latest_ingestion_wins, silver_equals_bronze
+from emaps_dagster.transforms.quality.silver import (
+    SilverEvidence,
+    ingestion_times_are_right,
+    latest_ingestion_wins,
+    silver_equals_bronze,
+)
 from emaps_dagster.windows import Window, floor_hour, gold_context, gold_window, silver_window
 
 
@@ -106,12 +111,13 @@ _BRONZE = [
     Check(
         raw_json_parses,
         "Every stored body is strict JSON and holds what its row says. If not, the files of bronze were altered: "
-        "restore them, or delete the rows that are named and materialize their hours again.",
+        "launch the job `withdraw` with the payload_sha256 that is named, then materialize these hours again, all "
+        "layers.",
     ),
     Check(
         no_sandbox_data,
-        "No body carries the provider's sandbox marker. If one does, use a production token (EMAPS_API_TOKEN), delete "
-        "the rows that are named and materialize their hours again.",
+        "No body carries the provider's sandbox marker. If one does, use a production token (EMAPS_API_TOKEN), launch "
+        "the job `withdraw` with the payload_sha256 that is named, then materialize these hours again, all layers.",
     ),
     Check(
         every_record_is_trusted,
@@ -133,6 +139,14 @@ _SILVER = [
         silver_equals_bronze,
         "Silver holds the hours and values of bronze. If not, launch the job `rebuild` over the hours that are named; "
         "it also removes rows that bronze does not give.",
+    ),
+    Check(
+        ingestion_times_are_right,
+        "Every response was received when bronze says. If not, the machine's clock was wrong and silver may show an "
+        "older record: set the clock, launch the job `withdraw` with the payload_sha256 and, as ingested_from, the "
+        "time that are named (with ingested_in_the_future: true for all that lie ahead), then materialize these hours "
+        "again, all layers.",
+        blocking=False,
     ),
     Check(
         every_hour_is_present,

@@ -151,8 +151,10 @@ def _rows(house: Lakehouse, table: Table, window: Window, *columns: str) -> Iter
 def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
     # All months: a backfill of last year costs calls today.
     if house.version(table) is not None:
-        rows = house.read(table).where(F.col("ingested_at") >= instant(since)).select(*columns)
-        yield from _utc(house.collect(rows).to_pylist())
+        rows = house.read(table).where(F.col("ingested_at") >= instant(since))
+        if table in (POWER_DATA, CARBON_DATA):
+            rows = house.without_withdrawn(table, rows)
+        yield from _utc(house.collect(rows.select(*columns)).to_pylist())
 
 
 def _of_bodies(

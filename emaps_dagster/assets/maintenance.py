@@ -15,15 +15,7 @@ from emaps_dagster.assets.describe import pool_of
 from emaps_dagster.assets.launching import launchable
 from emaps_dagster.lakehouse import Lakehouse, MaintenanceReport
 from emaps_dagster.resources.spark import LakehouseResource
-from emaps_dagster.tables import (
-    CARBON_DATA,
-    ENERGY_DATA,
-    POWER_DATA,
-    REJECTED_RECORDS,
-    REJECTED_RESPONSES,
-    Table,
-    ml_features,
-)
+from emaps_dagster.tables import REJECTED_RECORDS, REJECTED_RESPONSES, WITHDRAWN_RESPONSES, Table, all_tables
 
 # What Delta itself calls safe; a tick rewrites the files of its month, so every further week costs disk.
 _RETAIN_DAYS = 7
@@ -41,7 +33,7 @@ class MaintenanceConfig(dg.Config):
 
 def tables_of(zones: tuple[str, ...]) -> tuple[Table, ...]:
     """Every table that the project writes."""
-    return (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, REJECTED_RECORDS, ENERGY_DATA, ml_features(zones))
+    return all_tables(zones)
 
 
 def step_of(table: Table) -> str:
@@ -63,8 +55,8 @@ def maintenance_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
             numbers = maintain_table(lakehouse.open(), table, timedelta(days=config.retain_days))
             context.log.info("%s: %s", table.qualified_name, _sentence(numbers))
             context.add_output_metadata({"table": table.qualified_name, **(numbers or {"outcome": "no table yet"})})
-            # Rejected responses are evidence, no asset. Of an asset, its page is where a person looks for its table.
-            if numbers and table not in (REJECTED_RESPONSES, REJECTED_RECORDS):
+            # These are no assets. Of an asset, its page is where a person looks for its table.
+            if numbers and table not in (REJECTED_RESPONSES, REJECTED_RECORDS, WITHDRAWN_RESPONSES):
                 context.log_event(dg.AssetObservation(dg.AssetKey(table.asset_key), metadata=numbers))
 
         return maintain

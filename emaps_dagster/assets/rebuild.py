@@ -120,7 +120,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
         house = lakehouse.open()
         hours = hours_to_rebuild(house, zones, config)
         report = rebuild_silver(house, hours, dry_run=config.dry_run)
-        _tell(context, ENERGY_DATA, rebuilt_silver(hours), report, config, first_partition)
+        report_rebuild(context, ENERGY_DATA, str(rebuilt_silver(hours)), report, first_partition, config.dry_run)
 
     @dg.op(
         pool=pool_of(ml_features(zones)),
@@ -135,7 +135,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
         house = lakehouse.open()
         hours = hours_to_rebuild(house, zones, config)
         report = rebuild_gold(house, zones, hours, dry_run=config.dry_run)
-        _tell(context, ml_features(zones), rebuilt_gold(hours), report, config, first_partition)
+        report_rebuild(context, ml_features(zones), str(rebuilt_gold(hours)), report, first_partition, config.dry_run)
 
     @dg.graph(name="rebuild")
     def rebuild() -> None:
@@ -144,23 +144,24 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
     return rebuild
 
 
-def _tell(
+def report_rebuild(
     context: dg.OpExecutionContext,
     table: Table,
-    window: Window,
+    hours: str,
     report: RebuildReport,
-    config: RebuildConfig,
     first_partition: datetime,
+    dry_run: bool,
+    by: str = "rebuild",
 ) -> None:
     """The numbers of each hour that differs on its partition, those of the range on the step."""
-    for event in _events(table, report, config.dry_run, first_partition):
+    for event in _events(table, report, dry_run, first_partition, by):
         context.log_event(event)
     total = report.differences.total
     log = context.log.warning if total.differing or report.contract else context.log.info
     log(
         "%s %s: %d row%s from the %d that bronze gives (%d missing, %d wrong, %d surplus, %d duplicate)%s; %s",
         table.qualified_name,
-        window,
+        hours,
         total.differing,
         " differs" if total.differing == 1 else "s differ",
         total.rows,
@@ -169,17 +170,17 @@ def _tell(
         total.surplus,
         total.duplicate,
         f"; {'; '.join(report.contract)}" if report.contract else "",
-        _done(report, config.dry_run),
+        _done(report, dry_run),
     )
     context.add_output_metadata(
         {
             "table": table.qualified_name,
-            "window": str(window),
+            "window": hours,
             "rows_differing": total.differing,
             **{f"rows_{name}": count for name, count in asdict(total).items() if name != "rows"},
             "rows_from_bronze": total.rows,
             "races_lost": report.retries,
-            "outcome": _done(report, config.dry_run),
+            "outcome": _done(report, dry_run),
             **({"contract": "; ".join(report.contract)} if report.contract else {}),
             **_shown(report),
         }
@@ -193,7 +194,7 @@ def _done(report: RebuildReport, dry_run: bool) -> str:
 
 
 def _events(
-    table: Table, report: RebuildReport, dry_run: bool, first_partition: datetime
+    table: Table, report: RebuildReport, dry_run: bool, first_partition: datetime, by: str
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     for hour, found in report.differences.hours.items():
         # An event an hour is what costs in Dagster's log: a healthy year must not leave 17,520 of them.
@@ -201,7 +202,7 @@ def _events(
             continue
         # A row that was written is judged by no earlier check: only a materialization says so.
         event = dg.AssetObservation if dry_run else dg.AssetMaterialization
-        numbers: dict[str, int | str] = {**_numbers(found), "by": "rebuild"}
+        numbers: dict[str, int | str] = {**_numbers(found), "by": by}
         yield event(asset_key=dg.AssetKey(table.asset_key), partition=partition_key(hour), metadata=numbers)
 
 

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, sentences
+from emaps_dagster.transforms.quality.clocks import is_in_the_future
 from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
 from emaps_dagster.windows import HOUR, floor_hour
 
@@ -146,6 +147,7 @@ def health(facts: Facts) -> Health:
     """What the facts say, zone by zone and day by day, and what a person should do."""
     zones = tuple(_zone(facts, zone) for zone in facts.zones)
     needs = [sentence for zone in zones for sentence in _needs(facts, zone)]
+    needs += _wrong_clocks(facts)
     recent = [moment for moment in facts.rejected_at if moment > facts.now - DAY]
     if recent:
         needs.append(
@@ -167,7 +169,11 @@ def _zone(facts: Facts, zone: str) -> ZoneHealth:
     complete = {hour for hour, row in rows.items() if _has_both_feeds(row)}
     last = max(complete, default=None)
     day = [row for hour, row in rows.items() if hour >= now - DAY]
-    answers = [answer for answer in facts.answers if answer.zone == zone and answer.up_to_now]
+    answers = [
+        answer
+        for answer in facts.answers
+        if answer.zone == zone and answer.up_to_now and not is_in_the_future(answer.ingested_at, facts.now)
+    ]
     expected = _hours(min(rows, default=now), now - HOUR)
     return ZoneHealth(
         zone=zone,
@@ -237,6 +243,18 @@ def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
         )
     silver, once = ([row for row in rows if row["zone"] == zone.zone] for rows in (facts.silver, facts.reported_once))
     yield from sentences(zone.zone, silver, once, facts.zones, _ranges)
+
+
+def _wrong_clocks(facts: Facts) -> Iterable[str]:
+    ahead = [answer for answer in facts.answers if is_in_the_future(answer.ingested_at, facts.now)]
+    if ahead:
+        zones = ", ".join(sorted({answer.zone for answer in ahead}))
+        last = max(answer.ingested_at for answer in ahead)
+        yield (
+            f"{zones}: {_count(len(ahead), 'response says', 'responses say')} that they were received in the future, "
+            f"up to {last:%Y-%m-%d %H:%M} UTC, and win over right ones: the machine's clock was ahead. Set it, launch "
+            "the job `withdraw` with `ingested_in_the_future: true`, then materialize the last 24 hours, all layers."
+        )
 
 
 def _days(facts: Facts) -> Iterable[Day]:

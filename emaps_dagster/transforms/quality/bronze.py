@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
+from emaps_dagster.body_fields import sandbox_mark_of_body, time_of
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.windows import HOUR
 
@@ -35,17 +35,17 @@ class BronzeEvidence:
 
 def raw_json_parses(evidence: BronzeEvidence) -> Outcome:
     """Every body is strict JSON and holds what bronze says of it: zone, first and last hour, hash."""
-    findings = [_finding(row, what) for row in evidence.rows for what in _wrong_with(row)]
+    findings = [finding_of(row, what) for row in evidence.rows for what in _wrong_with(row)]
     return Outcome(len(evidence.rows), tuple(findings))
 
 
 def no_sandbox_data(evidence: BronzeEvidence) -> Outcome:
-    """The provider's sandbox marker is nowhere in a body: looked for in its text, under whatever key."""
-    findings = [
-        _finding(row, "the body carries the provider's sandbox marker")
-        for row in evidence.rows
-        if "sandbox" in (row["raw_json"] or "").lower()
-    ]
+    """No body and no record carries the marks that admission refuses: one definition for both (records.py)."""
+    findings = []
+    for row in evidence.rows:
+        mark = sandbox_mark_of_body(_parsed(row["raw_json"]))
+        if mark:
+            findings.append(finding_of(row, f"the body carries the provider's sandbox marker in {mark}"))
     return Outcome(len(evidence.rows), tuple(findings))
 
 
@@ -57,25 +57,19 @@ def trusted_body(row: dict[str, Any]) -> str | None:
 
 def records_of(raw_json: str | None) -> list[dict[str, Any]] | None:
     """The records of a body, None when it is not strict JSON with a list of them."""
-    try:
-        # A quarantined number may have more digits than Python makes an int of.
-        body = json.loads(raw_json or "", parse_constant=_refuse, parse_int=float)
-    except (ValueError, RecursionError):
-        return None
+    body = _parsed(raw_json)
     if not isinstance(body, dict):
         return None
     records = body["history"] if body.get("history") is not None else body.get("data")
     return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else None
 
 
-def moment(text: object) -> datetime | None:
-    """An ISO 8601 time with its zone, as UTC; None for anything else."""
-    if not isinstance(text, str):
-        return None
+def _parsed(raw_json: str | None) -> Any:
+    """The body; None when it is not strict JSON."""
     try:
-        read = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return None if read.tzinfo is None else read.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
+        # A quarantined number may have more digits than Python makes an int of.
+        return json.loads(raw_json or "", parse_constant=_refuse, parse_int=float)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -95,10 +89,10 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
             # All are quarantined, and the window is theirs.
             return
     zone = json.loads(readable or "").get("zone")
-    zones = {zone, *(record.get("zone", zone) for record in records)}
+    zones = {str(name) for name in (zone, *(record.get("zone", zone) for record in records))}
     if zones != {row["zone"]}:
-        yield f"the body is for {', '.join(sorted(map(str, zones)))}, stored under {row['zone']}"
-    hours = [moment(record.get("datetime")) for record in records]
+        yield f"the body is for {', '.join(sorted(zones))}, stored under {row['zone']}"
+    hours = [time_of(record.get("datetime")) for record in records]
     known = [hour for hour in hours if hour is not None]
     if not known or len(known) < len(hours):
         yield f"{len(hours) - len(known)} of {len(hours)} records have no hour"
@@ -107,11 +101,11 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
         yield f"the body holds {span}, another window is stored"
 
 
-def _finding(row: dict[str, Any], what: str) -> Finding:
+def finding_of(row: dict[str, Any], what: str) -> Finding:
+    """A finding about a response, named as the job `withdraw` takes it."""
     received = f"{row['ingested_at']:%Y-%m-%dT%H:%M:%SZ}" if row["ingested_at"] else "an unknown time"
-    return Finding(
-        row["zone"] or "", row["window_start"], f"{what}: {row['request']}, received {received}", row["window_end"]
-    )
+    named = f"{row['request']}, received {received}, payload_sha256 {row['payload_sha256']}"
+    return Finding(row["zone"] or "", row["window_start"], f"{what}: {named}", row["window_end"])
 
 
 def _refuse(name: str) -> None:

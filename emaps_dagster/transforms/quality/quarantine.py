@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from emaps_dagster.transforms.quality.bronze import BronzeEvidence, moment, records_of, trusted_body
+from emaps_dagster.body_fields import time_of
+from emaps_dagster.transforms.quality.bronze import BronzeEvidence, records_of, trusted_body
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.windows import HOUR
 
@@ -60,7 +61,7 @@ def charged(rejected: Iterable[dict[str, Any]], responses: Iterable[dict[str, An
         }
         if waiting:
             for record in records_of(trusted_body(response)) or []:
-                if (hour := moment(record.get("datetime"))) in waiting:
+                if (hour := time_of(record.get("datetime"))) in waiting:
                     newest.pop((response["zone"], hour), None)
     return [row for _, row in sorted(newest.items())]
 

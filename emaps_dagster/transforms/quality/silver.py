@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.transforms.quality.bronze import moment, records_of, trusted_body
+from emaps_dagster.body_fields import time_of
+from emaps_dagster.transforms.quality.bronze import finding_of, records_of, trusted_body
+from emaps_dagster.transforms.quality.clocks import wrong_clocks
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.windows import HOUR, Window
 from emaps_dagster.zones import MODE_KEYS, mode_column
@@ -147,6 +149,29 @@ def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
     return Outcome(len(evidence.rows), tuple(findings))
 
 
+@dataclass(frozen=True)
+class _Response:
+    zone: str
+    ingested_at: datetime
+    window_end: datetime
+    up_to_now: bool
+
+
+def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
+    """No response was stored with a clock that was wrong: such a one wins over later ones, or loses to earlier."""
+    findings = []
+    judged = 0
+    for responses in (evidence.power, evidence.carbon):
+        rows = [row for row in responses.drop_columns("raw_json").to_pylist() if row["ingested_at"] is not None]
+        judged += len(rows)
+        received = [
+            _Response(row["zone"], row["ingested_at"], row["window_end"], (row["source"] or "").endswith("/history"))
+            for row in rows
+        ]
+        findings += [finding_of(rows[place], what) for place, what in wrong_clocks(received, evidence.now)]
+    return Outcome(judged, tuple(findings))
+
+
 def differences(row: Mapping[str, Any], must: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
     """(name, is, must) of every column of `must` in which the row differs; NaN equals nothing."""
     for name, value in must.items():
@@ -161,8 +186,8 @@ def content_of(record: Mapping[str, Any], feed: str) -> dict[str, Any]:
         **values,
         f"is_estimated_{feed}": record.get("isEstimated"),
         f"estimation_method_{feed}": record.get("estimationMethod"),
-        f"updated_at_{feed}": moment(record.get("updatedAt")),
-        f"created_at_{feed}": moment(record.get("createdAt")),
+        f"updated_at_{feed}": time_of(record.get("updatedAt")),
+        f"created_at_{feed}": time_of(record.get("createdAt")),
     }
 
 
@@ -201,11 +226,11 @@ def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
         spoken: dict[datetime, tuple[datetime, dict[str, Any]]] = {}
         # A body that cannot be read says nothing here; raw_json_parses tells of it.
         for record in records_of(trusted_body(response)) or []:
-            hour = moment(record.get("datetime"))
+            hour = time_of(record.get("datetime"))
             if hour is None or hour not in window or hour + HOUR > ingested_at:
                 continue
             # A missing time sorts first, as null does in Spark.
-            updated_at = moment(record.get("updatedAt")) or _NEVER
+            updated_at = time_of(record.get("updatedAt")) or _NEVER
             if hour not in spoken or updated_at >= spoken[hour][0]:
                 spoken[hour] = (updated_at, record)
         for hour, (updated_at, record) in spoken.items():

@@ -1,0 +1,64 @@
+"""Whether responses were received when bronze says so: what a machine's wrong clock leaves behind.
+
+The later ingestion of an hour wins, so a response that was stored with a clock that was ahead wins over right ones
+until that time has come, and for hours that have left /history by then for ever (docs/adr/0014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from emaps_dagster.windows import CLOCK_TOLERANCE, HOUR, floor_hour
+
+# /history ends with the running hour. A provider that withdraws an hour or two is nothing unusual.
+_LATE = timedelta(hours=2)
+
+
+class Received(Protocol):
+    """A response of one feed; `up_to_now` is that of /history."""
+
+    @property
+    def zone(self) -> str: ...
+    @property
+    def ingested_at(self) -> datetime: ...
+    @property
+    def window_end(self) -> datetime: ...
+    @property
+    def up_to_now(self) -> bool: ...
+
+
+def is_in_the_future(ingested_at: datetime, now: datetime) -> bool:
+    return ingested_at > now + CLOCK_TOLERANCE
+
+
+def wrong_clocks(responses: Sequence[Received], now: datetime) -> Iterator[tuple[int, str]]:
+    """The place of each response whose `ingested_at` cannot be right, and why, as one phrase."""
+    reached: dict[str, Received] = {}
+    for place in sorted(range(len(responses)), key=lambda place: responses[place].ingested_at):
+        this = responses[place]
+        if is_in_the_future(this.ingested_at, now):
+            yield place, f"it says that it was received {_length(this.ingested_at - now)} after the present"
+        elif this.window_end > floor_hour(this.ingested_at + CLOCK_TOLERANCE) + HOUR:
+            yield place, f"it holds hours to {_hour(this.window_end)}, which had not begun when it says it was received"
+        elif this.up_to_now:
+            before = reached.setdefault(this.zone, this)
+            if before.window_end - this.window_end > _LATE:
+                yield (
+                    place,
+                    f"it ends at {_hour(this.window_end)}, but one that was received before it "
+                    f"({before.ingested_at:%Y-%m-%dT%H:%M:%SZ}) reached {_hour(before.window_end)}: the clock was "
+                    "ahead, or the provider gave an old answer",
+                )
+            elif this.window_end > before.window_end:
+                reached[this.zone] = this
+
+
+def _length(ahead: timedelta) -> str:
+    minutes = round(ahead / timedelta(minutes=1))
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _hour(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%MZ}"
