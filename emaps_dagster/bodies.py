@@ -156,7 +156,10 @@ def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
 def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
     feed, zone, body = response.feed, response.zone, response.body
     name, parts = _rows(body, zone)
-    _refuse_other_answers(parts, feed, zone)
+    few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
+    _refuse_sandbox_rows(parts)
+    if few is None:
+        _refuse_other_answers(parts, feed, zone)
     trusted: list[tuple[Part, datetime]] = []
     wrong: dict[int, str] = {}
     readable: dict[int, datetime] = {}
@@ -174,17 +177,16 @@ def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
         else:
             assert reach is not None
             wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}"
-    few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
     elsewhere = _elsewhere(parts, reach)
     if len(elsewhere) > len(parts) / 2:
-        raise UnusableBodyError(_why_unusable(elsewhere, wrong, reach))
+        raise UnusableBodyError(_why_unusable([*elsewhere, *readable.values()], wrong, reach))
     if readable:
         hours = [hour for _, hour in trusted] or list(readable.values())
         start, end = min(hours), max(hours) + HOUR
     elif few is not None and not elsewhere:
         start, end = few
     else:
-        raise UnusableBodyError(_why_unusable(elsewhere, wrong, reach))
+        raise UnusableBodyError(_why_unusable([*elsewhere, *readable.values()], wrong, reach))
     rejected = [
         RejectedRecord(place, readable.get(place), body[parts[place].start : parts[place].end], reason)
         for place, reason in wrong.items()
@@ -254,13 +256,17 @@ def _refuse_unusable_text(body: str) -> None:
         raise UnusableBodyError("it has half a character (a lone surrogate)")
 
 
+def _refuse_sandbox_rows(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if isinstance(part.value, dict):
+            _refuse_sandbox(part.value, f"row {str(part.value.get('datetime'))[:50]}")
+
+
 def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
-    """Refuse what is no answer to the question: of a sandbox, of another zone, granularity or signal in every row."""
+    """Refuse what is no answer to the question: every row is of another zone, granularity or signal."""
     rows = [part.value for part in parts if isinstance(part.value, dict)]
     if not rows:
         return
-    for row in rows:
-        _refuse_sandbox(row, f"row {str(row.get('datetime'))[:50]}")
     name = f"row {str(rows[0].get('datetime'))[:50]}"
     if all(row.get("zone", zone) != zone for row in rows):
         raise UnusableBodyError(f"{name} is for zone {str(rows[0]['zone'])[:50]!r}, not {zone!r}, as is every row")
@@ -283,11 +289,11 @@ def _elsewhere(parts: Sequence[Part], reach: Reach | None) -> list[datetime]:
     return [hour for hour in hours if reach.start - _ABSURD < hour < reach.end + _ABSURD]
 
 
-def _why_unusable(elsewhere: Sequence[datetime], wrong: dict[int, str], reach: Reach | None) -> str:
+def _why_unusable(hours: Sequence[datetime], wrong: dict[int, str], reach: Reach | None) -> str:
     """Why no record of a body can be trusted."""
-    if reach is None or not elsewhere:
+    if reach is None or not hours:
         return wrong[0] + (f", and no row has a readable hour ({len(wrong)} rows)" if len(wrong) > 1 else "")
-    first, last = min(elsewhere), max(elsewhere) + HOUR
+    first, last = min(hours), max(hours) + HOUR
     return f"its hours [{first:%Y-%m-%dT%H:%MZ}, {last:%Y-%m-%dT%H:%MZ}) lie {reach.beyond}"
 
 
