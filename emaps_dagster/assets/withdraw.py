@@ -107,8 +107,8 @@ def selection_of(config: WithdrawConfig) -> Selection:
     for given in hashes:
         if not re.fullmatch(r"[0-9a-f]{64}", given):
             raise WithdrawalError(
-                f"payload_sha256 is {given!r}; give all 64 hexadecimal digits, as the check or the column payload_sha256 "
-                "of bronze has them. Nothing was withdrawn."
+                f"payload_sha256 is {given!r}; give all 64 hexadecimal digits, as the check or the column "
+                "payload_sha256 of bronze has them. Nothing was withdrawn."
             )
     since = moment_of(config.ingested_from, "ingested_from") if config.ingested_from else None
     until = moment_of(config.ingested_until, "ingested_until") if config.ingested_until else None
@@ -153,10 +153,10 @@ def select(house: Lakehouse, selection: Selection, now: datetime, reason: str = 
             "bronze itself, name zone, ingested_at and payload_sha256 of each response."
         )
     why = reason or f"selected by {selection}"
-    rows = [{**row, "reason": why, "withdrawn_at": now} for row in found]
-    rows.sort(key=lambda row: [str(row[name]) for name in ("bronze_table", "zone", "ingested_at", "payload_sha256")])
+    named = [{**row, "reason": why, "withdrawn_at": now} for row in found]
+    named.sort(key=lambda row: [str(row[name]) for name in ("bronze_table", "zone", "ingested_at", "payload_sha256")])
     return Selected(
-        pa.Table.from_pylist(rows, arrow_schema(WITHDRAWN_RESPONSES)), len(before), _hours_of([*found, *before])
+        pa.Table.from_pylist(named, arrow_schema(WITHDRAWN_RESPONSES)), len(before), _hours_of([*found, *before])
     )
 
 
