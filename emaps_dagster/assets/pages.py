@@ -16,7 +16,7 @@ _WHAT = {
     "bronze": (
         "Everything the provider ever answered, byte for byte, with the time at which we heard it. Nothing is changed "
         "or deleted here: silver, gold and every look into the past are made from it. Bodies that must not be loaded "
-        "are kept in `bronze.rejected_responses` with the reason."
+        "are kept in `bronze.rejected_responses` with the reason, single records in `bronze.rejected_records`."
     ),
     "silver": (
         "What the provider says of each hour now, parsed and typed: if it revises an hour, the row changes and "
