@@ -20,6 +20,7 @@ from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.errors import ChecksFailedError, EmapsError, FetchError, SettingsError
 from emaps_dagster.fetch import fetch
 from emaps_dagster.lakehouse import Lakehouse, MergeReport
+from emaps_dagster.native_remedies import REMEDIES, add_options, apply
 from emaps_dagster.partitions import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.questions import hours_between
 from emaps_dagster.settings import Settings, read_settings
@@ -44,7 +45,7 @@ _SHOWN = 5
 
 def parser() -> argparse.ArgumentParser:
     told = argparse.ArgumentParser("emaps-task", description=__doc__, allow_abbrev=False)
-    told.add_argument("layer", choices=LAYERS)
+    told.add_argument("layer", choices=(*LAYERS, *REMEDIES), help="a layer's tables, or a remedy that a check names")
     told.add_argument("--start", default="", help="first hour, UTC: a day, or 2024-05-01T06:00Z; empty: the last hour")
     told.add_argument("--end", default="", help="end of the last hour, likewise")
     told.add_argument("--at", default="", help="when the job started; its last complete hour is taken by all tasks")
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument("--catalog", default="", help="of the tables; empty: the metastore's")
     told.add_argument("--secret-scope", default="", help="where the token of the API is kept")
     told.add_argument("--secret-key", default="", help="its key there")
+    add_options(told)
     return told
 
 
@@ -79,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         settings = _settings(options)
+        if options.layer in REMEDIES:
+            apply(_house(settings), settings.zones, options, _clock(settings)())
+            return
         window = hours_of_task(options.start, options.end, options.at, settings.now)
         run(options.layer, Task(_house(settings), settings, window, _clock(settings)))
     except EmapsError as error:

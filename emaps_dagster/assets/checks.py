@@ -92,7 +92,8 @@ class Scene:
 _SCHEMA = Check(
     schema_matches_the_contract,
     "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table or a new release changed "
-    "the contract: restore bronze; launch the job `rebuild` over all hours of silver or gold.",
+    "the contract: launch the job `rebuild` over all hours of silver or gold; restore bronze's version before that, or "
+    "your copy of it (docs/operations.md, Copies).",
     of_the_table=True,
 )
 _FRESH = Check(

@@ -107,8 +107,8 @@ def selection_of(config: WithdrawConfig) -> Selection:
     for given in hashes:
         if not re.fullmatch(r"[0-9a-f]{64}", given):
             raise WithdrawalError(
-                f"payload_sha256 is {given!r}; give all 64 hexadecimal digits, as the check or the column "
-                "payload_sha256 of bronze has them. Nothing was withdrawn."
+                f"payload_sha256 is {given!r}; give all 64 hexadecimal digits, as the check and "
+                "bronze.*.payload_sha256 have them. Nothing was withdrawn."
             )
     since = moment_of(config.ingested_from, "ingested_from") if config.ingested_from else None
     until = moment_of(config.ingested_until, "ingested_until") if config.ingested_until else None
@@ -146,17 +146,21 @@ def select(house: Lakehouse, selection: Selection, now: datetime, reason: str = 
         # What was in the future when it was withdrawn is selected for ever, so that a launch can be repeated.
         withdrawn = house.read(WITHDRAWN_RESPONSES).where(selection.condition(F.col("withdrawn_at")))
         before = house.collect(withdrawn.select(*_COLUMNS).distinct()).to_pylist()
-    found = [row for rows in fresh for row in house.collect(rows).to_pylist()]
+    found = [row for frame in fresh for row in house.collect(frame).to_pylist()]
     if not found and not before:
         raise WithdrawalError(
             f"No response of bronze matches {selection}, so nothing was withdrawn. The finding of the check, and "
             "bronze itself, name zone, ingested_at and payload_sha256 of each response."
         )
     why = reason or f"selected by {selection}"
-    named = [{**row, "reason": why, "withdrawn_at": now} for row in found]
-    named.sort(key=lambda row: [str(row[name]) for name in ("bronze_table", "zone", "ingested_at", "payload_sha256")])
+    withdrawn_rows = [{**row, "reason": why, "withdrawn_at": now} for row in found]
+    withdrawn_rows.sort(
+        key=lambda row: [str(row[name]) for name in ("bronze_table", "zone", "ingested_at", "payload_sha256")]
+    )
     return Selected(
-        pa.Table.from_pylist(named, arrow_schema(WITHDRAWN_RESPONSES)), len(before), _hours_of([*found, *before])
+        pa.Table.from_pylist(withdrawn_rows, arrow_schema(WITHDRAWN_RESPONSES)),
+        len(before),
+        _hours_of([*found, *before]),
     )
 
 
