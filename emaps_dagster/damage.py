@@ -7,6 +7,7 @@ empty one is read by every engine as if nothing had been written.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -93,13 +94,21 @@ def explaining(
         raise
 
 
-def refuse_if_torn(folder: Path, version: int) -> None:
+def refuse_if_torn(folder: Path, version: int | None = None) -> None:
     """Make sure that the last commit is whole: an empty one is no error of any engine, and its rows would be gone.
+
+    Args:
+        folder: of the table.
+        version: the latest, where it is known.
 
     Raises:
         DamagedTableError: it is not.
     """
-    file = folder / "_delta_log" / f"{version:020}.json"
+    log = folder / "_delta_log"
+    if version is None:
+        names = os.listdir(log) if log.is_dir() else []  # noqa: PTH208  # thousands, and only their names matter
+        version = max((int(match[1]) for name in names if (match := _COMMIT.fullmatch(name))), default=-1)
+    file = log / f"{version:020}.json"
     # Below a checkpoint it may have been cleaned up.
     if file.exists() and (wrong := _wrong_with_commit(file)):
         raise _damaged(folder, file, wrong)

@@ -29,7 +29,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.damage import open_table
+from emaps_dagster.damage import open_table, refuse_if_torn
 from emaps_dagster.errors import LakehouseError
 from emaps_dagster.folders import TRANSACTIONS, explaining_folders, properties, rows_of_files, turn
 from emaps_dagster.lakehouse import Lakehouse, LostRaceError, Size
@@ -105,6 +105,9 @@ class Place(ABC):
         """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
         return nullcontext()
 
+    def refuse_if_torn(self, table: Table) -> None:  # noqa: B027  # a catalog's files are its own
+        """Make sure that the last commit is whole, where it can be looked at."""
+
     def turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can."""
         return nullcontext()
@@ -159,6 +162,9 @@ class Folders(Place):
 
     def explaining(self, table: Table | None) -> AbstractContextManager[None]:
         return explaining_folders(self.warehouse, table)
+
+    def refuse_if_torn(self, table: Table) -> None:
+        refuse_if_torn(Path(self.where(table)))
 
     def turn(self, table: Table) -> AbstractContextManager[None]:
         # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
@@ -215,6 +221,8 @@ class DeltaSparkLakehouse(Lakehouse):
         reader = self.spark.read
         if version is not None:
             reader = reader.option("versionAsOf", version)
+        else:
+            self.place.refuse_if_torn(table)
         with self._explaining(table):
             return reader.table(self.place.name(table))
 

@@ -1,17 +1,44 @@
-"""Schedules and sensors of the real definitions, evaluated as Dagster's daemon does it, without the daemon."""
+"""Schedules and sensors of the real definitions, evaluated as Dagster's daemon does it, without the daemon.
+
+Also a warehouse for them to look at.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pyspark.sql import SparkSession
 
+from emaps_dagster.assets.bronze import ingest
+from emaps_dagster.assets.gold import merge_gold
+from emaps_dagster.assets.silver import merge_silver
+from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.definitions import build_definitions
+from emaps_dagster.fetch import fetch
+from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.partitions import partition_hour, partition_key
 from emaps_dagster.settings import Settings
-from emaps_dagster.tables import ml_features
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
+from emaps_dagster.windows import HOUR, Window, gold_window, silver_window
+from emaps_dagster.zones import CARBON, POWER
+
+
+def fill(spark: SparkSession, folder: Path, windows: Iterable[Window], now: datetime) -> None:
+    """Bronze, silver and gold of GR for these hours, as runs make them one after another."""
+    house = FolderLakehouse(spark, folder)
+    house.create(REJECTED_RESPONSES)
+    with Simulator(zones=("GR",), now=now) as sim, ElectricityMapsClient(sim.url, clock=lambda: now) as client:
+        for window in windows:
+            for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
+                house.create(table)
+                ingest(house, table, fetch(client, feed, ("GR",), window, now))
+            merge_silver(house, silver_window(window))
+            merge_gold(house, ("GR",), gold_window(window))
 
 
 def look(settings: Settings, name: str, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:

@@ -19,7 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster import lakehouse as lakehouse_module
-from emaps_dagster.errors import ContractChangedError, LakehouseError, WriteConflictError
+from emaps_dagster.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
 from emaps_dagster.lakehouse import HourChange, Lakehouse
 from emaps_dagster.tables import TRUSTED, Column, Table, all_tables
 from emaps_dagster.transforms.differences import HourDifference
@@ -433,6 +433,32 @@ def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_pa
     assert house.read_hours(READINGS, DAY).count() == 3
     assert house.where(READINGS) == str(tmp_path / name / "warehouse" / "silver" / "readings")
     assert (tmp_path / name / "warehouse" / "silver" / "readings" / "_delta_log").is_dir()
+
+
+def test_a_broken_file_is_named_whatever_engine_meets_it(
+    table: Lakehouse, spark: SparkSession, warehouse: Path
+) -> None:
+    table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    folder = Path(table.where(READINGS))
+    (data,) = folder.rglob("*.parquet")
+    commit = folder / "_delta_log" / f"{1:020}.json"
+    for file, left in ((commit, 0), (commit, 300), (data, 0), (data, 400), (data, None)):
+        content = file.read_bytes()
+        if left is None:
+            file.unlink()
+        else:
+            file.write_bytes(content[:left])
+        house = open_folders(spark, warehouse)
+        doors: list[Callable[[], object]] = [
+            lambda house=house: house.collect(house.read(READINGS)),
+            lambda house=house: house.rows(READINGS, DAY),
+            lambda house=house: house.merge(READINGS, DAY, answering(rows_of(spark, (2, 2.0)))),
+        ]
+        for door in doors:
+            with pytest.raises(DamagedTableError, match=rf"^silver\.readings cannot be used: its file {file} "):
+                door()
+        file.write_bytes(content)
+    assert open_folders(spark, warehouse).rows(READINGS, DAY).num_rows == 1
 
 
 def test_blanks_in_the_folder_of_temporary_files_as_well_work(

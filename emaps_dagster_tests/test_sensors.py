@@ -14,23 +14,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from emaps_dagster import looks
-from emaps_dagster.assets.bronze import ingest
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.errors import FetchError, LakehouseError
-from emaps_dagster.fetch import fetch
-from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.runs import tags_of
 from emaps_dagster.settings import Settings
 from emaps_dagster.simulator.api import Answer, json_answer
 from emaps_dagster.simulator.faults import Fault
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES
 from emaps_dagster.upkeep import revisions
-from emaps_dagster.windows import HOUR, Window, gold_window, silver_window
-from emaps_dagster.zones import CARBON, POWER
+from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests import evaluating
 from emaps_dagster_tests.days import Chat
 from emaps_dagster_tests.evaluating import hours_asked, look, ranges
@@ -58,15 +50,7 @@ class Refusing(Simulator):
 def held(embedded: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse with the hours of HELD."""
     folder = tmp_path_factory.mktemp("held") / "warehouse"
-    house = FolderLakehouse(embedded, folder)
-    house.create(REJECTED_RESPONSES)
-    with Simulator(zones=("GR",), now=NOW) as sim, ElectricityMapsClient(sim.url, clock=lambda: NOW) as client:
-        for window in HELD:
-            for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
-                house.create(table)
-                ingest(house, table, fetch(client, feed, ("GR",), window, NOW))
-            merge_silver(house, silver_window(window))
-            merge_gold(house, ("GR",), gold_window(window))
+    evaluating.fill(embedded, folder, HELD, NOW)
     return folder
 
 
