@@ -132,7 +132,7 @@ def _hours(home: Path) -> dict[tuple[str, str], dict[str, Any]]:
             for record in instance.fetch_materializations(key, limit=1000, ascending=True).records:
                 assert record.asset_materialization is not None
                 metadata = {name: value.value for name, value in record.asset_materialization.metadata.items()}
-                del metadata["run_seconds"]
+                metadata.pop("run_seconds", None)
                 shown[table.qualified_name, record.partition_key or ""] = metadata
         return shown
 
