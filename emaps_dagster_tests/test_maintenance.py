@@ -93,7 +93,7 @@ def test_append_only_bronze_keeps_every_row(
     house.create(POWER_DATA)
     hour = utc(2024, 1, 1)
     for number in range(3):
-        row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", "2024-01")
+        row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", None, "2024-01")
         house.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     report = house.maintain(POWER_DATA, retain=timedelta(0))
     assert (report.before.files, report.after.files) == (3, 1)
