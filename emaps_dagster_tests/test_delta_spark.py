@@ -198,7 +198,7 @@ def test_append_only_tables_of_a_catalog_refuse_that_somebody_deletes(
     catalog: DeltaSparkLakehouse, spark: SparkSession
 ) -> None:
     catalog.create(POWER_DATA)
-    row = ("s", "GR", "{}", T0, T0, T0 + HOUR, "/v3", "00", "2024-01")
+    row = ("s", "GR", "{}", T0, T0, T0 + HOUR, "/v3", "00", None, "2024-01")
     catalog.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     with pytest.raises(Exception, match=r"(?i)append"):
         spark.sql("DELETE FROM bronze.power_data")

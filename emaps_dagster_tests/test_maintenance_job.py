@@ -30,7 +30,7 @@ def grown(house: FolderLakehouse, spark: SparkSession) -> FolderLakehouse:
         house.create(table)
     hour = utc(2024, 1, 1)
     for number in range(5):
-        row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", "2024-01")
+        row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", None, "2024-01")
         house.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     return house
 
