@@ -115,14 +115,19 @@ class Pipeline:
         delta = self.delta(table)
         write_deltalake(delta, pa.Table.from_pylist([row], delta.to_pyarrow_table().schema), mode="append")
 
-    def store(self, table: Table, body: str, ingested_at: datetime | None = None, hour: datetime = BROKEN) -> str:
-        """A response in bronze as if it had been admitted; returns its payload_sha256."""
+    def store(self, table: Table, body: str) -> str:
+        """A response of the broken hour in bronze, the latest of all; returns its payload_sha256."""
         latest = max(self.rows(table), key=lambda row: row["ingested_at"])
-        sha = hashlib.sha256(body.encode()).hexdigest()
-        at = ingested_at or self.now
-        span = {"window_start": hour, "window_end": hour + HOUR}
-        self.add(table, {**latest, "raw_json": body, "payload_sha256": sha, "ingested_at": at, **span})
-        return sha
+        changed = {
+            "raw_json": body,
+            "payload_sha256": hashlib.sha256(body.encode()).hexdigest(),
+            "source": "electricitymaps/v3/power-breakdown/past-range",
+            "ingested_at": self.now + timedelta(minutes=1),
+            "window_start": BROKEN,
+            "window_end": BROKEN + HOUR,
+        }
+        self.add(table, {**latest, **changed})
+        return str(changed["payload_sha256"])
 
 
 def findings_of(result: dg.ExecuteInProcessResult) -> dict[str, list[str]]:
