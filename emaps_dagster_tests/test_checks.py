@@ -168,6 +168,11 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
         SILVER,
         {"latest_ingestion_wins"},
     ),
+    "a response of the future": (
+        lambda house: house.add(POWER, **_one_hour(ingested_at=NOW + 23 * HOUR)),
+        SILVER,
+        {"ingestion_times_are_right", "latest_ingestion_wins"},
+    ),
     "an hour that silver lost": (
         _without_the_hour(SILVER),
         SILVER,
