@@ -9,5 +9,6 @@ Where do I go to ...
   change when things run               partitions.py, jobs.py, schedules.py
   change what is asked for again       upkeep/ decides, sensors.py asks; alerts.py tells people
   make silver and gold again           assets/rebuild.py
+  take a response out of all reads     assets/withdraw.py
   add a zone                           zones.py
 """

@@ -11,7 +11,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TypeVar
@@ -119,8 +119,7 @@ class Lakehouse(ABC):
 
     def __init__(self, spark: SparkSession) -> None:
         self.spark = spark
-        # Rows as of `WITHDRAWN_RESPONSES` that reads leave out although they are not withdrawn: for a dry run.
-        self.left_out: pa.Table | None = None
+        self._left_out: pa.Table | None = None
 
     @abstractmethod
     def version(self, table: Table) -> int | None:
@@ -305,8 +304,8 @@ class Lakehouse(ABC):
             rows: with the columns of its key at least.
             months: the partitions that they lie in, all of them without.
         """
-        if self.left_out is not None:
-            rows = self._without(table, rows, self.spark.createDataFrame(self.left_out))
+        if self._left_out is not None and self._left_out.num_rows:
+            rows = self._without(table, rows, self.spark.createDataFrame(self._left_out))
         # Where nothing was ever withdrawn there is no table, and no plan grows by a join.
         if self.version(WITHDRAWN_RESPONSES) is None:
             return rows
@@ -314,6 +313,15 @@ class Lakehouse(ABC):
         if months:
             withdrawn = withdrawn.where(F.col(WITHDRAWN_RESPONSES.partition).isin(months))
         return self._without(table, rows, withdrawn)
+
+    @contextmanager
+    def leaving_out(self, responses: pa.Table) -> Iterator[None]:
+        """In here reads leave these rows of `WITHDRAWN_RESPONSES` out as if they were stored: for a dry run."""
+        self._left_out = responses
+        try:
+            yield
+        finally:
+            self._left_out = None
 
     def _without(self, table: Table, rows: DataFrame, withdrawn: DataFrame) -> DataFrame:
         keys = withdrawn.where(F.col("bronze_table") == table.name).select(*table.key)

@@ -22,7 +22,7 @@ from emaps_dagster.settings import Settings
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.windows import HOUR, Window
-from emaps_dagster_tests.making import utc
+from emaps_dagster_tests.making import iso, utc
 
 TOKEN = "a-token-that-must-stay-secret"
 NOW = utc(2024, 5, 4, 10, 7)
@@ -160,6 +160,19 @@ def _one_hour(**columns: Any) -> dict[str, Any]:
     return {"window_start": BROKEN, "window_end": BROKEN + HOUR, **columns}
 
 
+def _said_again_in_the_future(house: Warehouse) -> None:
+    """The record of the broken hour that was ingested last, alone in a body of tomorrow."""
+    rows = DeltaTable(str(house.folder / POWER)).to_pyarrow_table().to_pylist()
+    newest = sorted((row for row in rows if row["zone"] == "GR"), key=lambda row: row["ingested_at"], reverse=True)
+    bodies = [json.loads(row["raw_json"]) for row in newest]
+    records = [record for body in bodies for record in body.get("history") or body["data"]]
+    last = next(record for record in records if record["datetime"] == iso(BROKEN))
+    house.add(
+        POWER,
+        **_one_hour(raw_json=json.dumps({"zone": "GR", "history": [last]}), ingested_at=NOW + 23 * HOUR),
+    )
+
+
 # What is planted; the table whose checks are run; the checks that must fail in the broken hour and nowhere else.
 FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
     "a truncated body in bronze": (
@@ -187,6 +200,11 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
         lambda house: house.alter(SILVER, ingested_at_carbon=NOW - 5 * HOUR),
         SILVER,
         {"latest_ingestion_wins"},
+    ),
+    "a response of the future": (
+        lambda house: _said_again_in_the_future(house),
+        SILVER,
+        {"ingestion_times_are_right"},
     ),
     "an hour that silver lost": (
         _without_the_hour(SILVER),

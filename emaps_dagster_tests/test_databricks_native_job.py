@@ -61,8 +61,8 @@ def test_the_three_layers_follow_one_another_and_say_what_they_did(
     assert "silver.energy_data: 23 rows inserted, 0 updated, 0 unchanged, 0 races lost\n" in told
     assert "check gold.ml_features gold_equals_silver: passed\n" in told
     assert house.read(GOLD).count() == 23
-    # Four checks of either bronze table, nine of silver, seven of gold.
-    assert told.count("check ") == 22
+    # Four checks of either bronze table, thirteen of silver, eight of gold.
+    assert told.count("check ") == 29
     assert "FAILED" not in told
 
 

@@ -124,6 +124,12 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
             "1 record of which no hour can be read was quarantined in the last 24 hours: `reason` in "
             "bronze.rejected_records says why.",
         ),
+        (
+            {"answers": (*answers(), *answers(NOW + 23 * HOUR))},
+            "GR: 2 responses say that they were received in the future, up to 2024-05-05 11:17 UTC, and win over right "
+            "ones: the machine's clock was ahead. Set it, launch the job `withdraw` with `ingested_in_the_future: "
+            "true`, then materialize the last 24 hours, all layers.",
+        ),
     ],
     ids=[
         "nothing",
@@ -135,6 +141,7 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
         "rejected",
         "quarantined",
         "without an hour",
+        "future",
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], needs: str) -> None:
@@ -248,6 +255,12 @@ def test_an_answer_about_last_month_says_nothing_of_the_providers_lag_or_of_whet
     assert "no answer has been stored for as long" in report.needs[0]
     # Its calls are counted nevertheless.
     assert sum(day.calls for day in report.days) == 4
+
+
+def test_an_answer_of_the_future_does_not_hide_that_nobody_has_asked() -> None:
+    report = health(facts(FIVE_HOURS[3:], answers=(*answers(NOW - 4 * HOUR), *answers(NOW + 23 * HOUR))))
+    assert "no answer has been stored for as long" in report.needs[0]
+    assert "received in the future" in report.needs[1]
 
 
 def test_the_share_of_estimates_is_that_of_the_last_24_hours() -> None:

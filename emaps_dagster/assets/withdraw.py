@@ -7,7 +7,8 @@ and why. All that reads responses leaves them out (Lakehouse.read_responses, doc
 # No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -182,14 +183,24 @@ def withdraw(house: Lakehouse, selected: Selected) -> None:
 
 
 def silver_without(house: Lakehouse, selected: Selected, *, dry_run: bool) -> RebuildReport:
-    house.left_out = selected.fresh if dry_run else None
-    reports = [rebuild_silver(house, hours, dry_run=dry_run) for hours in selected.hours]
-    return sum(reports, RebuildReport(Differences({})))
+    """Silver of their hours made again; a dry run reads as if they were withdrawn, and writes nothing."""
+    return _rebuilt(house, selected, rebuild_silver, dry_run=dry_run)
 
 
 def gold_without(house: Lakehouse, zones: tuple[str, ...], selected: Selected, *, dry_run: bool) -> RebuildReport:
-    house.left_out = selected.fresh if dry_run else None
-    reports = [rebuild_gold(house, zones, hours, dry_run=dry_run) for hours in selected.hours]
+    """Gold likewise."""
+
+    def rebuild(house: Lakehouse, hours: Window, *, dry_run: bool) -> RebuildReport:
+        return rebuild_gold(house, zones, hours, dry_run=dry_run)
+
+    return _rebuilt(house, selected, rebuild, dry_run=dry_run)
+
+
+def _rebuilt(
+    house: Lakehouse, selected: Selected, rebuild: Callable[..., RebuildReport], *, dry_run: bool
+) -> RebuildReport:
+    with house.leaving_out(selected.fresh) if dry_run else nullcontext():
+        reports = [rebuild(house, hours, dry_run=dry_run) for hours in selected.hours]
     return sum(reports, RebuildReport(Differences({})))
 
 
