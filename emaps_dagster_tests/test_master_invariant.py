@@ -314,8 +314,8 @@ def story(world: World) -> Iterator[str]:
     world.run(window(77))
     yield "a late run whose body holds hours on both sides"
 
-    def race(_: Table, number: int) -> None:
-        if number == 2 and not raced:
+    def race(table: Table, _: int) -> None:
+        if table.layer == "silver" and not raced:
             raced.append(True)
             provider.now += timedelta(minutes=1)
             provider.opinions["power", BASE + 85 * HOUR] = 7
@@ -326,8 +326,8 @@ def story(world: World) -> Iterator[str]:
     world.run(window(87), before_commit=race)
     yield "a run overtaken just before it writes silver"
 
-    def kill(_: Table, number: int) -> None:
-        if number == 3:
+    def kill(table: Table, _: int) -> None:
+        if table.layer == "gold":
             raise KilledError
 
     provider.opinions["power", BASE + 86 * HOUR] = 2
