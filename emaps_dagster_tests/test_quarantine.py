@@ -111,7 +111,7 @@ def test_a_past_range_that_holds_the_hour_or_is_that_hour_is_no_failure(
 def test_a_bad_record_at_the_start_of_history_is_not_asked_for_where_the_plan_gives_no_more() -> None:
     with (
         Simulator(token=TOKEN, now=NOW, plan="free") as sim,
-        ElectricityMapsClient(sim.url, SecretStr(TOKEN)) as client,
+        ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client,
     ):
         for flaw in ("absurd_number", "null_record"):
             sim.provider.clear()
