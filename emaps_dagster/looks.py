@@ -19,6 +19,7 @@ from emaps_dagster.client import ElectricityMapsClient
 from emaps_dagster.errors import (
     AlertError,
     BadRequestError,
+    BlockedError,
     InvalidTokenError,
     LakehouseError,
     NoDataError,
@@ -40,7 +41,7 @@ _BUDGET_SECONDS = 25.0
 # The longest that a call of the client for sensors lasts: 3 s to connect, 10 s to answer.
 _LONGEST_CALL_SECONDS = 13.0
 # The same question would be refused again.
-_REFUSALS = (NoDataError, NotInPlanError, InvalidTokenError, BadRequestError)
+_REFUSALS = (NoDataError, NotInPlanError, InvalidTokenError, BadRequestError, BlockedError)
 # Failures of the hour before the first look are news, older ones are history.
 _FIRST_LOOK_BACK = timedelta(hours=1)
 _MOST_OUTCOMES = 100

@@ -29,7 +29,7 @@ def sim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as one:
+    with dg.DagsterInstance.local_temp() as one:
         yield one
 
 
