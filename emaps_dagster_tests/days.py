@@ -181,7 +181,7 @@ def machine(
             ("dagster._time._mockable_get_current_timestamp", lambda: made.now.timestamp()),  # noqa: PLW0108  # the clock is turned
             ("emaps_dagster.resources.electricity_maps.utc_now", lambda: made.now),
             # Time stands still while a client waits before it tries again.
-            ("emaps_dagster.client.time.sleep", lambda _seconds: None),
+            ("emaps_dagster.retries.time.sleep", lambda _seconds: None),
         ):
             stack.enter_context(mock.patch(name, clock))
         stack.enter_context(mock.patch("dagster._core.log_manager.DagsterLogManager", get_freezable_log_manager()))
