@@ -182,7 +182,7 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
         {"latest_ingestion_wins"},
     ),
     "a response of the future": (
-        lambda house: _said_again_in_the_future(house),
+        _said_again_in_the_future,
         SILVER,
         {"ingestion_times_are_right"},
     ),
