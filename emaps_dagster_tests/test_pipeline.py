@@ -71,7 +71,7 @@ def test_a_backfill_gives_every_hour_its_row_its_numbers_and_its_check_statuses(
     assert all(evaluation.passed for evaluation in evaluations)
     # 2 checks of the hours of each bronze table, 7 of silver's, 5 of gold's; 6 of tables as a whole.
     hourly = [evaluation for evaluation in evaluations if evaluation.partition is not None]
-    assert len(hourly) == 16 * 58
+    assert len(hourly) == 17 * 58
     assert len({e.partition for e in hourly}) == 58
     assert len(evaluations) == len(hourly) + 6
 
