@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from emaps_dagster.errors import ChecksFailedError, EmapsError, FetchError
 from emaps_dagster.folders import FolderLakehouse
 from emaps_dagster.native_job import LAYERS, Task, hours_of_task, main, parser, run
+from emaps_dagster.native_remedies import REMEDIES
 from emaps_dagster.schedules import MINUTE
 from emaps_dagster.settings import Settings
 from emaps_dagster.simulator.server import Fault, Simulator
@@ -132,7 +133,7 @@ def test_a_failed_task_ends_with_its_reason_and_a_code(monkeypatch: pytest.Monke
 
 def test_the_commands_of_the_page_are_commands() -> None:
     written = guide.commands("emaps-task")
-    assert [parser().parse_args(words[1:]).layer for words in written] == list(LAYERS)
+    assert [parser().parse_args(words[1:]).layer for words in written] == [*LAYERS, *REMEDIES]
 
 
 # --- the bundle -----------------------------------------------------------------------------------

@@ -232,6 +232,8 @@ def test_the_sensors_and_as_of_reads_do_not_see_it_either(held: Lakehouse, wareh
 def test_the_native_job_has_both_remedies(
     held: Lakehouse, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The command sets it itself; so it is gone again after the test.
+    monkeypatch.setenv("EMAPS_DEPLOYMENT", "databricks")
     monkeypatch.setattr(native_job, "_house", lambda _settings: held)
     monkeypatch.setattr(native_job, "_clock", lambda _settings: lambda: NOW)
     native_job.main(["withdraw", "--ingested-in-the-future", "--dry-run"])
