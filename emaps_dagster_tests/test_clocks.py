@@ -39,7 +39,7 @@ def dated(off: timedelta, more: str = "") -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("off", "says"),
     [
-        (timedelta(hours=-3), "this machine's clock is 3 h ahead of the provider's"),
+        (timedelta(hours=-3), "ahead of the provider's"),
         (timedelta(minutes=-10), "this machine's clock is 10 min"),
         (timedelta(hours=3), "behind the provider's"),
         (timedelta(days=40), "behind the provider's"),
@@ -76,7 +76,7 @@ def test_a_clock_that_was_set_right_is_taken(api: Api) -> None:
         ),
     ],
 )
-def test_a_clock_that_agrees_or_cannot_be_compared_is_taken(api: Api, answer: Callable[[], Callable[..., None]]) -> None:
+def test_a_clock_that_agrees_or_is_not_shown_is_taken(api: Api, answer: Callable[[], Callable[..., None]]) -> None:
     api.script.append(answer())
     with ElectricityMapsClient(api.url) as client:
         assert json.loads(client.history(CARBON, "GR").body) == GOOD
