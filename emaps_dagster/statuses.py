@@ -120,6 +120,9 @@ def is_cut_off(content: bytes) -> bool:
         json.loads(text)
     except RecursionError:
         return False
+    except json.JSONDecodeError as error:
+        # What goes on behind its end is wrong in another way.
+        return error.msg != "Extra data"
     except ValueError:
         return True
     return False

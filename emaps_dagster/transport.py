@@ -129,8 +129,11 @@ class _Deadline:
         """
         left = self._until - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"timed out: the response was not complete after {self._whole:g} s")
+            raise self.passed()
         return left
+
+    def passed(self) -> TimeoutError:
+        return TimeoutError(f"timed out: the response was not complete after {self._whole:g} s")
 
 
 class _TimedSocket:
@@ -152,13 +155,18 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(min(self._deadline.pause, self._deadline.left()))
+        left = self._deadline.left()
+        self._sock.settimeout(min(self._deadline.pause, left))
         try:
             read: int | None = self._file.readinto(buffer)
         except TimeoutError:
-            self._deadline.left()
-            raise
-        return read
+            # A socket may wake a moment before the deadline that it waited for.
+            if left > self._deadline.pause:
+                raise
+        else:
+            return read
+        # Raised out here: the innermost error of a chain is the one that is quoted.
+        raise self._deadline.passed()
 
     def close(self) -> None:
         self._file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import subprocess
@@ -57,12 +58,10 @@ def test_two_processes_keep_one_limit(api: Api, tmp_path: Path) -> None:
     assert [process.wait(120) for process in processes] == [0, 0]
     assert len(arrivals) == 4
     # The wait that the limit promises; a call counts until its answer.
-    assert min(later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)) >= 1.0
+    assert min(later - earlier for earlier, later in itertools.pairwise(arrivals)) >= 1.0
 
 
-def test_a_sensor_does_not_wait_beyond_its_time_and_names_what_to_do(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sensor_does_not_wait_beyond_its_time_and_names_what_to_do(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
     monkeypatch.setenv("EMAPS_CALLS_PER_MINUTE", "1")
     api.then(200, GOOD)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -75,6 +76,11 @@ SEEN: dict[str, Any] = {
         and hours(bad.json()["history"]) == hours(good.json()["history"])
         and len(re.findall(r"\d\.\d{13,}[,}]", bad.text)) > 100
     ),
+    "cut_off": lambda bad, good: bad.content == good.content[: len(good.content) // 2],
+    "wrong_clock": lambda bad, good: (
+        parsedate_to_datetime(good.headers["Date"]) - parsedate_to_datetime(bad.headers["Date"]) == timedelta(days=1)
+        and bad.content == good.content
+    ),
     "duplicated_rows": lambda bad, good: (
         bad.json()["history"] == [row for row in good.json()["history"] for _ in range(2)]
     ),
@@ -85,6 +91,7 @@ RAISED: dict[str, type[requests.RequestException]] = {
     "reset": requests.ConnectionError,
     "truncated": requests.exceptions.ChunkedEncodingError,
     "slow": requests.exceptions.ReadTimeout,
+    "dripping": requests.ConnectionError,
 }
 
 
@@ -105,7 +112,7 @@ def test_a_fault_of_the_connection_is_an_error_of_the_client_once(sim: Simulator
     good = get(sim)
     sim.inject(Fault(kind, seconds=1))
     with pytest.raises(RAISED[kind]) as caught:
-        get(sim, patience=0.5 if kind == "slow" else 30)
+        get(sim, patience=0.5 if kind in ("slow", "dripping") else 30)
     if kind == "reset":
         assert "Connection reset by peer" in str(caught.value) or "ConnectionResetError" in str(caught.value)
     assert get(sim).content == good.content
