@@ -216,13 +216,13 @@ def test_the_health_report_does_not_count_it_any_more(held: Lakehouse) -> None:
 @pytest.mark.embedded_alone(reason="these readers use no engine, or their own")
 def test_the_sensors_and_as_of_reads_do_not_see_it_either(held: Lakehouse, warehouse: Any) -> None:
     moment = AHEAD + HOUR
-    asked = {"start": H, "end": H + 4 * HOUR, "warehouse": warehouse, "columns": ["carbon_intensity"]}
-    assert load_arrow("GR", as_of=moment, **asked)["carbon_intensity"].to_pylist() == [100.0, 100.0, 300.0, 100.0]
+    asked = {"end": H + 4 * HOUR, "warehouse": warehouse, "columns": ["carbon_intensity"], "allow": "missing"}
+    assert load_arrow("GR", H, as_of=moment, **asked)["carbon_intensity"].to_pylist() == [100.0, 100.0, 300.0, 100.0]
     watched = Window(H, H + 4 * HOUR)
     gone = held.read(ENERGY_DATA).where("carbon_intensity < 0")
     assert gone.count() == 0
     do(held, ingested_in_the_future=True)
-    assert load_arrow("GR", as_of=moment, **asked)["carbon_intensity"].to_pylist() == [300.0] * 3
+    assert load_arrow("GR", H, as_of=moment, **asked)["carbon_intensity"].to_pylist() == [300.0] * 3
     # Power was never there; of carbon the hour that only the withdrawn response held is to be asked for.
     assert missing(warehouse, GR, watched).lacking["GR"] >= {H + 3 * HOUR}
     assert H + 3 * HOUR not in missing(warehouse, GR, watched).unmerged
