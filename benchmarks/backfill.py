@@ -15,9 +15,9 @@ from pathlib import Path
 from benchmarks.bodies import StoredApi, days_before
 from benchmarks.figures import Figures, all_processes, progress
 from benchmarks.tick import judge, run
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.tables import POWER_DATA, all_tables
+from emaps_dagster.contracts.tables import POWER_DATA, all_tables
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
 _ROOT = Path(__file__).parents[1]
 # Greece and what lies around it, then Germany: six that zones.py knows, with 25 neighbours, and four that it does not.

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from emaps_dagster import simulator
-from emaps_dagster.bodies import Response
-from emaps_dagster.client import admit
-from emaps_dagster.fetch import Failure, fetch
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import FEEDS, Feed
+from emaps_dagster.electricity_maps.admission import Response
+from emaps_dagster.electricity_maps.client import admit
+from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.simulator.provider import Endpoint, Provider
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import FEEDS, Feed
 
 # The middle of a month: a tick at the turn of a month merges into two months and costs about twice as much.
 PRESENT = datetime(2026, 12, 15, 0, 7, tzinfo=timezone.utc)

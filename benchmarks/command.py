@@ -20,10 +20,10 @@ from pathlib import Path
 
 from benchmarks.bodies import PRESENT, days_before
 from benchmarks.figures import Figures, progress
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.defs.instance.runs import tags_of
 from emaps_dagster.jobs import HOURLY
-from emaps_dagster.runs import tags_of
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR, Window, floor_hour
 
 OURS = "emaps_dagster.definitions"
 EMPTY = "benchmarks.empty"

@@ -16,9 +16,9 @@ from pathlib import Path
 from benchmarks.figures import Figures, progress
 from benchmarks.past import Past
 from emaps_dagster import features
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
 YEAR = Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2025, 1, 1, tzinfo=timezone.utc))
 TICKED = timedelta(days=30)

@@ -25,14 +25,14 @@ import yaml
 from benchmarks import postgres
 from benchmarks.bodies import PRESENT
 from benchmarks.figures import Figures, progress
-from emaps_dagster.assets.checks import check_definitions
-from emaps_dagster.assets.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.partitions import hourly_partitions, hours_of, run_window
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.assets.checks import check_definitions
+from emaps_dagster.defs.assets.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.partitions import hourly_partitions, hours_of, run_window
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.transforms.quality.outcome import Outcome
-from emaps_dagster.windows import HOUR, Window, floor_hour
 
 HOURS = 720
 ZONES = ("GR",)
@@ -51,7 +51,7 @@ def dagster_yaml(storage: str, home: Path) -> str:
             deployed["storage"] = {"postgres": deployed["storage"]["custom"]["config"]}
         return yaml.safe_dump(deployed)
     ours = f"""event_log_storage:
-  module: emaps_dagster.storages.sqlite
+  module: emaps_dagster.defs.instance.storage.sqlite
   class: OpenSqliteEventLog
   config: {{base_dir: {home}/history/runs}}
 """

@@ -18,15 +18,15 @@ from deltalake import DeltaTable
 from benchmarks.bodies import StoredApi, days_before
 from benchmarks.figures import Figures, progress
 from benchmarks.tick import judge, merge, take_in
-from emaps_dagster.assets.bronze import store
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.client import admit
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.tables import ENERGY_DATA, POWER_DATA, Table, all_tables, ml_features
-from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
-from emaps_dagster.zones import POWER
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, all_tables, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
+from emaps_dagster.contracts.zones import POWER
+from emaps_dagster.defs.assets.bronze import store
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.electricity_maps.client import admit
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
 ZONES = ("GR",)
 GOLD = ml_features(ZONES)

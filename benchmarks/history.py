@@ -19,9 +19,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from benchmarks.figures import Figures, progress
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.jobs import HEALTH
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR
 
 ZONES = ("GR", "HU")
 # Over by the machine's clock: Dagster has no partitions of hours to come.
@@ -53,7 +53,7 @@ class Place:
         # Where the dagster.yaml is not ours, `emaps` is told of it as a person would.
         if (self.home / "dagster.yaml").exists():
             environment["DAGSTER_HOME"] = str(self.home)
-        command = [sys.executable, "-m", "emaps_dagster.command", *words]
+        command = [sys.executable, "-m", "emaps_dagster.cli.command", *words]
         before, began = _children(), time.perf_counter()
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began

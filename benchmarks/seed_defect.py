@@ -15,11 +15,11 @@ import pandas as pd
 
 from benchmarks.past import Past
 from emaps_dagster import features
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.contracts.tables import ENERGY_DATA
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.tables import ENERGY_DATA
-from emaps_dagster.windows import HOUR, Window
 
 START = datetime.fromisoformat("2024-05-01T00:00:00+00:00")
 HOURS = 72

@@ -58,9 +58,9 @@ def once(began: float, arguments: list[str]) -> dict[str, float]:
         from dagster._cli import cli
     with clock("importing the project"):
         import emaps_dagster.definitions  # noqa: F401
-        from emaps_dagster.assets import bronze, checks, gold, merged, silver
-        from emaps_dagster.client import ElectricityMapsClient
-        from emaps_dagster.resources.spark import EmbeddedPySpark
+        from emaps_dagster.defs.assets import bronze, checks, gold, merged, silver
+        from emaps_dagster.defs.resources.spark import EmbeddedPySpark
+        from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 
     def watch(owner: Any, attribute: str, name: str) -> None:
         work: Callable[..., Any] = getattr(owner, attribute)

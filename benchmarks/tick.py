@@ -13,17 +13,17 @@ from pathlib import Path
 
 from benchmarks.bodies import PRESENT, StoredApi, as_client, days_before
 from benchmarks.figures import Figures, progress
-from emaps_dagster.assets.bronze import ingest
-from emaps_dagster.assets.checks import Scene, checks_of, judge_hours, judge_table
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.merged import numbers_of
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.fetch import fetch
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
-from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
-from emaps_dagster.zones import CARBON, FEEDS, POWER
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
+from emaps_dagster.defs.assets.bronze import ingest
+from emaps_dagster.defs.assets.checks import Scene, checks_of, judge_hours, judge_table
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.merged import numbers_of
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
 SIZES = {"two weeks": 14, "one month": 30, "one year": 365}
 BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}

@@ -11,10 +11,10 @@ role=$1
 shift
 case $role in
 code)
-    python -m emaps_dagster.check --wait 120
-    python -m emaps_dagster.orphans
+    python -m emaps_dagster.cli.preflight --wait 120
+    python -m emaps_dagster.cli.orphaned_runs
     ;;
-dagster) python -m emaps_dagster.check --dagster-only --wait 120 ;;
+dagster) python -m emaps_dagster.cli.preflight --dagster-only --wait 120 ;;
 healthy) ;; # of a healthcheck, which gets no secrets by itself
 *)
     echo "entrypoint.sh: the first word is code, dagster or healthy, not $role" >&2

@@ -10,11 +10,15 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from emaps_dagster.assets.bronze import bronze_assets  # noqa: E402
-from emaps_dagster.assets.checks import check_definitions  # noqa: E402
-from emaps_dagster.assets.gold import gold_asset  # noqa: E402
-from emaps_dagster.assets.health import health_asset  # noqa: E402
-from emaps_dagster.assets.silver import silver_asset  # noqa: E402
+from emaps_dagster.contracts.settings import Settings, read_settings  # noqa: E402
+from emaps_dagster.defs.assets.bronze import bronze_assets  # noqa: E402
+from emaps_dagster.defs.assets.checks import check_definitions  # noqa: E402
+from emaps_dagster.defs.assets.gold import gold_asset  # noqa: E402
+from emaps_dagster.defs.assets.health import health_asset  # noqa: E402
+from emaps_dagster.defs.assets.silver import silver_asset  # noqa: E402
+from emaps_dagster.defs.partitions import hourly_partitions  # noqa: E402
+from emaps_dagster.defs.resources.deployments import resources  # noqa: E402
+from emaps_dagster.defs.schedules import health_schedule, hourly_schedule, maintenance_schedule  # noqa: E402
 from emaps_dagster.jobs import (  # noqa: E402
     backfill_cost_job,
     health_job,
@@ -23,11 +27,7 @@ from emaps_dagster.jobs import (  # noqa: E402
     rebuild_job,
     withdraw_job,
 )
-from emaps_dagster.partitions import hourly_partitions  # noqa: E402
-from emaps_dagster.resources.deployments import resources  # noqa: E402
-from emaps_dagster.schedules import health_schedule, hourly_schedule, maintenance_schedule  # noqa: E402
 from emaps_dagster.sensors import all_sensors  # noqa: E402
-from emaps_dagster.settings import Settings, read_settings  # noqa: E402
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import dagster as dg
 
-from emaps_dagster.assets import health
-from emaps_dagster.assets.cost import cost_graph, for_its_step
-from emaps_dagster.assets.maintenance import for_every_step, maintenance_graph
-from emaps_dagster.assets.rebuild import rebuild_graph, same_for_both_steps
-from emaps_dagster.assets.withdraw import same_for_all_steps, withdraw_graph
+from emaps_dagster.defs.assets import health
+from emaps_dagster.defs.assets.cost import cost_graph, for_its_step
+from emaps_dagster.defs.assets.maintenance import for_every_step, maintenance_graph
+from emaps_dagster.defs.assets.rebuild import rebuild_graph, same_for_both_steps
+from emaps_dagster.defs.assets.withdraw import same_for_all_steps, withdraw_graph
 
 HOURLY = "hourly"
 REBUILD = "rebuild"

@@ -11,13 +11,11 @@ from datetime import datetime
 import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from emaps_dagster.alerts import ways_of
-from emaps_dagster.errors import LakehouseError
-from emaps_dagster.holdings import Missing, missing
-from emaps_dagster.looks import FOLDERS, Inbox, RevisionLook, time_is_up
-from emaps_dagster.partitions import nothing_over_yet
-from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.runs import (
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.settings import Settings, read_settings
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.windows import Window, floor_hour
+from emaps_dagster.defs.instance.runs import (
     going_on,
     last_tick_succeeded,
     longest_silence,
@@ -27,12 +25,14 @@ from emaps_dagster.runs import (
     statuses,
     tags_of,
 )
-from emaps_dagster.settings import Settings, read_settings
-from emaps_dagster.tables import ENERGY_DATA, ml_features
-from emaps_dagster.upkeep import gaps, revisions
-from emaps_dagster.upkeep.messages import text_of
-from emaps_dagster.upkeep.ranges import missed, oldest_carried, told
-from emaps_dagster.windows import Window, floor_hour
+from emaps_dagster.defs.partitions import nothing_over_yet
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.monitoring import gaps, revisions
+from emaps_dagster.monitoring.alert_delivery import ways_of
+from emaps_dagster.monitoring.hour_ranges import missed, oldest_carried, told
+from emaps_dagster.monitoring.incident_messages import text_of
+from emaps_dagster.monitoring.revision_scan import FOLDERS, Inbox, RevisionLook, time_is_up
+from emaps_dagster.monitoring.stored_hours import Missing, missing
 
 # The provider goes over its records once an hour.
 _LOOKS_SECONDS = 1800

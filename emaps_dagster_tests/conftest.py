@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster.engine import JVM_CONFIG, embedded_session, jvm_session
-from emaps_dagster.errors import EngineError
-from emaps_dagster.lakehouse import Lakehouse
+from emaps_dagster.contracts.errors import EngineError
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.engines import FAST, is_jvm, jvm_functions, open_folders
 
 # Skips that CI expects; any other there means that it does not test what it should.

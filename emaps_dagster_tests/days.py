@@ -30,18 +30,18 @@ from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.defs.instance.runs import tags_of
 from emaps_dagster.jobs import HOURLY
-from emaps_dagster.runs import tags_of
-from emaps_dagster.settings import read_settings
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import Window
 from emaps_dagster_tests.world import stored_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 # What `dagster -m emaps_dagster.definitions` loads, read anew: the module itself is loaded once a process.
 _CODE = """
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.settings import read_settings
+from emaps_dagster.contracts.settings import read_settings
 
 defs = build_definitions(read_settings())
 """
@@ -57,7 +57,7 @@ defs = dg.Definitions(
 )
 """
 _LAUNCHER = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
-_EVENTS = {"module": "emaps_dagster.storages.sqlite", "class": "OpenSqliteEventLog"}
+_EVENTS = {"module": "emaps_dagster.defs.instance.storage.sqlite", "class": "OpenSqliteEventLog"}
 
 
 class Chat:
@@ -179,9 +179,9 @@ def machine(
         for name, clock in (
             ("dagster._time._mockable_get_current_datetime", lambda: made.now),
             ("dagster._time._mockable_get_current_timestamp", lambda: made.now.timestamp()),  # noqa: PLW0108  # the clock is turned
-            ("emaps_dagster.resources.electricity_maps.utc_now", lambda: made.now),
+            ("emaps_dagster.defs.resources.electricity_maps.utc_now", lambda: made.now),
             # Time stands still while a client waits before it tries again.
-            ("emaps_dagster.retries.time.sleep", lambda _seconds: None),
+            ("emaps_dagster.electricity_maps.retries.time.sleep", lambda _seconds: None),
         ):
             stack.enter_context(mock.patch(name, clock))
         stack.enter_context(mock.patch("dagster._core.log_manager.DagsterLogManager", get_freezable_log_manager()))

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
+from emaps_dagster.contracts.windows import HOUR, floor_hour, utc_now
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR, floor_hour, utc_now
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 GOLD = "demo/warehouse/gold/ml_features"
@@ -51,9 +51,9 @@ def commands(last: datetime) -> dict[str, list[str]]:
     """Our own commands that end by themselves and need no cluster, by name."""
     job = ["-m", "dagster", "job", "execute", "-m", "emaps_dagster.definitions", "-j"]
     return {
-        "tables": ["-m", "emaps_dagster.tables"],
-        "check": ["-m", "emaps_dagster.check"],
-        "orphans": ["-m", "emaps_dagster.orphans"],
+        "tables": ["-m", "emaps_dagster.contracts.tables"],
+        "check": ["-m", "emaps_dagster.cli.preflight"],
+        "orphans": ["-m", "emaps_dagster.cli.orphaned_runs"],
         "job hourly": [*job, "hourly", "--tags", f'{{"dagster/partition": "{last:%Y-%m-%d-%H:%M}"}}'],
         "job health_report": [*job, "health_report"],
         "demo": ["-m", "emaps_dagster.demo", "--days", "1", "--folder", "another"],

@@ -24,16 +24,16 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-import emaps_dagster.folders
+import emaps_dagster.lakehouse.delta_rs
 from benchmarks.past import Past
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.engine import embedded_session
-from emaps_dagster.errors import EmapsError
-from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.contracts.errors import EmapsError
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
-from emaps_dagster.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.reading import differences, gold_by_hand, latest_by_hand, silver_by_hand
 from emaps_dagster_tests.world import stored_rows
@@ -90,7 +90,7 @@ def write(number: int, folder: Path, runs: int, clock: Clock, seed: int, turns: 
     Without turns, as on a file system without locks, the commit alone finds a race.
     """
     if not turns:
-        emaps_dagster.folders.turn = lambda _folder: nullcontext()
+        emaps_dagster.lakehouse.delta_rs.turn = lambda _folder: nullcontext()
     dice = random.Random(f"{seed}-{number}")
     lost = failed_once = 0
     waiting: list[Window] = []

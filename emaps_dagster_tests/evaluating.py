@@ -13,19 +13,19 @@ from typing import Any
 import dagster as dg
 from pyspark.sql import SparkSession
 
-from emaps_dagster.assets.bronze import ingest
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.client import ElectricityMapsClient
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window
+from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.fetch import fetch
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.partitions import partition_hour, partition_key
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.assets.bronze import ingest
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.defs.partitions import partition_hour, partition_key
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
-from emaps_dagster.windows import HOUR, Window, gold_window, silver_window
-from emaps_dagster.zones import CARBON, POWER
 
 
 def fill(spark: SparkSession, folder: Path, windows: Iterable[Window], now: datetime) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.transforms.quality import silver
 from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.transforms.quality.outcome import Outcome
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.making import body, record, utc
 
 H0 = utc(2024, 3, 31, 10)

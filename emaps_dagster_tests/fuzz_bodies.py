@@ -18,12 +18,17 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 with atheris.instrument_imports(
-    include=["emaps_dagster.bodies", "emaps_dagster.records", "emaps_dagster.strict_json", "json"]
+    include=[
+        "emaps_dagster.electricity_maps.admission",
+        "emaps_dagster.electricity_maps.records",
+        "emaps_dagster.electricity_maps.strict_json",
+        "json",
+    ]
 ):
-    from emaps_dagster.bodies import Response
-    from emaps_dagster.client import admit
-    from emaps_dagster.errors import RejectedBodyError
-    from emaps_dagster.zones import FEEDS
+    from emaps_dagster.contracts.errors import RejectedBodyError
+    from emaps_dagster.contracts.zones import FEEDS
+    from emaps_dagster.electricity_maps.admission import Response
+    from emaps_dagster.electricity_maps.client import admit
 
 HOUR = "2024-01-01T00:00:00.000Z"
 SEEDS: tuple[Any, ...] = (

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.contract import arrow_schema
-from emaps_dagster.windows import HOUR
 
 
 def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:

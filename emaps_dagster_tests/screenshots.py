@@ -15,11 +15,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.demo.dev import ask
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.story import ZONE
-from emaps_dagster.partitions import partition_key
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.browser import (
     CHECKOUT,
     CHROMIUM,

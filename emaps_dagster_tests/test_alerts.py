@@ -10,10 +10,10 @@ from email import message_from_bytes, policy
 import pytest
 from pydantic import SecretStr
 
-from emaps_dagster.alerts import tell, ways_of
-from emaps_dagster.errors import AlertError
-from emaps_dagster.looks import Inbox
-from emaps_dagster.settings import Settings
+from emaps_dagster.contracts.errors import AlertError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.monitoring.alert_delivery import tell, ways_of
+from emaps_dagster.monitoring.revision_scan import Inbox
 from emaps_dagster_tests.days import Chat
 from emaps_dagster_tests.making import utc
 

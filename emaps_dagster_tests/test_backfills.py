@@ -20,15 +20,15 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pydantic import SecretStr
 
-from emaps_dagster.assets.bronze import RESUME_TAG, Progress, resumes_since
-from emaps_dagster.client import ElectricityMapsClient
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import CARBON_DATA
+from emaps_dagster.contracts.windows import HOUR, Window, utc_now
+from emaps_dagster.contracts.zones import POWER
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.fetch import calls, fetch
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.assets.bronze import RESUME_TAG, Progress, resumes_since
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.fetch import calls, fetch
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.tables import CARBON_DATA
-from emaps_dagster.windows import HOUR, Window, utc_now
-from emaps_dagster.zones import POWER
 from emaps_dagster_tests.making import utc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +38,7 @@ _BRONZE_ALONE = """
 import dagster as dg
 
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.settings import read_settings
+from emaps_dagster.contracts.settings import read_settings
 
 whole = build_definitions(read_settings())
 bronze = dg.define_asset_job("bronze", selection=["bronze/carbon_data", "bronze/power_data"])
@@ -154,7 +154,7 @@ def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path: Path) -> None:
     code = tmp_path / "bronze_alone.py"
     code.write_text(_BRONZE_ALONE)
     (home / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\nevent_log_storage:\n  module: emaps_dagster.storages.sqlite\n"
+        "telemetry: {enabled: false}\nevent_log_storage:\n  module: emaps_dagster.defs.instance.storage.sqlite\n"
         f"  class: OpenSqliteEventLog\n  config: {{base_dir: {home}/events}}\n"
     )
     with Simulator(token=TOKEN, zones=zones) as simulator:

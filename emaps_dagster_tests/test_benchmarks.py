@@ -12,9 +12,9 @@ from deltalake import DeltaTable
 from benchmarks import against, backfill, bodies, growth, large
 from benchmarks.__main__ import MEASURES
 from benchmarks.figures import Figures, machine
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.zones import POWER
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.tables import ENERGY_DATA, ml_features
-from emaps_dagster.zones import POWER
 
 BENCHMARKS = Path(backfill.__file__).parent
 

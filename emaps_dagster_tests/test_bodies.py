@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster.bodies import Reach, Response
-from emaps_dagster.client import admit
-from emaps_dagster.errors import RejectedBodyError
+from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
+from emaps_dagster.electricity_maps.admission import Reach, Response
+from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data" / "emaps_v3_fixtures"
 UTC = timezone.utc

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.bodies import Response
-from emaps_dagster.body_fields import sandbox_mark_of_body, time_of
-from emaps_dagster.client import admit
-from emaps_dagster.errors import RejectedBodyError
-from emaps_dagster.holdings import records
-from emaps_dagster.tables import CARBON_DATA
+from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of
+from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.tables import CARBON_DATA
+from emaps_dagster.contracts.zones import CARBON
+from emaps_dagster.electricity_maps.admission import Response
+from emaps_dagster.electricity_maps.client import admit
+from emaps_dagster.monitoring.stored_hours import records
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
-from emaps_dagster.zones import CARBON
 from emaps_dagster_tests.evidence import H0, response, table_of
 from emaps_dagster_tests.making import iso, utc
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import postgres
-from emaps_dagster.check.__main__ import findings
-from emaps_dagster.check.findings import Finding
-from emaps_dagster.check.surroundings import clock, java
-from emaps_dagster.settings import Settings
+from emaps_dagster.cli.preflight.__main__ import findings
+from emaps_dagster.cli.preflight.findings import Finding
+from emaps_dagster.cli.preflight.surroundings import clock, java
+from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.simulator.server import Simulator
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
@@ -54,7 +54,7 @@ def test_where_all_is_well_nothing_is_missing(home: Path, simulator: Simulator, 
         "EMAPS_API_TOKEN": TOKEN,
         "EMAPS_WAREHOUSE": str(tmp_path / "warehouse"),
     }
-    command = [sys.executable, "-m", "emaps_dagster.check", "--strict"]
+    command = [sys.executable, "-m", "emaps_dagster.cli.preflight", "--strict"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {line[:7].strip() for line in done.stdout.splitlines()} == {"ok"}

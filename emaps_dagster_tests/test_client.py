@@ -24,9 +24,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from emaps_dagster.bodies import Response
-from emaps_dagster.client import ElectricityMapsClient, past_range_chunks
-from emaps_dagster.errors import (
+from emaps_dagster.contracts.errors import (
     BadRequestError,
     InvalidTokenError,
     NoDataError,
@@ -37,7 +35,9 @@ from emaps_dagster.errors import (
     RejectedBodyError,
     SettingsError,
 )
-from emaps_dagster.zones import CARBON, POWER
+from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.electricity_maps.admission import Response
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient, past_range_chunks
 
 TOKEN = "s3cret/Token+0123456789"
 NOW = datetime(2024, 3, 6, 19, 30, tzinfo=timezone.utc)
@@ -373,9 +373,9 @@ def test_giving_up_at_the_second_try_says_so(api: Api) -> None:
 
 
 def test_requests_and_retries_are_logged(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="emaps_dagster.client")
+    caplog.set_level(logging.INFO, logger="emaps_dagster.electricity_maps.client")
     ask(api.then(503).then(200, GOOD))
-    levels = [record.levelname for record in caplog.records if record.name == "emaps_dagster.client"]
+    levels = [record.levelname for record in caplog.records if record.name == "emaps_dagster.electricity_maps.client"]
     assert levels == ["INFO", "WARNING", "INFO"]
     assert "/v3/carbon-intensity/history?zone=GR" in caplog.text
 

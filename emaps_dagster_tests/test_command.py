@@ -14,13 +14,13 @@ import dagster as dg
 import pytest
 from dagster._core.instance.config import dagster_instance_config
 
-from emaps_dagster.home import prepare
-from emaps_dagster.partitions import partition_key
-from emaps_dagster.runs import hours_of_run
+from emaps_dagster.cli.home import prepare
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.instance.runs import hours_of_run
+from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
+from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.storages.sqlite import OpenSqliteEventLog
-from emaps_dagster.tables import ml_features
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.test_readme import README
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def emaps(folder: Path, sim: Simulator, *words: str, **more: str) -> subprocess.
         "PYTHONPATH": str(ROOT),
         **more,
     }
-    command = [sys.executable, "-m", "emaps_dagster.command", *words]
+    command = [sys.executable, "-m", "emaps_dagster.cli.command", *words]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
     )

@@ -28,9 +28,9 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import SparkPythonTask, SubmitTask
 from deltalake import DeltaTable
 
+from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.resources.databricks import patience
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.resources.databricks import retries as patience
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.command_line import ROOT
 from emaps_dagster_tests.databricks_emulator.faults import CallFault, RunFault

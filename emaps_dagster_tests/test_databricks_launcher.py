@@ -19,12 +19,14 @@ from dagster._core.events.log import EventLogEntry
 from dagster._serdes import serialize_value
 from databricks.sdk.errors.platform import InternalError, NotFound, PermissionDenied, Unauthenticated
 
-from emaps_dagster.errors import LauncherError
-from emaps_dagster.resources.databricks import patience
-from emaps_dagster.resources.databricks.events import entries_of
-from emaps_dagster.resources.databricks.launcher import ReanchoringStepLauncher, step_launcher
-from emaps_dagster.resources.databricks.staging import staging
-from emaps_dagster.resources.databricks.submission import (
+from emaps_dagster.contracts.errors import LauncherError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.defs.resources.databricks import retries as patience
+from emaps_dagster.defs.resources.databricks.event_file import entries_of
+from emaps_dagster.defs.resources.databricks.launcher import ReanchoringStepLauncher, step_launcher
+from emaps_dagster.defs.resources.databricks.run_state import RunState, no_end, too_long, why_it_failed, why_refused
+from emaps_dagster.defs.resources.databricks.staging import staging
+from emaps_dagster.defs.resources.databricks.submission import (
     LIBRARIES,
     PACKAGE,
     libraries,
@@ -32,8 +34,6 @@ from emaps_dagster.resources.databricks.submission import (
     run_config,
     variables,
 )
-from emaps_dagster.resources.databricks.verdict import RunState, no_end, too_long, why_it_failed, why_refused
-from emaps_dagster.settings import Settings
 from emaps_dagster_tests.databricks_emulator.faults import CallFault
 from emaps_dagster_tests.databricks_emulator.workspace import Workspace
 from emaps_dagster_tests.making import utc

@@ -17,16 +17,16 @@ import yaml
 from databricks.sdk import WorkspaceClient
 from deltalake import DeltaTable
 
-from emaps_dagster.errors import ChecksFailedError, EmapsError, FetchError
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.native_job import LAYERS, Task, hours_of_task, main, parser, run
-from emaps_dagster.native_remedies import REMEDIES
-from emaps_dagster.schedules import MINUTE
-from emaps_dagster.settings import Settings
+from emaps_dagster.cli.task import LAYERS, Task, hours_of_task, main, parser, run
+from emaps_dagster.cli.task_remedies import REMEDIES
+from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.schedules import MINUTE
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.transforms.quality.contract import conform
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests import guide
 from emaps_dagster_tests.databricks_emulator import image
 from emaps_dagster_tests.databricks_emulator.runs import Run
@@ -151,7 +151,7 @@ def test_every_task_names_the_entry_point_of_the_wheel_its_cluster_and_the_wheel
     (scripts,) = re.findall(r"\[project\.scripts\]\n(.*?)\n\n", (ROOT / "pyproject.toml").read_text(), flags=re.DOTALL)
     clusters = {cluster["job_cluster_key"] for cluster in JOB["job_clusters"]}
     for task in JOB["tasks"]:
-        assert f'{task["python_wheel_task"]["entry_point"]} = "emaps_dagster.native_job:main"' in scripts
+        assert f'{task["python_wheel_task"]["entry_point"]} = "emaps_dagster.cli.task:main"' in scripts
         assert task["python_wheel_task"]["package_name"] == "emaps_dagster"
         assert task["job_cluster_key"] in clusters
         assert task["libraries"] == [{"whl": "./dist/*.whl"}]

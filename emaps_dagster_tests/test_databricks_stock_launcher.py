@@ -21,7 +21,7 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from databricks.sdk.core import DatabricksError
 
-from emaps_dagster.resources.databricks.submission import libraries
+from emaps_dagster.defs.resources.databricks.submission import libraries
 from emaps_dagster_tests.databricks_emulator.faults import CallFault, RunFault
 from emaps_dagster_tests.databricks_emulator.workspace import LACKING, Workspace
 

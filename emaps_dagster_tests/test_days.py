@@ -19,12 +19,12 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from emaps_dagster.runs import fetches, hours_of_run
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import FEEDS
+from emaps_dagster.defs.instance.runs import fetches, hours_of_run
+from emaps_dagster.monitoring.hour_ranges import oldest_carried
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.tables import ENERGY_DATA, ml_features
-from emaps_dagster.upkeep.ranges import oldest_carried
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import FEEDS
 from emaps_dagster_tests.days import Chat, Machine, machine
 from emaps_dagster_tests.making import utc
 

@@ -16,15 +16,15 @@ from dagster._core.definitions.no_step_launcher import no_step_launcher
 from pyspark.sql import SparkSession
 
 import emaps_dagster
-from emaps_dagster.assets.gold import gold_asset
+from emaps_dagster.contracts.errors import SettingsError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.errors import SettingsError
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.partitions import hourly_partitions
-from emaps_dagster.resources.deployments import resources
-from emaps_dagster.resources.spark import CatalogLakehouse, EmbeddedLakehouse, SparkLakehouse
-from emaps_dagster.settings import Settings
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.defs.assets.gold import gold_asset
+from emaps_dagster.defs.partitions import hourly_partitions
+from emaps_dagster.defs.resources.deployments import resources
+from emaps_dagster.defs.resources.spark import CatalogLakehouse, EmbeddedLakehouse, SparkLakehouse
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster_tests.graph import GOLDEN, graph_text
 from emaps_dagster_tests.making import silver, utc
 
@@ -107,7 +107,7 @@ def test_loading_the_graph_does_not_wait_for_the_libraries_of_databricks(
         timeout=200,
         check=True,
     )
-    ours = {"emaps_dagster.resources.databricks", "emaps_dagster.resources.databricks.session"}
+    ours = {"emaps_dagster.defs.resources.databricks", "emaps_dagster.defs.resources.databricks.session"}
     assert set(eval(done.stdout)) <= ours
 
 

@@ -18,14 +18,14 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.demo.folder import Folder, FolderError
 from emaps_dagster.demo.oracle import Rows, changes, judge
 from emaps_dagster.demo.picture import picture_of, read_gold
 from emaps_dagster.demo.story import TOKEN
 from emaps_dagster.demo.times import Times
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import CARBON, POWER
 from emaps_dagster_tests.conftest import DemoRun
 
 CHECKOUT = Path(__file__).resolve().parents[1]

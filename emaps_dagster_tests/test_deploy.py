@@ -13,8 +13,8 @@ import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config
 
-from emaps_dagster.orphans import end_orphans
-from emaps_dagster.settings import Settings
+from emaps_dagster.cli.orphaned_runs import end_orphans
+from emaps_dagster.contracts.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))

@@ -29,13 +29,13 @@ import yaml
 from deltalake import DeltaTable
 
 from benchmarks import postgres
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
+from emaps_dagster.defs.instance.runs import tags_of
+from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.demo.dev import ask, free_port
-from emaps_dagster.partitions import partition_key
-from emaps_dagster.runs import tags_of
 from emaps_dagster.simulator.faults import Fault
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import CARBON_DATA, POWER_DATA, ml_features
-from emaps_dagster.windows import HOUR, Window, floor_hour, utc_now
 from emaps_dagster_tests.world import stored_rows
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from emaps_dagster.transforms.differences import HourDifference, differences
+from emaps_dagster.lakehouse.comparison import HourDifference, differences
 
 H = [datetime(2024, 5, 1, hour, tzinfo=timezone.utc) for hour in range(24)]
 SCHEMA = pa.schema(

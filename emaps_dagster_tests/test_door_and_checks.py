@@ -15,12 +15,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster.assets.bronze import rows_of
-from emaps_dagster.assets.checks import checks_of
-from emaps_dagster.bodies import Response
-from emaps_dagster.client import admit
-from emaps_dagster.errors import RejectedBodyError
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, POWER, Feed
+from emaps_dagster.defs.assets.bronze import rows_of
+from emaps_dagster.defs.assets.checks import checks_of
+from emaps_dagster.electricity_maps.admission import Response
+from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.transforms.gold import features
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
 from emaps_dagster.transforms.quality.contract import conform, primary_key_is_unique
@@ -28,8 +30,6 @@ from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster.transforms.quality.silver import SilverEvidence
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import CARBON, POWER, Feed
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.test_bodies import CARBON_ADMITTED, FULL_POWER_ROW, POWER_ADMITTED, ROW
 

@@ -12,9 +12,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.client.reattach import ExecutePlanResponseReattachableIterator
 
-from emaps_dagster import engine
-from emaps_dagster.errors import EmapsError, EngineError
-from emaps_dagster.resources.spark import EmbeddedPySpark
+from emaps_dagster.contracts.errors import EmapsError, EngineError
+from emaps_dagster.defs.resources.spark import EmbeddedPySpark
+from emaps_dagster.lakehouse import spark_sessions as engine
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +24,7 @@ def test_a_session_may_ask_nothing_for_longer_than_the_api_is_slow(idle: str, al
     # Sail's own limit of 15 minutes is too long for a test: that a shorter one is obeyed shows that ours is.
     program = (
         "import os, time\n"
-        "from emaps_dagster.engine import embedded_session\n"
+        "from emaps_dagster.lakehouse.spark_sessions import embedded_session\n"
         "with embedded_session() as spark:\n"
         "    print(os.environ['SAIL_SPARK__SESSION_TIMEOUT_SECS'])\n"
         "    time.sleep(2.5)\n"
@@ -105,7 +105,7 @@ def test_a_process_that_uses_spark_connect_is_told_to_use_another(monkeypatch: p
 def test_two_processes_that_start_together_do_not_fetch_the_same_jars_at_once(tmp_path: Path) -> None:
     program = (
         "import time\n"
-        "from emaps_dagster.engine import one_fetches_jars\n"
+        "from emaps_dagster.lakehouse.spark_sessions import one_fetches_jars\n"
         "with one_fetches_jars():\n"
         "    began = time.time()\n"
         "    time.sleep(0.5)\n"
@@ -133,7 +133,7 @@ def test_jars_that_cannot_be_fetched_are_explained(tmp_path: Path) -> None:
     )
     program = (
         "from emaps_dagster import engine\n"
-        "from emaps_dagster.errors import EngineError\n"
+        "from emaps_dagster.contracts.errors import EngineError\n"
         "try:\n    engine._check_java()\nexcept EngineError as error:\n    print('no java:', error)\n"
         "else:\n    engine.jvm_session()\n"
     )
@@ -152,7 +152,7 @@ def test_jars_that_cannot_be_fetched_are_explained(tmp_path: Path) -> None:
     if "no java" in done.stdout:
         pytest.skip(done.stdout)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("emaps_dagster.errors.EngineError: The JVM of EMAPS_DEPLOYMENT=spark stopped")
+    assert last.startswith("emaps_dagster.contracts.errors.EngineError: The JVM of EMAPS_DEPLOYMENT=spark stopped")
     for part in ("https://repo1.maven.org", "~/.ivy2.5.2", "https.proxyHost", "spark.jars.ivySettings"):
         assert part in last
     assert "127.0.0.1:9" in done.stderr, "what the JVM said is there, too"

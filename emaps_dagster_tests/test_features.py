@@ -22,14 +22,16 @@ from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
 
 from benchmarks.past import Past
-from emaps_dagster import answers, engine, features
-from emaps_dagster.assets.rebuild import rebuild_gold
-from emaps_dagster.errors import EmapsError, FeaturesError, LakehouseError, NoFeaturesError
-from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster import features
+from emaps_dagster.contracts.errors import EmapsError, FeaturesError, LakehouseError, NoFeaturesError
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
+from emaps_dagster.defs.assets.rebuild import rebuild_gold
+from emaps_dagster.features import reading as answers
+from emaps_dagster.lakehouse import spark_sessions as engine
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.tables import ml_features
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import CARBON, FEEDS, POWER
 
 # The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest emaps_dagster_tests/test_features.py -s
 # with --timeout=3600. Read at import: a test sees no EMAPS_ variables.

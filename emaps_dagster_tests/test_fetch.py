@@ -10,9 +10,7 @@ from urllib.parse import unquote
 import pytest
 from pydantic import SecretStr
 
-from emaps_dagster.bodies import Response
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.errors import (
+from emaps_dagster.contracts.errors import (
     BadRequestError,
     ClockSkewError,
     InvalidTokenError,
@@ -23,10 +21,12 @@ from emaps_dagster.errors import (
     RateLimitedError,
     RejectedBodyError,
 )
-from emaps_dagster.fetch import Failure, fetch
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, POWER, Feed
+from emaps_dagster.electricity_maps.admission import Response
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.simulator.server import FAULT_KINDS, Fault, Simulator
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import CARBON, POWER, Feed
 
 UTC = timezone.utc
 # /history then holds the hours from 2024-05-03T11 to 2024-05-04T10, the last one running.

@@ -11,9 +11,9 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from emaps_dagster.errors import LakehouseError
-from emaps_dagster.lakehouse import HourChange, Lakehouse
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.base import HourChange, Lakehouse
 from emaps_dagster_tests.engines import open_folders
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, files, rows_of, stored
 

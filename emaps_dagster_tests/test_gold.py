@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from emaps_dagster.tables import ml_features
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.gold import features
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, silver, utc
 
 pytestmark = pytest.mark.both_engines

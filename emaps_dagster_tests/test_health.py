@@ -11,16 +11,16 @@ import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster.assets.health import health_asset
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.health_page import numbers, page, status
-from emaps_dagster.lakehouse import Size
-from emaps_dagster.resources.deployments import resources
-from emaps_dagster.settings import Settings
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.defs.assets.health import health_asset
+from emaps_dagster.defs.resources.deployments import resources
+from emaps_dagster.lakehouse.base import Size
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.monitoring.health_report import numbers, page, status
 from emaps_dagster.transforms.health import DAY, Answer, Facts, Quarantined, health, revisions
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, reported_once
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, body, bronze, record, silver, utc
 
 NOW = utc(2024, 5, 4, 12, 17)

@@ -18,12 +18,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster import lakehouse as lakehouse_module
-from emaps_dagster.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
-from emaps_dagster.lakehouse import HourChange, Lakehouse
-from emaps_dagster.tables import TRUSTED, Column, Table, all_tables
-from emaps_dagster.transforms.differences import HourDifference
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
+from emaps_dagster.contracts.tables import TRUSTED, Column, Table, all_tables
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.base import HourChange, Lakehouse
+from emaps_dagster.lakehouse.base import base as lakehouse_module
+from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster_tests.engines import open_folders
 from emaps_dagster_tests.making import frame
 
@@ -201,7 +201,7 @@ def test_a_long_merge_goes_in_parts_as_long_as_its_zones_admit(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Room for 1,500 hours of one zone, or 30 of the fifty that are expected where nobody says.
-    monkeypatch.setattr("emaps_dagster.lakehouse._CELLS", 1500 * len(READINGS.columns))
+    monkeypatch.setattr("emaps_dagster.lakehouse.base._CELLS", 1500 * len(READINGS.columns))
     asked: list[Window] = []
 
     def every_hour(part: Window) -> DataFrame:
@@ -547,7 +547,7 @@ def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
     warehouse: Path, house: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.create(READINGS)
-    monkeypatch.setattr("emaps_dagster.folders._LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("emaps_dagster.lakehouse.delta_rs._LONGEST_WAIT_SECONDS", 0.1)
     other = (
         "from filelock import FileLock; import sys; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
     )

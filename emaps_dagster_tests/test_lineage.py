@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster.lineage import gold_sources, silver_sources, sources_of
-from emaps_dagster.tables import ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.lineage import gold_sources, silver_sources, sources_of
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.zones import MODE_KEYS
 from emaps_dagster.transforms.gold import features
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster.windows import HOUR
-from emaps_dagster.zones import MODE_KEYS
 from emaps_dagster_tests.making import as_rows, body, bronze, record, silver, utc
 
 T = utc(2024, 5, 4, 6)

@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 import emaps_dagster
-from emaps_dagster.local_files import dataset, files_of
+from emaps_dagster.lakehouse.local_files import dataset, files_of
 from emaps_dagster_tests.endings import count, ending, scripts
 
 PACKAGE = Path(emaps_dagster.__file__).parent
@@ -22,7 +22,7 @@ READING = {"to_pyarrow_dataset", "to_pyarrow_table", "to_pandas"}
 READ = """
 import sys
 from deltalake import DeltaTable
-from emaps_dagster.local_files import dataset
+from emaps_dagster.lakehouse.local_files import dataset
 
 print(dataset(DeltaTable(sys.argv[1])).to_table().num_rows)
 """

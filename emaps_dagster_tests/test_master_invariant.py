@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 )
 from pyspark.sql import SparkSession
 
-from emaps_dagster.tables import Table
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import MODE_KEYS
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import MODE_KEYS
 from emaps_dagster_tests.mutants import MUTANTS, Mutant, planted
 from emaps_dagster_tests.world import BASE, KilledError, World
 

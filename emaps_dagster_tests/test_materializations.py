@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from emaps_dagster import materializations
-from emaps_dagster.materializations import _by_columns, _by_events, latest_materializations
+from emaps_dagster.defs.instance import materializations
+from emaps_dagster.defs.instance.materializations import _by_columns, _by_events, latest_materializations
 
 KEY, OTHER = dg.AssetKey(["gold", "ml_features"]), dg.AssetKey(["silver", "energy_data"])
 HOURS = [f"2024-05-01-{number:02}:00" for number in range(5)]

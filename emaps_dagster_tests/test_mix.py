@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.mix import COLOURS, COLUMNS, markdown
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.monitoring.production_mix import COLOURS, COLUMNS, markdown
 from emaps_dagster_tests.making import utc
 
 T = utc(2024, 5, 4, 6)

@@ -12,10 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.health import revisions
 from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, body, bronze, record, utc
 
 pytestmark = pytest.mark.both_engines

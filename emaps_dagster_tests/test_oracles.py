@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from pyspark.sql import SparkSession
 
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.gold import features
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import silver, utc
 
 START, END = utc(2023, 12, 30), utc(2025, 1, 3)

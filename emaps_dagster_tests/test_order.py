@@ -16,16 +16,16 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from emaps_dagster.assets.bronze import ingest
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.fetch import fetch
-from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window
+from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.defs.assets.bronze import ingest
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
-from emaps_dagster.windows import HOUR, Window, gold_window, silver_window
-from emaps_dagster.zones import CARBON, POWER
 
 HOURS = int(os.environ.get("EMAPS_TEST_HOURS", "12"))
 # A clock that stands still, so that the provider says the same whenever it is asked: of hours before midnight, which

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.errors import RateLimitedError
-from emaps_dagster.pace import Pace, pace_file
-from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.zones import CARBON
+from emaps_dagster.contracts.errors import RateLimitedError
+from emaps_dagster.contracts.zones import CARBON
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.pace import Pace, pace_file
 from emaps_dagster_tests.test_client import GOOD, TOKEN, Api
 
 PROGRAM = """
 import sys
 from pydantic import SecretStr
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.zones import CARBON
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.contracts.zones import CARBON
 for _ in range(2):
     with ElectricityMapsClient(sys.argv[1], SecretStr(sys.argv[2]), calls_per_minute=60) as client:
         client.history(CARBON, "GR")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from emaps_dagster.assets.pages import PROVIDER_DOCS
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.settings import Settings
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.defs.assets.pages import PROVIDER_DOCS
 
 TABLES = (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(("GR",)))
 

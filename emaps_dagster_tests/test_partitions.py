@@ -8,14 +8,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from emaps_dagster.cli.task import Task
+from emaps_dagster.cli.task import run as run_task
+from emaps_dagster.contracts.errors import PartitionError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.errors import PartitionError
-from emaps_dagster.native_job import Task
-from emaps_dagster.native_job import run as run_task
-from emaps_dagster.partitions import partition_hour, refuse_hours_not_over
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.partitions import partition_hour, refuse_hours_not_over
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.command_line import run_hourly_job
 from emaps_dagster_tests.making import utc
 

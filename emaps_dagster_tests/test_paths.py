@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from emaps_dagster import features
-from emaps_dagster.errors import FeaturesError, LakehouseError, NoFeaturesError, SettingsError
-from emaps_dagster.paths import plain_path
-from emaps_dagster.settings import read_settings
+from emaps_dagster.contracts.errors import FeaturesError, LakehouseError, NoFeaturesError, SettingsError
+from emaps_dagster.contracts.paths import plain_path
+from emaps_dagster.contracts.settings import read_settings
 
 DAY = datetime(2024, 5, 1, tzinfo=timezone.utc)
 

@@ -32,8 +32,8 @@ class Pipeline:
         self.sim, self.warehouse, self.instance = sim, warehouse, instance
 
     def run(self, first: str, last: str | None = None, now: datetime = NOW) -> dg.ExecuteInProcessResult:
+        from emaps_dagster.contracts.settings import Settings
         from emaps_dagster.definitions import build_definitions
-        from emaps_dagster.settings import Settings
 
         settings = Settings(
             api_url=self.sim.url, warehouse=self.warehouse, now=now, start=datetime(2024, 5, 1, tzinfo=timezone.utc)

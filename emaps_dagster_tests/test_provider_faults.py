@@ -15,17 +15,17 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import ZONES, Zone
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.holdings import missing
+from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.jobs import HEALTH
-from emaps_dagster.partitions import partition_key
-from emaps_dagster.settings import Settings
+from emaps_dagster.monitoring.gaps import Holes, Memory, decide
+from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator import api
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.tables import ml_features
-from emaps_dagster.upkeep.gaps import Holes, Memory, decide
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import ZONES, Zone
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.test_checks import Warehouse, evaluations_of
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.tables import POWER_DATA
+from emaps_dagster.contracts.tables import POWER_DATA
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality import bronze, quarantine
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.evidence import H0, H1, H2, LATE, response, table_of
 from emaps_dagster_tests.making import body, record
 

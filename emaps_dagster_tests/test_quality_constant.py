@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.constant import STUCK_AFTER, STUCK_AFTER_IN_A_SMALL_ZONE, stretches, values_change
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import MODES
 from emaps_dagster_tests.evidence import H0, SILVER_ROW, evidence_of
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data"

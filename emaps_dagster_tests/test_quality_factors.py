@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from emaps_dagster.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.transforms.quality.factors import rolling_avg_24h_is_of_one_emission_factor_type
 from emaps_dagster.transforms.quality.gold import GoldEvidence
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.evidence import H0, table_of
 
 

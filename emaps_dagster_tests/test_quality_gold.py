@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.tables import ENERGY_DATA, key_columns, ml_features
+from emaps_dagster.contracts.tables import ENERGY_DATA, key_columns, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.transforms.quality import gold
 from emaps_dagster.transforms.quality.outcome import Outcome
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.evidence import H0, H1, H3, H4, hours_found, table_of
 from emaps_dagster_tests.making import utc
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.transforms.quality import plausible
-from emaps_dagster.windows import Window
-from emaps_dagster.zones import limits_of
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.contracts.zones import limits_of
+from emaps_dagster.transforms.quality import plausibility as plausible
 from emaps_dagster_tests.evidence import H0, H1, H2, H3, H4, SILVER_ROW, evidence_of
 
 

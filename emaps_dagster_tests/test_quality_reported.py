@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster.transforms.quality.reported import is_silent, values_are_reported
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import MODES
 from emaps_dagster_tests.evidence import (
     CARBON_RECORD,
     H0,

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.tables import ENERGY_DATA
-from emaps_dagster.transforms.quality import plausible, silver
+from emaps_dagster.contracts.tables import ENERGY_DATA
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.transforms.quality import plausibility as plausible
+from emaps_dagster.transforms.quality import silver
 from emaps_dagster.transforms.quality.outcome import Outcome
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.evidence import (
     CARBON_RECORD,
     H0,

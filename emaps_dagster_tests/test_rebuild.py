@@ -18,16 +18,16 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.errors import ContractChangedError, LakehouseError
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.lakehouse import RebuildReport
-from emaps_dagster.partitions import partition_key
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
-from emaps_dagster.transforms.differences import HourDifference
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.defs.partitions import partition_key
+from emaps_dagster.lakehouse.base import RebuildReport
+from emaps_dagster.lakehouse.comparison import HourDifference
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster_tests.making import body, bronze, record, utc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -343,8 +343,8 @@ def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession,
     ],
 )
 def test_hours_that_make_no_sense_are_refused_with_a_sentence(start: str, end: str, says: str) -> None:
+    from emaps_dagster.contracts.settings import Settings
     from emaps_dagster.definitions import build_definitions
-    from emaps_dagster.settings import Settings
 
     job = build_definitions(Settings(_env_file=None)).resolve_job_def("rebuild")
     with pytest.raises(Exception, match=says):

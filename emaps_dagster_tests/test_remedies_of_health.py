@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 
 import pytest
 
+from emaps_dagster.contracts.tables import ENERGY_DATA
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.simulator.server import Fault
-from emaps_dagster.tables import ENERGY_DATA
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.test_remedies import BROKEN, GOLD, NOW, Pipeline, loaded, pipeline
 
 __all__ = ["loaded", "pipeline"]

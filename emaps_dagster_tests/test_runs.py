@@ -8,11 +8,11 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from emaps_dagster.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.runs import going_on, longest_silence, outcome_of, plan_of, tags_of
-from emaps_dagster.settings import Settings
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.instance.runs import going_on, longest_silence, outcome_of, plan_of, tags_of
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.making import utc
 
 HOURS = Window(utc(2024, 5, 4, 6), utc(2024, 5, 4, 9))

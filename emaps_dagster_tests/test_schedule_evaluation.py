@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from emaps_dagster.settings import Settings
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.evaluating import made, ranges, tick
 from emaps_dagster_tests.making import utc
 

@@ -13,16 +13,16 @@ import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster import looks
+from emaps_dagster.contracts.errors import FetchError, LakehouseError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.errors import FetchError, LakehouseError
-from emaps_dagster.runs import tags_of
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.instance.runs import tags_of
+from emaps_dagster.monitoring import revision_scan as looks
+from emaps_dagster.monitoring import revisions
 from emaps_dagster.simulator.api import Answer, json_answer
 from emaps_dagster.simulator.faults import Fault
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.upkeep import revisions
-from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests import evaluating
 from emaps_dagster_tests.days import Chat
 from emaps_dagster_tests.evaluating import hours_asked, look, ranges

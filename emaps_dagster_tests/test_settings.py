@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from emaps_dagster.databricks_settings import check_workspace
-from emaps_dagster.errors import SettingsError
-from emaps_dagster.settings import Settings, read_settings
-from emaps_dagster.tokens import is_token
+from emaps_dagster.contracts.databricks_settings import check_workspace
+from emaps_dagster.contracts.errors import SettingsError
+from emaps_dagster.contracts.secrets import is_token
+from emaps_dagster.contracts.settings import Settings, read_settings
 
 UTC = timezone.utc
 EXAMPLE = Path(__file__).resolve().parents[1] / ".env.example"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import ENERGY_DATA
+from emaps_dagster.contracts.tables import ENERGY_DATA
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster.windows import HOUR
 from emaps_dagster_tests.making import as_rows, body, bronze, iso, record, utc
 from emaps_dagster_tests.reading import latest_by_hand
 

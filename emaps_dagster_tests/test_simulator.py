@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import requests
 
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, MODE_KEYS, POWER
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster.simulator.server import FIRST_HOUR, Simulator
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import CARBON, MODE_KEYS, POWER
 
 TOKEN = "a-token-that-must-stay-secret"
 # The moment of the recorded bodies of DE.

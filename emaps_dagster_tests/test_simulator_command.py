@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from emaps_dagster.contracts.zones import POWER
 from emaps_dagster.simulator.__main__ import main
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.zones import POWER
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-that-must-stay-secret"
@@ -93,7 +93,7 @@ def test_a_port_in_use_is_one_clear_sentence(capsys: pytest.CaptureFixture[str])
 def test_another_process_with_another_hash_seed_sends_the_same_bytes() -> None:
     code = (
         "from datetime import datetime, timezone; from emaps_dagster.simulator.provider import Provider;"
-        "from emaps_dagster.zones import POWER; import sys;"
+        "from emaps_dagster.contracts.zones import POWER; import sys;"
         "at = datetime(2024, 3, 6, 19, 20, tzinfo=timezone.utc); p = Provider(); p.shuffle('GR');"
         "sys.stdout.buffer.write(p.body(POWER, 'GR', 'history', at))"
     )

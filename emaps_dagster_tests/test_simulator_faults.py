@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import requests
 
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster.simulator.server import FAULT_KINDS, Fault, Simulator
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import CARBON, POWER, Feed
 
 TOKEN = "a-token-that-must-stay-secret"
 NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)

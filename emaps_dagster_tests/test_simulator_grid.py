@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.windows import Window
-from emaps_dagster.zones import CARBON
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data"
 reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference data are not beside this checkout")

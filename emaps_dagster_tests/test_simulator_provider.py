@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, ZONES, Feed
 from emaps_dagster.simulator.provider import Provider, iso
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import CARBON, FEEDS, POWER, ZONES, Feed
 
 
 def utc(year: int, month: int = 1, day: int = 1, hour: int = 0) -> datetime:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.errors import (
+from emaps_dagster.contracts.errors import (
     BadRequestError,
     BlockedError,
     InvalidTokenError,
@@ -26,7 +25,8 @@ from emaps_dagster.errors import (
     RejectedBodyError,
     WrongAddressError,
 )
-from emaps_dagster.zones import CARBON
+from emaps_dagster.contracts.zones import CARBON
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster_tests.test_client import GOOD, NOW, TOKEN, Api, ask, tell
 
 NGINX = (

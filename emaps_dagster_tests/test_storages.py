@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.pool import NullPool, QueuePool
 
 from benchmarks import postgres
-from emaps_dagster import storages
-from emaps_dagster.storages.sqlite import OpenSqliteEventLog
+from emaps_dagster.defs.instance import storage as storages
+from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 NO_POSTGRES = pytest.mark.skipif(
@@ -55,7 +55,7 @@ def server(database: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
 
 def open_sqlite(home: Path) -> None:
     (home / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\nevent_log_storage:\n  module: emaps_dagster.storages.sqlite\n"
+        "telemetry: {enabled: false}\nevent_log_storage:\n  module: emaps_dagster.defs.instance.storage.sqlite\n"
         f"  class: OpenSqliteEventLog\n  config: {{base_dir: {home}/history/runs}}\n"
     )
 

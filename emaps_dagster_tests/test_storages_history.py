@@ -17,9 +17,9 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._serdes import deserialize_value
 
-from emaps_dagster.home import prepare
-from emaps_dagster.storages.sqlite import OpenSqliteEventLog
-from emaps_dagster.storages.texts import text_of
+from emaps_dagster.cli.home import prepare
+from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
+from emaps_dagster.defs.instance.storage.texts import text_of
 from emaps_dagster_tests.test_storages import as_dagster_comes
 
 HOURS = dg.HourlyPartitionsDefinition("2024-05-04-00:00", timezone="UTC")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from emaps_dagster.transforms.quality.summary import hourly_summary, numbers_by_hour
-from emaps_dagster.windows import HOUR
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.monitoring.hourly_summary import hourly_summary, numbers_by_hour
 from emaps_dagster_tests.making import silver, utc
 
 T = utc(2024, 5, 4, 6)

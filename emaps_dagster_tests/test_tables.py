@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from emaps_dagster.tables import Table, all_tables, markdown
-from emaps_dagster.zones import ZONES
+from emaps_dagster.contracts.tables import Table, all_tables, markdown
+from emaps_dagster.contracts.zones import ZONES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 EVERY_COLUMN = [(table, column) for table in all_tables(tuple(ZONES)) for column in table.columns]

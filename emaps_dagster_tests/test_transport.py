@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.errors import (
+from emaps_dagster.contracts.errors import (
     NoDataError,
     ProviderError,
     ProviderUnavailableError,
     RejectedBodyError,
     ResponseTooLongError,
 )
-from emaps_dagster.statuses import is_cut_off
-from emaps_dagster.transport import MOST_BYTES
-from emaps_dagster.zones import CARBON
+from emaps_dagster.contracts.zones import CARBON
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.http_errors import is_cut_off
+from emaps_dagster.electricity_maps.transport import MOST_BYTES
 from emaps_dagster_tests.test_client import GOOD, TOKEN, Api, ask, tell
 
 WHOLE = json.dumps({**GOOD, "note": "a {brace} in a string"}).encode()
@@ -267,7 +267,7 @@ def test_a_connection_is_used_again_after_a_whole_response_and_closed_after_a_br
 def test_an_interrupt_ends_a_read_at_once(api: Api) -> None:
     api.script.append(raw(f"HTTP/1.1 200 OK\nContent-Length: {len(WHOLE)}\n\n", *drip(WHOLE), pause=0.2))
     program = (
-        "from emaps_dagster.client import ElectricityMapsClient as C\nfrom emaps_dagster.zones import CARBON\n"
+        "from emaps_dagster.electricity_maps.client import ElectricityMapsClient as C\nfrom emaps_dagster.contracts.zones import CARBON\n"
         f"with C({api.url!r}) as client:\n    client.history(CARBON, 'GR')\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emaps_dagster.upkeep.causes import Alert, Healed, Memory, Outcome, causes_of, digest
-from emaps_dagster.upkeep.messages import text_of, without_secrets
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.monitoring.incident_messages import text_of, without_secrets
+from emaps_dagster.monitoring.incidents import Alert, Healed, Memory, Outcome, causes_of, digest
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import window
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emaps_dagster.upkeep import gaps, revisions
-from emaps_dagster.upkeep.gaps import Holes, Tries
-from emaps_dagster.upkeep.ranges import touches
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.monitoring import gaps, revisions
+from emaps_dagster.monitoring.gaps import Holes, Tries
+from emaps_dagster.monitoring.hour_ranges import touches
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from emaps_dagster.upkeep.plan import Plan, plan_from
+from emaps_dagster.monitoring.api_plan import Plan, plan_from
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW
 
 FREE = [f"{feed}/{kind}" for feed in ("carbon-intensity", "power-breakdown") for kind in ("latest", "history")]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emaps_dagster.upkeep.ranges import catch_up, fewest, oldest_carried
-from emaps_dagster.windows import HOUR
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.monitoring.hour_ranges import catch_up, fewest, oldest_carried
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
 

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 
 from hypothesis import given, settings
 
-from emaps_dagster.upkeep import revisions
-from emaps_dagster.upkeep.ranges import fewest
-from emaps_dagster.windows import HOUR
-from emaps_dagster.zones import CARBON, POWER
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.monitoring import revisions
+from emaps_dagster.monitoring.hour_ranges import fewest
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emaps_dagster.windows import HOUR, Window, floor_hour, gold_context, gold_window, silver_window, utc_now
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, gold_window, silver_window, utc_now
 
 UTC = timezone.utc
 

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from emaps_dagster import native_job
-from emaps_dagster.assets.gold import merge_gold
-from emaps_dagster.assets.health import read_facts
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.assets.withdraw import (
+from emaps_dagster.cli import task as native_job
+from emaps_dagster.contracts.errors import EmapsError, WithdrawalError
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.health import read_facts
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.defs.assets.withdraw import (
     Selected,
     Selection,
     WithdrawConfig,
@@ -24,13 +27,10 @@ from emaps_dagster.assets.withdraw import (
     silver_without,
     withdraw,
 )
-from emaps_dagster.errors import EmapsError, WithdrawalError
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.features import load_arrow
-from emaps_dagster.fetch import LONGEST_BODY
-from emaps_dagster.holdings import missing
-from emaps_dagster.lakehouse import Lakehouse
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster_tests.making import as_rows, body, bronze, record, utc
 
 pytestmark = pytest.mark.both_engines

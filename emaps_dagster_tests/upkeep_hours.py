@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from emaps_dagster.windows import HOUR, Window
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster_tests.making import utc
 
 NOW = utc(2024, 5, 4, 10) + timedelta(minutes=20)

@@ -15,8 +15,16 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from emaps_dagster.tables import ENERGY_DATA, Table, count_column, key_columns, lag_column, ml_features, rolling_column
-from emaps_dagster.zones import MODE_KEYS, ZONES, mode_column, neighbours_of, zone_column
+from emaps_dagster.contracts.tables import (
+    ENERGY_DATA,
+    Table,
+    count_column,
+    key_columns,
+    lag_column,
+    ml_features,
+    rolling_column,
+)
+from emaps_dagster.contracts.zones import MODE_KEYS, ZONES, mode_column, neighbours_of, zone_column
 
 _UTC = pl.Datetime("us", "UTC")
 _HOUR = timedelta(hours=1)

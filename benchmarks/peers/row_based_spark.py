@@ -13,7 +13,15 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import ENERGY_DATA, Table, count_column, key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.contracts.tables import (
+    ENERGY_DATA,
+    Table,
+    count_column,
+    key_columns,
+    lag_column,
+    ml_features,
+    rolling_column,
+)
 from emaps_dagster.transforms.gold import is_estimated, values, with_calendar
 from emaps_dagster.transforms.silver import energy_data
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 
-from emaps_dagster.windows import Window, gold_window, silver_window
+from emaps_dagster.contracts.windows import Window, gold_window, silver_window
 
 
 class Side(ABC):
@@ -32,13 +32,13 @@ class Ours(Side):
         self._open = ExitStack()
 
     def start(self) -> None:
-        from emaps_dagster.engine import embedded_session
+        from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
         self._spark = self._open.enter_context(embedded_session())
 
     def merge(self, warehouse: Path, zones: tuple[str, ...], run: Window) -> None:
         from benchmarks.tick import merge
-        from emaps_dagster.folders import FolderLakehouse
+        from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 
         merge(FolderLakehouse(self._spark, warehouse), zones, run)
 
@@ -60,7 +60,7 @@ class Polars(Side):
 
 class RowBasedSpark(Side):
     def start(self) -> None:
-        from emaps_dagster.engine import JVM_CONFIG, jvm_session
+        from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, jvm_session
 
         self._spark = jvm_session(JVM_CONFIG)
 

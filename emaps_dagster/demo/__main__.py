@@ -17,14 +17,14 @@ from dagster._core.events.log import EventLogEntry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from emaps_dagster.contracts.errors import EmapsError
+from emaps_dagster.contracts.windows import Window, utc_now
 from emaps_dagster.demo import screen
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.picture import draw, read_gold
 from emaps_dagster.demo.story import TOKEN, ZONE, Story, environment, tell
 from emaps_dagster.demo.times import Times
-from emaps_dagster.errors import EmapsError
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import Window, utc_now
 
 _PICTURED = timedelta(days=4)
 _INTERRUPTED = 130

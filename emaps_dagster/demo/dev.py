@@ -24,14 +24,14 @@ import requests
 from rich.console import Console
 
 import emaps_dagster
+from emaps_dagster.cli.home import HERE, prepare
+from emaps_dagster.contracts.errors import EmapsError
+from emaps_dagster.contracts.settings import PUBLIC_API_URL, Settings, read_settings
+from emaps_dagster.contracts.windows import floor_hour, utc_now
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.story import TOKEN, ZONE, revise
 from emaps_dagster.demo.times import Times
-from emaps_dagster.errors import EmapsError
-from emaps_dagster.home import HERE, prepare
-from emaps_dagster.settings import PUBLIC_API_URL, Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.windows import floor_hour, utc_now
 
 _CHECKOUT = Path(emaps_dagster.__file__).resolve().parents[1]
 # Dagster's own, where every tutorial looks for it.

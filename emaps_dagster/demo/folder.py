@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from emaps_dagster import home
-from emaps_dagster.errors import EmapsError
+from emaps_dagster.cli import home
+from emaps_dagster.contracts.errors import EmapsError
 
 _PRESENT = "DEMO_PRESENT"
 _MARK = ".made-by-emaps-demo"

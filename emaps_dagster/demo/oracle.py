@@ -13,13 +13,13 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.windows import HOUR, LOOK_BACK, floor_hour
+from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, mode_column
 from emaps_dagster.demo.times import Times
-from emaps_dagster.errors import LakehouseError
-from emaps_dagster.local_files import dataset
+from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.tables import Table
-from emaps_dagster.windows import HOUR, LOOK_BACK, floor_hour
-from emaps_dagster.zones import CARBON, FEEDS, MODE_KEYS, POWER, mode_column
 
 # A tick reads /history: the running hour and the 23 before it.
 _HISTORY = timedelta(hours=23)

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from emaps_dagster.local_files import files_of
-from emaps_dagster.mix import COLOURS, NAMES
-from emaps_dagster.tables import CARBON_INTENSITY_UNIT, MEGAWATT, rolling_column
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import zone_facts
+from emaps_dagster.contracts.tables import CARBON_INTENSITY_UNIT, MEGAWATT, rolling_column
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import zone_facts
+from emaps_dagster.lakehouse.local_files import files_of
+from emaps_dagster.monitoring.production_mix import COLOURS, NAMES
 
 # A mode that never reaches this share of the largest is a line nobody can tell; its name would only be in the way.
 _NAMED = 0.01

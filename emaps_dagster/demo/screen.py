@@ -9,13 +9,20 @@ from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table as Grid
 
+from emaps_dagster.contracts.tables import (
+    CARBON_INTENSITY_UNIT,
+    MEGAWATT,
+    all_tables,
+    lag_column,
+    ml_features,
+    rolling_column,
+)
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.oracle import Changes, rows_of
 from emaps_dagster.demo.story import ZONE, RunReport, Story
 from emaps_dagster.demo.times import Times
-from emaps_dagster.local_files import dataset
-from emaps_dagster.tables import CARBON_INTENSITY_UNIT, MEGAWATT, all_tables, lag_column, ml_features, rolling_column
-from emaps_dagster.windows import HOUR
+from emaps_dagster.lakehouse.local_files import dataset
 
 _SHOWN_CHANGES = {
     "consumption_total": f"consumption\n{MEGAWATT}",

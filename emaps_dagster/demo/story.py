@@ -17,14 +17,14 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events.log import EventLogEntry
 from dagster._core.utils import make_new_run_id
 
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.oracle import Changes, Truth, changes, judge, rows_of
 from emaps_dagster.demo.times import Times
-from emaps_dagster.partitions import partition_key
-from emaps_dagster.settings import Settings
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import ENERGY_DATA, ml_features
-from emaps_dagster.windows import HOUR, Window
 
 ZONE = "GR"
 # What the simulator asks for, to show and to test that a token gets nowhere else.

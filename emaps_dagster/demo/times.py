@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from emaps_dagster.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 
 # How many hours before the last one are revised: all of them in what /history carries at the tick.
 _REVISED = (5, 6, 9)

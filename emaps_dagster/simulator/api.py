@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import FEEDS, ZONES, Feed, zone_facts
 from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
 from emaps_dagster.simulator.provider import Endpoint, FactorType, NoDataError, Provider, encode
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import FEEDS, ZONES, Feed, zone_facts
 
 Plan = Literal["free", "paid"]
 Answer = tuple[int, dict[str, str], bytes]

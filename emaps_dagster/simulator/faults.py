@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from emaps_dagster.contracts.zones import FEEDS
 from emaps_dagster.simulator.api import Answer, Route, json_answer, no_data, not_in_plan, unauthorised
-from emaps_dagster.zones import FEEDS
 
 FaultKind = Literal[
     # Instead of an answer:

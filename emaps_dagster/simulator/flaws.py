@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emaps_dagster.zones import CARBON, Feed
+from emaps_dagster.contracts.zones import CARBON, Feed
 
 # Python writes no such JSON: these stand for it until the body is bytes.
 _INFINITE = "number beyond a double"

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from emaps_dagster.contracts.zones import MODE_KEYS, zone_facts
 from emaps_dagster.simulator.noise import draw, stream, wander
 from emaps_dagster.simulator.profiles import LIFECYCLE, Profile, border, mix, profile, trend
-from emaps_dagster.zones import MODE_KEYS, zone_facts
 
 _DAYS = 365.25
 _START_OF_2021 = 447_072  # hours since 1970

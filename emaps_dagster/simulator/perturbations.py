@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, get_args
 
-from emaps_dagster.windows import HOUR
-from emaps_dagster.zones import FEEDS, MODE_KEYS, Feed
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS, Feed
 
 Kind = Literal["revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil"]
 

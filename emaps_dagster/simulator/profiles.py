@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from emaps_dagster.contracts.zones import MODE_KEYS
 from emaps_dagster.simulator.noise import draw, stream
-from emaps_dagster.zones import MODE_KEYS
 
 # gCO2eq/kWh, in the order of the modes. Storage gives back the mix that charged it.
 LIFECYCLE = dict(zip(MODE_KEYS, (5, 38, 230, 1050, 12, 30, 11, 460, 900, 500, 250, 250), strict=True))

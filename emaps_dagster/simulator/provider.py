@@ -11,13 +11,13 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Literal
 
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed, zone_facts
 from emaps_dagster.simulator.flaws import as_written, spoiled
 from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.noise import bits, draw, stream
 from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
 from emaps_dagster.simulator.profiles import DIRECT, LIFECYCLE, RENEWABLE
-from emaps_dagster.windows import HOUR, Window, floor_hour
-from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed, zone_facts
 
 Endpoint = Literal["latest", "history", "past", "past-range"]
 FactorType = Literal["lifecycle", "direct"]

@@ -20,12 +20,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.simulator import api
 from emaps_dagster.simulator.api import Account, Answer, Plan
 from emaps_dagster.simulator.faults import FAULT_KINDS, Fault, FaultKind, instead, spoiled
 from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster.windows import utc_now
 
 __all__ = ["FAULT_KINDS", "FIRST_HOUR", "Fault", "FaultKind", "Plan", "Request", "Simulator"]
 

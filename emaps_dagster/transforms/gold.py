@@ -11,10 +11,10 @@ from datetime import date, datetime, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import count_column, key_columns, lag_column, ml_features, rolling_column
-from emaps_dagster.transforms.literals import in_hours, instant
-from emaps_dagster.windows import HOUR, LOOK_BACK
-from emaps_dagster.zones import ZONES, neighbours_of, zone_column
+from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, ml_features, rolling_column
+from emaps_dagster.contracts.windows import HOUR, LOOK_BACK
+from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
+from emaps_dagster.transforms.timestamps import in_hours, instant
 
 # Sums run in micro-units as BIGINT: exact, so a mean does not depend on where a window began. A float
 # sum does, in its last bits, and every re-merge would rewrite rows. 10^6 keeps a watt of a megawatt and

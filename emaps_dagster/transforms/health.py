@@ -14,10 +14,10 @@ from typing import Any
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.windows import HOUR, floor_hour
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, sentences
 from emaps_dagster.transforms.quality.clocks import is_in_the_future
 from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
-from emaps_dagster.windows import HOUR, floor_hour
 
 DAY = timedelta(days=1)
 # Gaps, calls and estimates are looked for as far back as a person remembers what happened.

@@ -13,11 +13,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import FEED_VALUES
+from emaps_dagster.contracts.tables import FEED_VALUES
 from emaps_dagster.transforms.quality.constant import stretches
 from emaps_dagster.transforms.quality.factors import mixed_hours
 from emaps_dagster.transforms.quality.neighbours import absent, reason, without_columns
-from emaps_dagster.transforms.quality.plausible import implausible
+from emaps_dagster.transforms.quality.plausibility import implausible
 from emaps_dagster.transforms.quality.reported import unreported
 from emaps_dagster.transforms.silver import energy_data
 

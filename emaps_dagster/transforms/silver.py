@@ -13,10 +13,10 @@ from operator import and_
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from emaps_dagster.tables import ENERGY_DATA
-from emaps_dagster.transforms.literals import in_hours
+from emaps_dagster.contracts.tables import ENERGY_DATA
+from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
 from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
-from emaps_dagster.zones import MODE_KEYS, mode_column
+from emaps_dagster.transforms.timestamps import in_hours
 
 # Numbers are strings until `number` casts them: transforms/numbers.py says why.
 _MODES = "struct<" + ",".join(f"`{key}`:string" for key in MODE_KEYS) + ">"

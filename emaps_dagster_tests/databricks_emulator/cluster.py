@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from emaps_dagster.engine import one_fetches_jars
+from emaps_dagster.lakehouse.spark_sessions import one_fetches_jars
 from emaps_dagster_tests.databricks_emulator import image
 from emaps_dagster_tests.engines import SHORT_LIVED
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.body_fields import sandbox_mark_of_body, time_of
+from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.windows import HOUR
 
 
 @dataclass(frozen=True)

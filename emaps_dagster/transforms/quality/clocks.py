@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from emaps_dagster.windows import CLOCK_TOLERANCE, HOUR, floor_hour
+from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, HOUR, floor_hour
 
 # /history ends with the running hour. A provider that withdraws an hour or two is nothing unusual.
 _LATE = timedelta(hours=2)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import SilverEvidence
-from emaps_dagster.windows import HOUR
-from emaps_dagster.zones import MODES
 
 # So many identical hours are a fault. A check of one hour sees 47 hours back, so neither may be larger than 48.
 STUCK_AFTER = 12

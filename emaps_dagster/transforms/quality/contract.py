@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.tables import Column, Table
+from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.windows import HOUR
 
 # /history carries 24 hours: on a plan without past-range an hour missed for longer is lost for good. Six hours
 # leave eighteen to act in, and a restart or two missed ticks are not worth a warning.

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from emaps_dagster.tables import count_column, key_columns, lag_column, rolling_column
+from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, rolling_column
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import neighbours_of, zone_column, zone_facts
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.transforms.quality.silver import Key, differences, rows_of
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import neighbours_of, zone_column, zone_facts
 
 if TYPE_CHECKING:
     # A second of every start of Dagster, for what only a check needs.

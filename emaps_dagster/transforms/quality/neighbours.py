@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_facts
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import SilverEvidence
-from emaps_dagster.zones import ZONES, neighbours_of, zone_facts
 
 _MAPS = {"import": "import_by_zone", "export": "export_by_zone"}
 

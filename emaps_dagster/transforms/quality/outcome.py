@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from emaps_dagster.windows import HOUR
+from emaps_dagster.contracts.windows import HOUR
 
 # One finding names this many columns; a row that is wrong as a whole would fill a page.
 _NAMED = 3

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from emaps_dagster.body_fields import time_of
+from emaps_dagster.contracts.body_fields import time_of
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, records_of, trusted_body
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.windows import HOUR
 
 
 def every_record_is_trusted(evidence: BronzeEvidence) -> Outcome:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from emaps_dagster.tables import FEED_VALUES
+from emaps_dagster.contracts.tables import FEED_VALUES
+from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import Key, SilverEvidence, Told
-from emaps_dagster.zones import MODES
 
 _MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
 _FLOWS = ("import_total", "export_total")

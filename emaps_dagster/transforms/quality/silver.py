@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.body_fields import time_of
+from emaps_dagster.contracts.body_fields import time_of
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
 from emaps_dagster.transforms.quality.bronze import finding_of, records_of, trusted_body
 from emaps_dagster.transforms.quality.clocks import wrong_clocks
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
-from emaps_dagster.windows import HOUR, Window
-from emaps_dagster.zones import MODE_KEYS, mode_column
 
 Key = tuple[str, datetime]
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)

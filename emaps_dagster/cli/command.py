@@ -1,0 +1,68 @@
+"""`emaps`: Dagster's command with the home of this project, and the hours of a range in few words.
+
+    emaps hours 2026-11-01 2026-11-24     the hourly job over [start, end), in one run
+    emaps hours 2026-11-24T20:00Z         one hour
+    emaps dev -w workspace.yaml           anything else is Dagster's: the same as `dagster dev -w workspace.yaml`
+
+Dagster's home is DAGSTER_HOME, or else .dagster in this folder; that one is made with its dagster.yaml if need be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import warnings
+from pathlib import Path
+
+from emaps_dagster.cli.home import HERE, prepare
+from emaps_dagster.contracts.errors import EmapsError
+
+_HOURS = "hours"
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if not words or words[0] in {"-h", "--help"}:
+        sys.exit(__doc__)
+    if words[0] == _HOURS:
+        try:
+            words = _job_of(words[1:])
+        except EmapsError as error:
+            sys.exit(f"emaps {_HOURS}: {error}")
+    if not os.environ.get("DAGSTER_HOME"):
+        os.environ["DAGSTER_HOME"] = str(prepare(Path(HERE)))
+    sys.argv = ["dagster", *words]
+    runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+
+
+def _job_of(bounds: list[str]) -> list[str]:
+    """The arguments of `dagster` for the hourly job over these hours.
+
+    Raises:
+        EmapsError: they are no hours.
+    """
+    # Dagster takes half a second to import: not before it is known to be needed.
+    import dagster as dg
+
+    from emaps_dagster.contracts.feature_query import hours_between
+    from emaps_dagster.contracts.windows import HOUR, Window
+    from emaps_dagster.defs.instance.runs import tags_of
+    from emaps_dagster.jobs import HOURLY
+
+    # `dagster job execute` recommends a command that has no place for a range of hours.
+    warnings.filterwarnings("ignore", category=dg.SupersessionWarning)
+    if len(bounds) not in {1, 2}:
+        raise EmapsError(f"{len(bounds)} times are given; give the start and the end of a range, or one hour.")
+    if len(bounds) == 2:
+        window = hours_between(*bounds)
+    else:
+        hour = hours_between(bounds[0], "2199-12-31").start
+        window = Window(hour, hour + HOUR)
+    tags = json.dumps(tags_of(window))
+    return ["job", "execute", "-m", "emaps_dagster.definitions", "-j", HOURLY, "--tags", tags]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What runs need: time zones, a place for tables, something that computes, the provider, the time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import requests
+
+from emaps_dagster.cli.preflight.findings import Finding, first_line, ok, problem, refusal_to_write, this_user, warning
+from emaps_dagster.contracts.errors import ClockSkewError, LakehouseError, ProviderError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import utc_now
+from emaps_dagster.contracts.zones import ZONES
+from emaps_dagster.electricity_maps.clocks import LARGEST_SKEW, length, provider_clock, skew
+
+# A clock that is further off asks the provider for hours that are not over, or misses those that are.
+_CLOCK = timedelta(seconds=60)
+# For a call that EMAPS_CALLS_PER_MINUTE allows.
+_LONGEST_PAUSE_SECONDS = 10.0
+# Three months of ticks of one zone take a few hundred MB.
+_FREE_BYTES = 2 * 10**9
+# Delta 4 and Spark 4 need it.
+_JAVA = 17
+
+
+def time_zones(zones: tuple[str, ...]) -> Iterator[Finding]:
+    """Local hours and holidays need the time zone database."""
+    names = {ZONES[zone].time_zone or "UTC" for zone in zones if zone in ZONES} | {"UTC"}
+    for name in sorted(names):
+        try:
+            ZoneInfo(name)
+        except (KeyError, OSError, ValueError) as error:
+            yield problem(f"The time zone {name} is not known here ({first_line(error)}): pip install tzdata.")
+
+
+def warehouse(folder: Path) -> Iterator[Finding]:
+    """Can tables be written, as Delta does it?"""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        yield problem(f"EMAPS_WAREHOUSE ({folder}) cannot be made by this user ({this_user()}): {error.strerror}.")
+        return
+    refused = refusal_to_write(folder)
+    if refused:
+        yield problem(f"EMAPS_WAREHOUSE ({folder}) cannot be written by this user ({this_user()}): {refused}.")
+        return
+    free = shutil.disk_usage(folder).free
+    if free < _FREE_BYTES:
+        yield warning(f"EMAPS_WAREHOUSE ({folder}) has {free / 10**9:.1f} GB left: make room before runs fail.")
+    else:
+        yield ok(f"EMAPS_WAREHOUSE is {folder}, {free / 10**9:.0f} GB free.")
+
+
+def engine(settings: Settings) -> Iterator[Finding]:
+    """Does what computes start?"""
+    if settings.deployment == "spark":
+        yield java()
+    elif settings.deployment == "embedded":
+        from pyspark.errors import PySparkException
+
+        from emaps_dagster.lakehouse.spark_sessions import embedded_session
+
+        try:
+            with embedded_session() as session:
+                session.sql("SELECT 1").toArrow()
+        except (LakehouseError, PySparkException, ImportError, OSError, RuntimeError) as error:
+            yield problem(f"The embedded engine does not start: {first_line(error)}.")
+            return
+        yield ok("The embedded engine computes.")
+
+
+def java() -> Finding:
+    """EMAPS_DEPLOYMENT=spark needs a JVM."""
+    home = os.environ.get("JAVA_HOME")
+    command = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    wanted = f"EMAPS_DEPLOYMENT=spark needs Java {_JAVA} or newer"
+    if command is None:
+        return problem(f"{wanted}, and there is none on the PATH: install it, or set JAVA_HOME.")
+    try:
+        said = subprocess.run(  # noqa: S603  # the machine's own Java
+            [command, "-version"], capture_output=True, text=True, timeout=30, check=False
+        ).stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return problem(f"{wanted}, and {command} does not run: {first_line(error)}.")
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    if version is None or int(version[1]) < _JAVA:
+        return problem(f"{wanted}, and {command} is {said.strip().splitlines()[0] if said.strip() else 'silent'}.")
+    return ok(f"Java {version[1]} is {command}.")
+
+
+def api(settings: Settings) -> Iterator[Finding]:
+    """Does the provider answer, does it take the token, and is our clock its clock?"""
+    from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+
+    if settings.api_token is None:
+        yield warning("EMAPS_API_TOKEN is not set: the public API answers nobody without one.")
+    parts = urlsplit(settings.api_url)
+    try:
+        with requests.get(
+            f"{parts.scheme}://{parts.netloc}/health", timeout=10, allow_redirects=False, stream=True
+        ) as response:
+            headers = response.headers
+    except requests.RequestException as error:
+        yield warning(
+            f"The API at {settings.api_url} does not answer ({type(error).__name__}): ticks fail until it does."
+        )
+        return
+    yield from clock(headers.get("Date"), settings, headers.get("Age"))
+    try:
+        with ElectricityMapsClient(
+            settings.api_url,
+            settings.api_token,
+            clock=lambda: settings.now or utc_now(),
+            attempts=1,
+            calls_per_minute=settings.calls_per_minute,
+            longest_pause=_LONGEST_PAUSE_SECONDS,
+        ) as client:
+            listed = client.zones()
+    except ClockSkewError:
+        # It is a finding of its own, above.
+        return
+    except ProviderError as error:
+        yield warning(f"The API at {settings.api_url} answers, but not as it should: {error}")
+        return
+    unknown = [zone for zone in settings.zones if zone not in listed]
+    if unknown:
+        yield warning(
+            f"The API knows no zone {', '.join(unknown)}: correct EMAPS_ZONES, or ask what the token's plan has."
+        )
+    else:
+        yield ok(f"The API at {settings.api_url} answers and knows the zones.")
+
+
+def clock(date: str | None, settings: Settings, age: str | None = None) -> Iterator[Finding]:
+    """What the machine takes for the present, against the provider's answer: its Date, and the Age by a cache."""
+    if settings.now is not None:
+        yield warning(
+            f"EMAPS_NOW is set: every run takes {settings.now:%Y-%m-%dT%H:%MZ} for the present. For replays only."
+        )
+    theirs = provider_clock({"Date": date or "", "Age": age or ""})
+    if theirs is None:
+        return
+    machine = utc_now()
+    present = settings.now or machine
+    ahead = skew(present, machine, theirs)
+    if ahead is None and settings.now is None and abs(machine - theirs) > _CLOCK:
+        ahead = machine - theirs
+    if ahead is None:
+        return
+    whose = "EMAPS_NOW" if settings.now else "This machine's clock"
+    remedy = "correct or remove it" if settings.now else "let the system keep it (NTP)"
+    refused = abs(ahead) > LARGEST_SKEW
+    follows = "every run fails" if refused else "hours are asked for before they are over or too late"
+    yield warning(
+        f"{whose} is {length(ahead)} {'ahead of' if ahead > timedelta(0) else 'behind'} the API's clock: {remedy}, "
+        f"or {follows}."
+    )

@@ -1,0 +1,242 @@
+"""One layer of the pipeline as a task of a Databricks job, for those who want no Dagster: the command `emaps-task`.
+
+The code is that of the assets and their checks; only who starts it differs. What it prints is the task's page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from emaps_dagster.cli.task_remedies import REMEDIES, add_options, apply
+from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchError, SettingsError
+from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.settings import Settings, read_settings
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    POWER_DATA,
+    REJECTED_RECORDS,
+    REJECTED_RESPONSES,
+    Table,
+    ml_features,
+)
+from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window, utc_now
+from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.defs.assets.bronze import explain, ingest, noting, quarantine_sentence
+from emaps_dagster.defs.assets.checks import Check, Scene, checks_of, judge_hours, judge_table
+from emaps_dagster.defs.assets.gold import merge_gold
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.defs.partitions import last_complete_hour, refuse_hours_not_over
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.transforms.quality.outcome import Outcome
+
+LAYERS = ("bronze", "silver", "gold")
+# Options that are settings by another name: a wheel task is given parameters, no variables.
+_SETTINGS = ("zones", "api_url", "catalog")
+_SHOWN = 5
+
+
+def parser() -> argparse.ArgumentParser:
+    told = argparse.ArgumentParser("emaps-task", description=__doc__, allow_abbrev=False)
+    told.add_argument("layer", choices=(*LAYERS, *REMEDIES), help="a layer's tables, or a remedy that a check names")
+    told.add_argument("--start", default="", help="first hour, UTC: a day, or 2024-05-01T06:00Z; empty: the last hour")
+    told.add_argument("--end", default="", help="end of the last hour, likewise")
+    told.add_argument("--at", default="", help="when the job started; its last complete hour is taken by all tasks")
+    told.add_argument("--zones", default="", help="zone keys, separated by commas")
+    told.add_argument("--api-url", default="", help="the API with its version")
+    told.add_argument("--catalog", default="", help="of the tables; empty: the metastore's")
+    told.add_argument("--secret-scope", default="", help="where the token of the API is kept")
+    told.add_argument("--secret-key", default="", help="its key there")
+    add_options(told)
+    return told
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one task works on."""
+
+    house: Lakehouse
+    settings: Settings
+    window: Window
+    clock: Callable[[], datetime]
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        return self.settings.zones
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one task; Databricks takes any SystemExit for a failure, so that success returns.
+
+    Raises:
+        SystemExit: the task failed; its code is the reason in words.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        settings = _settings(options)
+        if options.layer in REMEDIES:
+            apply(_house(settings), settings.zones, options, _clock(settings)())
+            return
+        window = hours_of_task(options.start, options.end, options.at, settings.now)
+        run(options.layer, Task(_house(settings), settings, window, _clock(settings)))
+    except EmapsError as error:
+        # Raised out here: a chain of causes would bury the sentence.
+        failure = f"emaps-task {options.layer}: {error}"
+    else:
+        return
+    raise SystemExit(failure)
+
+
+def hours_of_task(start: str, end: str, at: str, now: datetime | None = None) -> Window:
+    """The hours [start, end), or the last one that was complete at the moment `at`.
+
+    Raises:
+        SettingsError: one of start and end alone, or no moment.
+        FeaturesError: they are no full hours in this order.
+    """
+    if start and end:
+        return hours_between(start, end)
+    if start or end:
+        raise SettingsError("--start and --end go together; without both the last complete hour is taken.")
+    try:
+        moment = datetime.fromisoformat(at.replace("Z", "+00:00")) if at else now or utc_now()
+    except ValueError:
+        raise SettingsError(f"--at is {at!r}: a time such as 2024-05-04T10:07:00Z is allowed.") from None
+    # Databricks tells the start of a job in UTC, with or without saying so.
+    utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    hour = last_complete_hour(utc)
+    return Window(hour, hour + HOUR)
+
+
+def run(layer: str, task: Task) -> None:
+    """Bring the layer's tables up to date for the task's hours, then judge them.
+
+    Raises:
+        PartitionError: some of the hours are not over.
+        FetchError: bronze could not get everything; what was good is stored.
+        ChecksFailedError: a blocking check failed.
+    """
+    refuse_hours_not_over(task.window, task.clock())
+    print(f"{layer}, hours {task.window}, zones {', '.join(task.zones)}")
+    tables = {"bronze": _bronze, "silver": _silver, "gold": _gold}[layer](task)
+    failed = [name for table in tables for name in _judge(task, table)]
+    if failed:
+        raise ChecksFailedError(
+            f"{len(failed)} check{'s' * (len(failed) > 1)} failed that what lies downstream relies on: "
+            f"{', '.join(failed)}. The findings are printed above; docs/operations.md says what to do."
+        )
+
+
+def _bronze(task: Task) -> tuple[Table, ...]:
+    failed = []
+    task.house.create(REJECTED_RESPONSES)
+    task.house.create(REJECTED_RECORDS)
+    for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
+        task.house.create(table)
+        with _client(task) as client:
+            outcomes = fetch(client, feed, task.zones, task.window, task.clock())
+            quarantined: list[str] = []
+            stored, failures, fetched = ingest(task.house, table, noting(outcomes, quarantined))
+        print(f"{table.qualified_name}: {fetched} responses fetched, {len(stored)} stored, {len(failures)} failed")
+        if quarantined:
+            print(quarantine_sentence(table, quarantined))
+        if failures:
+            failed.append(explain(table, task.window, fetched, failures))
+    if failed:
+        raise FetchError("\n".join(failed))
+    return POWER_DATA, CARBON_DATA
+
+
+def _client(task: Task) -> ElectricityMapsClient:
+    settings = task.settings
+    return ElectricityMapsClient(
+        settings.api_url, settings.api_token, clock=task.clock, calls_per_minute=settings.calls_per_minute
+    )
+
+
+def _silver(task: Task) -> tuple[Table, ...]:
+    _tell(ENERGY_DATA, merge_silver(task.house, silver_window(task.window)))
+    return (ENERGY_DATA,)
+
+
+def _gold(task: Task) -> tuple[Table, ...]:
+    table = ml_features(task.zones)
+    _tell(table, merge_gold(task.house, task.zones, gold_window(task.window)))
+    return (table,)
+
+
+def _tell(table: Table, report: MergeReport) -> None:
+    total = report.total
+    counts = f"{total.inserted} rows inserted, {total.updated} updated, {total.unchanged} unchanged"
+    print(f"{table.qualified_name}: {counts}, {report.retries} races lost")
+
+
+def _judge(task: Task, table: Table) -> list[str]:
+    """Print what the checks say; returns the names of those that failed and block."""
+    scene = Scene(task.house, task.zones, task.window, task.clock())
+    checks = checks_of(table)
+    outcomes: dict[Check, Outcome] = judge_hours(scene, table, [check for check in checks if not check.of_the_table])
+    outcomes |= {check: judge_table(scene, table, check) for check in checks if check.of_the_table}
+    failed = []
+    for check in checks:
+        outcome = outcomes[check]
+        verdict = "passed" if outcome.passed else "FAILED" if check.blocking else "warns"
+        print(f"check {table.qualified_name} {check.name}: {verdict}")
+        for finding in outcome.findings[:_SHOWN]:
+            hour = f" {finding.hour:%Y-%m-%dT%H:%MZ}" if finding.hour else ""
+            print(f"  {finding.zone or 'table'}{hour}: {finding.what}")
+        if len(outcome.findings) > _SHOWN:
+            print(f"  and {len(outcome.findings) - _SHOWN} more")
+        if not outcome.passed:
+            print(f"  {check.remedy}")
+        if not outcome.passed and check.blocking:
+            failed.append(f"{table.qualified_name} {check.name}")
+    return failed
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    os.environ["EMAPS_DEPLOYMENT"] = "databricks"
+    for name in _SETTINGS:
+        if getattr(options, name):
+            os.environ[f"EMAPS_{name.upper()}"] = getattr(options, name)
+    if options.layer == "bronze" and options.secret_scope:
+        os.environ["EMAPS_API_TOKEN"] = _secret(options.secret_scope, options.secret_key)
+    return read_settings()
+
+
+def _secret(scope: str, key: str) -> str:
+    from pyspark.dbutils import DBUtils  # type: ignore[import-not-found]  # part of the runtime's pyspark only
+
+    from emaps_dagster.defs.resources.databricks.session import cluster_session
+
+    try:
+        return str(DBUtils(cluster_session()).secrets.get(scope=scope, key=key))
+    except Exception as error:  # noqa: BLE001  # whatever the JVM says
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+    raise SettingsError(
+        f"the secret {key!r} of scope {scope!r} cannot be read: {first[:300]}. Make it by `databricks secrets "
+        f"put-secret {scope} {key}`, and let the one the job runs as read the scope (docs/databricks.md, Secrets)."
+    )
+
+
+def _house(settings: Settings) -> Lakehouse:
+    from emaps_dagster.defs.resources.databricks.session import cluster_session
+    from emaps_dagster.lakehouse.delta_spark import Catalog, DeltaSparkLakehouse
+
+    return DeltaSparkLakehouse(cluster_session(), Catalog(settings.catalog))
+
+
+def _clock(settings: Settings) -> Callable[[], datetime]:
+    fixed = settings.now
+    return utc_now if fixed is None else lambda: fixed
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,160 @@
+"""What a person asks of the features, parsed and checked: zones, hours, known when, which columns.
+
+Every refusal is a sentence that says what was given and what is allowed. No reading: that is features.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from difflib import get_close_matches
+
+from emaps_dagster.contracts.errors import FeaturesError
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+
+KEY = ("zone", "datetime")
+# What an answer may be if the question allows it.
+MISSING, BACKFILLED = "missing", "backfilled"
+_UNITS = {"d": timedelta(days=1), "h": HOUR, "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
+# Beyond it a delay is a slip of the pen, and times leave the calendar.
+_LONGEST_DELAY = timedelta(days=3650)
+
+
+@dataclass(frozen=True)
+class Question:
+    """The hours of some zones: as stored (`as_of` and `delay` None), as of a moment, or each row in its time."""
+
+    zones: tuple[str, ...]
+    window: Window
+    as_of: datetime | None
+    delay: timedelta | None
+    columns: tuple[str, ...] | None
+    allow: frozenset[str] = frozenset()
+
+    def chosen(self, offered: Iterable[str]) -> list[str]:
+        """The key and the features wanted, in the order wanted.
+
+        Raises:
+            FeaturesError: a column is not among those offered.
+        """
+        names = list(offered)
+        for name in self.columns or ():
+            if name not in names:
+                near = get_close_matches(name, names, n=3)
+                says = f"near it are {', '.join(near)}" if near else "docs/tables.md lists them"
+                raise FeaturesError(f"gold.ml_features has no column {name!r}; {says}.")
+        wanted = names if self.columns is None else self.columns
+        return [*KEY, *(name for name in wanted if name not in KEY)]
+
+
+def ask(
+    zone: str | Sequence[str],
+    start: date | str | None,
+    end: date | str | None,
+    as_of: datetime | str | None,
+    known_at: str | timedelta | None,
+    columns: Sequence[str] | None,
+    allow: str | Collection[str],
+    held: Callable[[tuple[str, ...]], Window],
+) -> Question:
+    """A checked question; the arguments are those of `features.load`, and what gold holds of some zones.
+
+    Raises:
+        FeaturesError: it makes no sense.
+    """
+    if as_of is not None and known_at is not None:
+        raise FeaturesError(
+            "as_of and known_at both say when a row is known: as_of one moment for all rows, known_at one for each "
+            "row. Give one of them."
+        )
+    if isinstance(columns, str):
+        raise FeaturesError(f"columns is {columns!r}; give a list of names: [{columns!r}].")
+    zones = (zone,) if isinstance(zone, str) else tuple(dict.fromkeys(zone))
+    if not zones:
+        raise FeaturesError("No zone is given; give a zone key such as 'GR', or several.")
+    there = held(zones) if start is None or end is None else None
+    return Question(
+        zones=zones,
+        window=hours_between(
+            there.start if there and start is None else start, there.end if there and end is None else end
+        ),
+        as_of=None if as_of is None else moment_of(as_of, "as_of"),
+        delay=None if known_at is None else _delay(known_at),
+        columns=None if columns is None else tuple(dict.fromkeys(columns)),
+        allow=_allowed(allow),
+    )
+
+
+def _allowed(allow: str | Collection[str]) -> frozenset[str]:
+    names = frozenset((allow,) if isinstance(allow, str) else allow)
+    if unknown := sorted(names - {MISSING, BACKFILLED}):
+        raise FeaturesError(
+            f"allow holds {unknown[0]!r}; {MISSING!r} accepts fewer rows than hours, {BACKFILLED!r} rows that only a "
+            "backfill made known."
+        )
+    return names
+
+
+def hours_between(start: date | str | None, end: date | str | None) -> Window:
+    """The hours [start, end), each an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
+
+    Raises:
+        FeaturesError: they are no full UTC hours in this order.
+    """
+    return _window(moment_of(start, "start"), moment_of(end, "end"))
+
+
+def _window(start: datetime, end: datetime) -> Window:
+    for name, bound in (("start", start), ("end", end)):
+        if bound != floor_hour(bound):
+            raise FeaturesError(f"{name} is {bound.isoformat()}; give a full UTC hour.")
+    if start >= end:
+        raise FeaturesError(
+            f"start {start:%Y-%m-%dT%H:%MZ} is not before end {end:%Y-%m-%dT%H:%MZ}; the hours are [start, end)."
+        )
+    return Window(start, end)
+
+
+def moment_of(value: object, name: str) -> datetime:
+    """A moment in UTC. A day is its midnight, except for as_of: there the time of day is the point."""
+    moment = _parsed(value, name) if isinstance(value, str) else value
+    if isinstance(moment, date) and not isinstance(moment, datetime) and name != "as_of":
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
+    if not isinstance(moment, datetime):
+        raise FeaturesError(f"{name} is {value!r}; give an aware datetime, or a string such as '2024-05-01T06:00Z'.")
+    if moment.tzinfo is None:
+        raise FeaturesError(
+            f"{name} is {value!r}, which says no time zone: give datetime(..., tzinfo=timezone.utc), or a string "
+            "such as '2024-05-01T06:00Z'."
+        )
+    if not 2000 <= moment.year < 2200:
+        raise FeaturesError(f"{name} is {value!r}; the years 2000 to 2199 are allowed.")
+    utc = moment.astimezone(timezone.utc)
+    # A plain datetime, whatever subclass came in (pandas has one with nanoseconds).
+    return datetime(*utc.timetuple()[:6], utc.microsecond, tzinfo=timezone.utc)
+
+
+def _parsed(text: str, name: str) -> date:
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return date.fromisoformat(text)
+        # 3.10 does not read Z.
+        return datetime.fromisoformat(re.sub("Z$", "+00:00", text))
+    except ValueError:
+        raise FeaturesError(f"{name} is {text!r}, not an ISO 8601 time such as '2024-05-01T06:00Z'.") from None
+
+
+def _delay(value: object) -> timedelta:
+    delay = value
+    if isinstance(value, str):
+        parts = re.fullmatch(r"\s*(\d{1,6})\s*(d|h|min|s)\s*", value)
+        # A bare number would be anybody's guess.
+        delay = int(parts[1]) * _UNITS[parts[2]] if parts else None
+    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= _LONGEST_DELAY:
+        raise FeaturesError(
+            f"known_at is {value!r}; give how long after the end of its hour a row is made, as a timedelta or a "
+            f"number with its unit (d, h, min, s) such as '15min' or '1h', {_LONGEST_DELAY.days} days at most."
+        )
+    return delay

@@ -1,0 +1,66 @@
+"""Which columns of the table before a column is made from, read off the contracts.
+
+What it says is tested by changing a source and seeing which columns change.
+"""
+
+from __future__ import annotations
+
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    POWER_DATA,
+    Table,
+    count_column,
+    key_columns,
+    lag_column,
+    rolling_column,
+)
+from emaps_dagster.contracts.zones import neighbours_of, zone_column
+
+Source = tuple[Table, str]
+
+# What of silver comes from the carbon feed; all other values come from the power feed.
+_OF_CARBON = ("carbon_intensity", "emission_factor_type")
+_LOCAL = ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")
+
+
+def silver_sources() -> dict[str, tuple[Source, ...]]:
+    """Each column of silver.energy_data with the columns of bronze that it is read from."""
+
+    def sources(name: str) -> tuple[Source, ...]:
+        if name == "zone":
+            return (POWER_DATA, "zone"), (CARBON_DATA, "zone")
+        if name in ("datetime", ENERGY_DATA.partition):
+            return (POWER_DATA, "raw_json"), (CARBON_DATA, "raw_json")
+        feed = CARBON_DATA if name in _OF_CARBON or name.endswith("_carbon") else POWER_DATA
+        return ((feed, "ingested_at" if name.startswith("ingested_at_") else "raw_json"),)
+
+    return {name: sources(name) for name in ENERGY_DATA.column_names}
+
+
+def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
+    """Each column of gold.ml_features with the columns of silver that it is computed from."""
+    flows = {
+        f"{direction}_{zone_column(neighbour)}": f"{direction}_by_zone"
+        for direction in ("import", "export")
+        for neighbour in neighbours_of(zone_keys)
+    }
+    named: dict[str, tuple[str, ...]] = dict.fromkeys(("hour", "day_of_week", "month"), ("datetime",))
+    named |= dict.fromkeys(_LOCAL, ("zone", "datetime"))
+    for column in key_columns(zone_keys):
+        of = (flows.get(column.name, column.name),)
+        made = (column.name, *(derived(column.name) for derived in (lag_column, rolling_column, count_column)))
+        named |= dict.fromkeys(made, of)
+    named["hours_observed_24h"] = ("zone", "datetime")
+    named["hours_estimated_24h"] = ("is_estimated_power", "is_estimated_carbon")
+    own = ("zone", "datetime", "is_estimated_power", "is_estimated_carbon", "emission_factor_type")
+    named |= {name: (name,) for name in own}
+    named[ENERGY_DATA.partition] = ("datetime",)
+    return {name: tuple((ENERGY_DATA, source) for source in sources) for name, sources in named.items()}
+
+
+def sources_of(table: Table, zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
+    """The lineage of a table; bronze has none, it is what the provider said."""
+    if table.layer == "silver":
+        return silver_sources()
+    return gold_sources(zone_keys) if table.layer == "gold" else {}

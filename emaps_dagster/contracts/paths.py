@@ -1,0 +1,80 @@
+"""Folders as every engine reads them: which names cannot be, and a plain name for those with blanks and the like."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from emaps_dagster.contracts.errors import LakehouseError
+
+# delta-rs resolves links and has such a name as a URL, which it decodes once too often or cannot hold.
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_IMPOSSIBLE = re.compile(r"[\[\]^|\\\x00-\x1f]")
+_PLAIN = re.compile(r"^[A-Za-z0-9_./-]+$")
+
+
+def expanded(folder: str | Path) -> Path:
+    """The folder with `~` replaced by the home of its user.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        name = Path(folder).parts[0]
+        raise ValueError(f"the home {name} is not known; for a folder of that name write ./{name}") from None
+
+
+def why_impossible(folder: Path) -> str | None:
+    """Why no Delta table can lie in the folder; None if one can."""
+    if found := _ESCAPE.search(str(folder)):
+        return f"Delta's writer takes {found[0]!r} in a path for another character; choose another folder"
+    if found := _IMPOSSIBLE.search(str(folder)):
+        return f"Delta's writer cannot handle {found[0]!r} in a path; choose another folder"
+    return None
+
+
+@cache
+def plain_path(folder: Path) -> Path:
+    """The folder by a name that every engine reads as it is.
+
+    Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a
+    plain name. delta-rs follows the link.
+
+    Raises:
+        LakehouseError: no engine can read it, or no link can be made.
+    """
+    if why := why_impossible(folder):
+        raise LakehouseError(f"EMAPS_WAREHOUSE is {str(folder)!r}: {why}.")
+    if _PLAIN.match(str(folder)):
+        return folder
+    links = _plain_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    link = links / "warehouse"
+    link.symlink_to(folder, target_is_directory=True)
+    return link
+
+
+def _plain_folder(folder: Path) -> Path:
+    """A folder of this process whose name is plain."""
+    # The folder for temporary files may be one with a blank, as well.
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", os.path.expanduser("~")):  # noqa: S108, PTH111  # made by mkdtemp
+        if not _PLAIN.match(place):
+            continue
+        try:
+            made = tempfile.mkdtemp(prefix="emaps-", dir=place)
+        except OSError:
+            continue
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        return Path(made)
+    raise LakehouseError(
+        f"EMAPS_WAREHOUSE is {str(folder)!r}, which engines read through a link with a plain name, and "
+        f"none could be made: {tempfile.gettempdir()!r} is no plain name or cannot be written. Set TMPDIR to a folder "
+        "whose path has letters, digits and _ . - only, or choose such a warehouse."
+    )

@@ -1,0 +1,82 @@
+"""What a backfill would cost, said before it starts: the work of the job `backfill_cost`. Nothing is fetched."""
+
+# No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
+
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from emaps_dagster.contracts.errors import ProviderError
+from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.zones import FEEDS
+from emaps_dagster.defs.assets.launching import launchable
+from emaps_dagster.defs.partitions import refuse_hours_not_over
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.electricity_maps.fetch import calls
+from emaps_dagster.monitoring.api_plan import plan_from
+
+
+class CostConfig(dg.Config):
+    """What the launchpad asks for."""
+
+    start: str = Field(description="First hour of the backfill, UTC: a day such as 2024-05-01, or 2024-05-01T06:00Z")
+    end: str = Field(description="End of the last hour, likewise; the hours are [start, end)")
+
+
+@dg.config_mapping
+def for_its_step(config: CostConfig) -> dg.RunConfig:
+    return dg.RunConfig(ops={"calls_by_zone_and_feed": config})
+
+
+def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
+    @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and feed takes; one call asks for the plan.")
+    @launchable
+    def calls_by_zone_and_feed(
+        context: dg.OpExecutionContext, config: CostConfig, electricity_maps: ElectricityMapsResource
+    ) -> None:
+        hours = hours_between(config.start, config.end)
+        now = electricity_maps.clock()
+        refuse_hours_not_over(hours, now)
+        each = calls(hours, now)
+        total = each * len(zones) * len(FEEDS)
+        unserved: list[str] = []
+        try:
+            with electricity_maps.hasty_client() as client:
+                plan = plan_from(client.zones(), zones)
+            unserved = [zone for zone in zones if plan.oldest_served(zone, now, hours.start) > hours.start]
+        except ProviderError as error:
+            context.log.warning("whether the plan serves these hours is not known: %s", error)
+        pace = read_settings().calls_per_minute
+        lasts = f", {timedelta(seconds=round(total * 60 / pace))} at EMAPS_CALLS_PER_MINUTE={pace:g}" if pace else ""
+        context.log.info(
+            "%s, %d hours: %d calls (%d zones, %d feeds, %d each)%s. Nothing was fetched.",
+            hours,
+            (hours.end - hours.start) // HOUR,
+            total,
+            len(zones),
+            len(FEEDS),
+            each,
+            lasts,
+        )
+        if unserved:
+            context.log.warning("the plan does not serve all of these hours for %s", ", ".join(unserved))
+        rows = [
+            dg.TableRecord({"zone": zone, "feed": feed.endpoint, "calls": each}) for zone in zones for feed in FEEDS
+        ]
+        context.add_output_metadata(
+            {
+                "window": str(hours),
+                "calls": total,
+                "calls_by_zone_and_feed": dg.MetadataValue.table(rows),
+                **({"not_served_by_the_plan": ", ".join(unserved)} if unserved else {}),
+            }
+        )
+
+    @dg.graph(name="backfill_cost")
+    def backfill_cost() -> None:
+        calls_by_zone_and_feed()
+
+    return backfill_cost

@@ -1,0 +1,70 @@
+"""gold.ml_features: the hours whose features can depend on an hour of silver that a run changed."""
+
+# No postponed annotations: Dagster reads the type of `context` when it decorates.
+
+import time
+from datetime import timedelta
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.windows import Window, gold_context, gold_window
+from emaps_dagster.contracts.zones import ZONES
+from emaps_dagster.defs.assets.describe import table_asset
+from emaps_dagster.defs.assets.merged import report_merge
+from emaps_dagster.defs.partitions import complete_window
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.monitoring import production_mix as mix
+from emaps_dagster.transforms.gold import features
+
+# A picture is some 8 kB in Dagster's event log.
+_PICTURED = 3
+
+
+def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    table = ml_features(zones)
+
+    @table_asset(table, partitions, "gold", deps=(ENERGY_DATA,), zones=zones)
+    def gold(
+        context: dg.AssetExecutionContext, lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource
+    ) -> None:
+        for zone in zones:
+            if zone not in ZONES:
+                context.log.warning(
+                    "zones.py knows no neighbours, time zone and holidays of %s: its flows stay in silver's maps, "
+                    "its local time features are null. Add it to zones.py and launch the job `rebuild` over all hours.",
+                    zone,
+                )
+        since = time.monotonic()
+        window = complete_window(context, partitions, electricity_maps.clock())
+        house = lakehouse.open()
+        report = merge_gold(house, zones, gold_window(window))
+        last = {"last_day": _last_day(house, zones, window)}
+        report_merge(context, house, table, window, report, since=since, last=last)
+
+    return gold
+
+
+def _last_day(house: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.MarkdownMetadataValue:
+    """The mix of the 24 hours up to the run's end, as a small picture with its numbers."""
+    day = Window(window.end - timedelta(days=1), window.end)
+    rows = house.rows(ml_features(zones), day, columns=mix.COLUMNS).to_pylist()
+    pages = [mix.markdown(rows, zone, day) for zone in zones[:_PICTURED]]
+    if more := zones[_PICTURED:]:
+        pages.append(f"Not shown: {', '.join(more)}.")
+    return dg.MetadataValue.md("\n\n".join(pages))
+
+
+def merge_gold(house: Lakehouse, zones: tuple[str, ...], window: Window) -> MergeReport:
+    """Bring gold's rows of the window to what silver says; context rows are read, never written."""
+
+    def compute(part: Window) -> DataFrame:
+        return features(house.read_hours(ENERGY_DATA, gold_context(part)), zones, part.start, part.end)
+
+    house.create(ml_features(zones))
+    return house.merge(
+        ml_features(zones), window, compute, lambda: house.zones(house.read_hours(ENERGY_DATA, gold_context(window)))
+    )

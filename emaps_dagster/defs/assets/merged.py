@@ -1,0 +1,73 @@
+"""What a merged layer tells Dagster about a run: numbers of the run and of each of its hours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import dagster as dg
+
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.defs.assets.describe import change_metadata
+from emaps_dagster.defs.partitions import hours_of
+from emaps_dagster.lakehouse.base import HourChange, Lakehouse, MergeReport
+from emaps_dagster.monitoring.hourly_summary import hourly_summary, numbers_by_hour
+
+
+def numbers_of(house: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
+    """What Dagster's pages show of each hour of a stored table."""
+    return hourly_summary(house.collect(numbers_by_hour(house.read_hours(table, window))))
+
+
+def report_merge(
+    context: dg.AssetExecutionContext,
+    house: Lakehouse,
+    table: Table,
+    window: Window,
+    report: MergeReport,
+    *,
+    since: float,
+    last: Mapping[str, dg.MetadataValue[Any]] = MappingProxyType({}),
+) -> None:
+    """Attach each hour's numbers to its partition, and the run's to the last of them.
+
+    Args:
+        context: of the asset that merged.
+        house: where the table lies.
+        table: silver or gold.
+        window: the run's own hours.
+        report: of the merge, which reaches beyond them.
+        since: `time.monotonic()` when the work began.
+        last: what only the last hour's page shows.
+    """
+    total = report.total
+    touched = [hour for hour, change in report.hours.items() if change.inserted or change.updated]
+    # Of the run as a whole: once, not on each of a month's hours.
+    of_the_run = {
+        "window": str(window),
+        "rows_inserted_in_run": total.inserted,
+        "rows_updated_in_run": total.updated,
+        "rows_unchanged_in_run": total.unchanged,
+        "races_lost": report.retries,
+        "run_seconds": round(time.monotonic() - since, 3),
+        **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
+        **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
+    }
+    summary = numbers_of(house, table, window)
+    for hour, key in hours_of(window).items():
+        numbers = {**change_metadata(report.hours.get(hour, HourChange())), **summary.get(hour, {})}
+        more = {**of_the_run, **last} if hour + HOUR == window.end else {}
+        context.add_asset_metadata({**numbers, **more}, partition_key=key)
+    context.log.info(
+        "%s %s: %d rows inserted, %d updated, %d unchanged, %d races lost",
+        table.qualified_name,
+        window,
+        total.inserted,
+        total.updated,
+        total.unchanged,
+        report.retries,
+    )

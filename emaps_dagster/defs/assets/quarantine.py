@@ -1,0 +1,64 @@
+"""Quarantined records and the responses that may have mended their hours, read for checks and the health page.
+
+What follows from them is decided in transforms/quality/quarantine.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED, Table
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.transforms.timestamps import in_hours, instant
+
+Rows = tuple[dict[str, Any], ...]
+BRONZE: dict[Feed, Table] = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# Hours that lie no farther apart are looked for in one read.
+_NEAR = timedelta(days=31)
+_COLUMNS = ("zone", "datetime", "position", "reason", "ingested_at", "payload_sha256")
+_RESPONSE = ("zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end", "payload_sha256")
+
+
+def rejected_records(house: Lakehouse, table: Table, window: Window | None = None) -> Rows:
+    """The quarantined records of a bronze table: of the window's hours and those without one, or all."""
+    # Version 0 is the table as it was created, empty: nearly always nothing is to be read.
+    if not house.version(REJECTED_RECORDS):
+        return ()
+    feed = next(feed for feed in FEEDS if BRONZE[feed] == table)
+    rows = house.read(REJECTED_RECORDS).where(F.col("source").contains(f"/{feed.endpoint}/"))
+    if window is not None:
+        rows = rows.where(in_hours(window.start, window.end) | F.col("datetime").isNull())
+    return tuple(_utc(house.collect(rows.select(*_COLUMNS)).to_pylist()))
+
+
+def mending_responses(house: Lakehouse, table: Table, rejected: Rows) -> Rows:
+    """The responses that hold an hour of the rejected records and came no earlier than the first of them."""
+    dated = sorted((row for row in rejected if row["datetime"] is not None), key=lambda row: row["datetime"])
+    spans: list[list[dict[str, Any]]] = []
+    for row in dated:
+        if spans and row["datetime"] - spans[-1][-1]["datetime"] <= _NEAR:
+            spans[-1].append(row)
+        else:
+            spans.append([row])
+    found: list[dict[str, Any]] = []
+    for span in spans:
+        hours = Window(span[0]["datetime"], span[-1]["datetime"] + HOUR)
+        zones = sorted({row["zone"] for row in span})
+        since = min(row["ingested_at"] for row in span)
+        rows = house.read_responses(table, hours, longest=LONGEST_BODY).where(
+            F.col("zone").isin(*zones) & (F.col("ingested_at") >= instant(since))
+        )
+        found += _utc(house.collect(rows.select(*_RESPONSE)).to_pylist())
+    return tuple(found)
+
+
+def _utc(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()} for row in rows
+    ]

@@ -1,0 +1,219 @@
+"""Silver and gold of a range made again from bronze alone, with what differed: the work of the job `rebuild`.
+
+Nothing is fetched and bronze is only read. How rows are compared and written is lakehouse.py's.
+"""
+
+# No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
+from emaps_dagster.defs.assets.describe import pool_of
+from emaps_dagster.defs.assets.launching import launchable
+from emaps_dagster.defs.assets.silver import silver_from_bronze
+from emaps_dagster.defs.partitions import partition_key
+from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
+from emaps_dagster.lakehouse.comparison import HourDifference
+from emaps_dagster.transforms.gold import features
+from emaps_dagster.transforms.timestamps import in_hours
+
+FIRST, LAST = "first", "last"
+
+
+class RebuildConfig(dg.Config):
+    """What the launchpad asks for."""
+
+    # Defaults are what the launchpad shows before anything is typed.
+    start: str = Field(
+        default=FIRST,
+        description="First hour to rebuild, UTC: a day such as 2024-05-01, or 2024-05-01T06:00Z; or first, the first "
+        "that a table holds",
+    )
+    end: str = Field(
+        default=LAST,
+        description="End of the last hour, likewise; the hours are [start, end); or last: all that a table holds",
+    )
+    dry_run: bool = Field(default=False, description="Count and show what differs, write nothing")
+
+
+@dg.config_mapping
+def same_for_both_steps(config: RebuildConfig) -> dg.RunConfig:
+    return dg.RunConfig(ops={"silver_from_bronze_alone": config, "gold_from_bronze_alone": config})
+
+
+def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], config: RebuildConfig) -> Window:
+    """The hours that the launchpad names."""
+    if config.start != FIRST and config.end != LAST:
+        return hours_between(config.start, config.end)
+    held = _held(house, zones)
+    start = f"{held.start:%Y-%m-%dT%H:%MZ}" if config.start == FIRST else config.start
+    end = f"{held.end:%Y-%m-%dT%H:%MZ}" if config.end == LAST else config.end
+    return hours_between(start, end)
+
+
+def _held(house: Lakehouse, zones: tuple[str, ...]) -> Window:
+    """From the first to the last hour that bronze, silver or gold holds."""
+    bounds: list[datetime] = []
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if house.version(bronze) is not None:
+            row = house.collect(house.read(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[0]
+            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
+    for table in (ENERGY_DATA, ml_features(zones)):
+        span = house.span(table) if house.version(table) is not None else None
+        bounds += [span.start, span.end] if span else []
+    if not bounds:
+        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
+    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)
+
+
+def rebuild_silver(house: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
+    """Make silver of the hours, and of the 23 before that gold's features read, what bronze says."""
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if house.version(bronze) is None:
+            raise LakehouseError(
+                f"{bronze.qualified_name} does not exist at {house.where(bronze)}: there is nothing to rebuild from. "
+                "Check EMAPS_WAREHOUSE, or restore bronze; nothing was changed."
+            )
+    return house.rebuild(
+        ENERGY_DATA, rebuilt_silver(hours), lambda part: silver_from_bronze(house, part), dry_run=dry_run
+    )
+
+
+def rebuild_gold(house: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry_run: bool = False) -> RebuildReport:
+    """Make gold what follows from silver as `rebuild_silver` of the same hours leaves it, written or not."""
+    silver = rebuilt_silver(hours)
+    # With another contract no row of silver is left as it was: its rebuild takes all hours or refuses.
+    is_kept = house.version(ENERGY_DATA) is not None and not house.schema_differences(ENERGY_DATA)
+
+    def compute(part: Window) -> DataFrame:
+        context = gold_context(part)
+        inside = Window(max(context.start, silver.start), min(context.end, silver.end))
+        rows = silver_from_bronze(house, inside)
+        if is_kept and inside != context:
+            outside = ~in_hours(silver.start, silver.end)
+            rows = rows.unionByName(house.read_hours(ENERGY_DATA, context).where(outside))
+        return features(rows, zones, part.start, part.end)
+
+    return house.rebuild(ml_features(zones), rebuilt_gold(hours), compute, dry_run=dry_run)
+
+
+def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.GraphDefinition:
+    """Silver, then gold; each step takes its turn with the other writers of its table."""
+
+    @dg.op(pool=pool_of(ENERGY_DATA), out=dg.Out(dg.Nothing), description="silver.energy_data from bronze.")
+    @launchable
+    def silver_from_bronze_alone(
+        context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
+    ) -> None:
+        house = lakehouse.open()
+        hours = hours_to_rebuild(house, zones, config)
+        report = rebuild_silver(house, hours, dry_run=config.dry_run)
+        report_rebuild(context, ENERGY_DATA, str(rebuilt_silver(hours)), report, first_partition, config.dry_run)
+
+    @dg.op(
+        pool=pool_of(ml_features(zones)),
+        ins={"silver": dg.In(dg.Nothing)},
+        out=dg.Out(dg.Nothing),
+        description="gold.ml_features from that silver.",
+    )
+    @launchable
+    def gold_from_bronze_alone(
+        context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
+    ) -> None:
+        house = lakehouse.open()
+        hours = hours_to_rebuild(house, zones, config)
+        report = rebuild_gold(house, zones, hours, dry_run=config.dry_run)
+        report_rebuild(context, ml_features(zones), str(rebuilt_gold(hours)), report, first_partition, config.dry_run)
+
+    @dg.graph(name="rebuild")
+    def rebuild() -> None:
+        gold_from_bronze_alone(silver_from_bronze_alone())
+
+    return rebuild
+
+
+def report_rebuild(
+    context: dg.OpExecutionContext,
+    table: Table,
+    hours: str,
+    report: RebuildReport,
+    first_partition: datetime,
+    dry_run: bool,
+    by: str = "rebuild",
+) -> None:
+    """The numbers of each hour that differs on its partition, those of the range on the step."""
+    for event in _events(table, report, dry_run, first_partition, by):
+        context.log_event(event)
+    total = report.differences.total
+    log = context.log.warning if total.differing or report.contract else context.log.info
+    log(
+        "%s %s: %d row%s from the %d that bronze gives (%d missing, %d wrong, %d surplus, %d duplicate)%s; %s",
+        table.qualified_name,
+        hours,
+        total.differing,
+        " differs" if total.differing == 1 else "s differ",
+        total.rows,
+        total.missing,
+        total.wrong,
+        total.surplus,
+        total.duplicate,
+        f"; {'; '.join(report.contract)}" if report.contract else "",
+        _done(report, dry_run),
+    )
+    context.add_output_metadata(
+        {
+            "table": table.qualified_name,
+            "window": hours,
+            "rows_differing": total.differing,
+            **{f"rows_{name}": count for name, count in asdict(total).items() if name != "rows"},
+            "rows_from_bronze": total.rows,
+            "races_lost": report.retries,
+            "outcome": _done(report, dry_run),
+            **({"contract": "; ".join(report.contract)} if report.contract else {}),
+            **_shown(report),
+        }
+    )
+
+
+def _done(report: RebuildReport, dry_run: bool) -> str:
+    if not report.differences.total.differing and not report.contract:
+        return "healthy, nothing to write"
+    return "dry run, nothing written" if dry_run else "written"
+
+
+def _events(
+    table: Table, report: RebuildReport, dry_run: bool, first_partition: datetime, by: str
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    for hour, found in report.differences.hours.items():
+        # An event an hour is what costs in Dagster's log: a healthy year must not leave 17,520 of them.
+        if hour < first_partition or not found.differing:
+            continue
+        # A row that was written is judged by no earlier check: only a materialization says so.
+        event = dg.AssetObservation if dry_run else dg.AssetMaterialization
+        numbers: dict[str, int | str] = {**_numbers(found), "by": by}
+        yield event(asset_key=dg.AssetKey(table.asset_key), partition=partition_key(hour), metadata=numbers)
+
+
+def _numbers(found: HourDifference) -> dict[str, int]:
+    return {"rows": found.rows, "differing": found.differing, **{k: v for k, v in asdict(found).items() if k != "rows"}}
+
+
+def _shown(report: RebuildReport) -> dict[str, dg.MetadataValue[Any]]:
+    """The first differing rows, as a table; without one there is none."""
+    rows = [
+        dg.TableRecord({"zone": f.zone, "datetime": f"{f.hour:%Y-%m-%dT%H:%MZ}", "difference": f.what})
+        for f in report.differences.first
+    ]
+    return {"first_differing_rows": dg.MetadataValue.table(rows)} if rows else {}

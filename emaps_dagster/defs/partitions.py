@@ -1,0 +1,128 @@
+"""When a row belongs to which partition: hourly, UTC, from EMAPS_START."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Protocol
+
+import dagster as dg
+
+from emaps_dagster.contracts.errors import PartitionError
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+
+KEY_FORMAT = "%Y-%m-%d-%H:%M"
+
+
+def hourly_partitions(start: datetime) -> dg.HourlyPartitionsDefinition:
+    return dg.HourlyPartitionsDefinition(start_date=start, timezone="UTC", fmt=KEY_FORMAT)
+
+
+def partition_key(hour: datetime) -> str:
+    """The partition of a UTC hour."""
+    return hour.astimezone(timezone.utc).strftime(KEY_FORMAT)
+
+
+def partition_hour(key: str) -> datetime:
+    """The UTC hour of a partition key.
+
+    Raises:
+        PartitionError: it is none.
+    """
+    try:
+        hour = datetime.strptime(key, KEY_FORMAT).replace(tzinfo=timezone.utc)
+    except ValueError:
+        hour = None
+    if hour is None or hour != floor_hour(hour) or partition_key(hour) != key:
+        near = partition_key(floor_hour(hour)) if hour else "2024-05-01-06:00"
+        raise PartitionError(
+            f"The partition {key!r} is no full UTC hour: give one such as {near}. Nothing was read or written."
+        )
+    return hour
+
+
+class Partitioned(Protocol):
+    """Any of Dagster's contexts that knows the partitions of its run."""
+
+    @property
+    def partition_key_range(self) -> dg.PartitionKeyRange: ...
+
+
+def run_window(context: Partitioned) -> Window:
+    """The hours of this run: one partition or a range, the same code.
+
+    Dagster takes a key that is no full hour for the hour after it, so that the keys are read here.
+
+    Raises:
+        PartitionError: the run names no partition, one that is no full hour, or a range that ends before it starts.
+    """
+    try:
+        keys = context.partition_key_range
+        first, last = partition_hour(keys.start), partition_hour(keys.end)
+    except (dg.DagsterInvariantViolationError, KeyError):
+        raise PartitionError(
+            "The run names no hours: give it one partition (tag dagster/partition, such as 2024-05-01-06:00) or the "
+            "first and the last of a range (dagster/asset_partition_range_start and ..._end). Nothing was read or "
+            "written."
+        ) from None
+    if last < first:
+        raise PartitionError(
+            f"The range of partitions {keys.start} to {keys.end} ends before it starts: exchange them. Nothing was "
+            "read or written."
+        )
+    return Window(first, last + HOUR)
+
+
+def complete_window(context: Partitioned, partitions: dg.PartitionsDefinition[str], now: datetime) -> Window:
+    """The hours of this run, all of which can be made.
+
+    Raises:
+        PartitionError: as `run_window`; or they begin before EMAPS_START; or some are not over.
+    """
+    window = run_window(context)
+    if isinstance(partitions, dg.TimeWindowPartitionsDefinition) and window.start < partitions.start:
+        first = partitions.start.astimezone(timezone.utc)
+        raise PartitionError(
+            f"The hours {window} begin before the first partition, {partition_key(first)} (EMAPS_START): begin there, "
+            "or set EMAPS_START to an earlier hour. Nothing was read or written."
+        )
+    refuse_hours_not_over(window, now)
+    return window
+
+
+def refuse_hours_not_over(window: Window, now: datetime) -> None:
+    """Refuse hours that the provider cannot know yet: the run would end well and hold nothing.
+
+    Raises:
+        PartitionError: the last hours of the window are not over.
+    """
+    last = last_complete_hour(now)
+    if window.end <= last + HOUR:
+        return
+    remedy = (
+        f"End the range with {partition_key(last)}, or run it"
+        if window.start <= last
+        else "Take an earlier hour, or run this one"
+    )
+    raise PartitionError(
+        f"The hours {window} are not all over: it is {now:%Y-%m-%dT%H:%MZ}, and the last complete hour is "
+        f"{partition_key(last)}. {remedy} after {window.end:%Y-%m-%dT%H:%MZ}. Nothing was read or written."
+    )
+
+
+def hours_of(window: Window) -> dict[datetime, str]:
+    """Every hour of the window with its partition key."""
+    return {hour: partition_key(hour) for hour in window.hours()}
+
+
+def last_complete_hour(now: datetime) -> datetime:
+    return floor_hour(now) - HOUR
+
+
+def nothing_over_yet(first: datetime, now: datetime) -> str | None:
+    """Why there is nothing to do for schedule and sensors, before the first partition is over; None from then on."""
+    if floor_hour(now) > first:
+        return None
+    return (
+        f"The first hour, {first:%Y-%m-%dT%H:%MZ}, is not over yet (EMAPS_START): there is nothing to do before "
+        f"{first + HOUR:%Y-%m-%dT%H:%MZ}."
+    )

@@ -1,0 +1,125 @@
+"""Events that were made on a cluster, tied to this machine's Dagster storage just before they are stored here.
+
+On the cluster Dagster has a storage of its own, empty and thrown away: what an event says about other events is wrong
+there. Uses names that Dagster does not promise, so it only runs with the versions that it was tried with.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.definitions.data_version import (
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    DataVersion,
+    compute_logical_data_version,
+)
+from dagster._core.events import StepMaterializationData
+from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.execution.plan.execute_step import (
+    _build_data_version_tags,
+    _get_code_version,
+    _get_input_provenance_data,
+)
+from dagster_shared.record import replace
+
+from emaps_dagster.contracts.errors import LauncherError
+from emaps_dagster.defs.instance.materializations import Target, latest_materializations
+from emaps_dagster.defs.partitions import hours_of, run_window
+
+# The versions whose events and private names are those that this file knows.
+TRIED_WITH = {"dagster": "1.13.27", "dagster-databricks": "0.29.27"}
+
+
+def check_versions() -> None:
+    """Make sure that this Dagster is one whose insides are known.
+
+    Raises:
+        LauncherError: it is another one.
+    """
+    others = [f"{name} {version(name)}" for name, tried in TRIED_WITH.items() if version(name) != tried]
+    if others:
+        wanted = ", ".join(f"{name} {tried}" for name, tried in TRIED_WITH.items())
+        raise LauncherError(
+            f"Steps are launched on Databricks with {wanted} only, and this machine has {', '.join(others)}: events "
+            "of launched steps would be stored with wrong provenance. Install what requirements.lock names. For a "
+            "new release of Dagster run emaps_dagster_tests/test_databricks_anchors.py with it, then change "
+            "TRIED_WITH in emaps_dagster/resources/databricks/anchors.py."
+        )
+
+
+class Anchors:
+    """What a step's events refer to in the real storage, as it was when the step was launched.
+
+    Another run's materialization that comes while the step runs may not have been read by it, so it is not what was
+    judged; the step's own is.
+    """
+
+    def __init__(self, step_context: StepExecutionContext) -> None:
+        self._context = step_context
+        if step_context.is_sda_step:
+            # What a step that runs here does before its first line.
+            step_context.fetch_external_input_asset_version_info()
+        self._of_the_table: dict[dg.AssetKey, Target | None] = {}
+        self._of_the_hour: dict[dg.AssetKey, dict[str, Target]] = {}
+        self._made: set[dg.AssetKey] = set()
+        for key in {output.properties.asset_check_key for output in step_context.step.step_outputs}:
+            if key and key.asset_key not in self._of_the_hour:
+                self._look_up(key.asset_key)
+
+    def _look_up(self, key: dg.AssetKey) -> None:
+        instance = self._context.instance
+        hours = list(hours_of(run_window(self._context)).values()) if self._context.has_partitions else []
+        self._of_the_hour[key] = latest_materializations(instance, key, hours)
+        if self._context.has_partition_key:
+            # Dagster's own rule for a check of the whole table in a run of one partition.
+            self._of_the_table[key] = self._of_the_hour[key].get(self._context.partition_key)
+        else:
+            latest = instance.fetch_materializations(key, limit=1).records
+            self._of_the_table[key] = (
+                Target(storage_id=latest[0].storage_id, run_id=latest[0].run_id, timestamp=latest[0].timestamp)
+                if latest
+                else None
+            )
+
+    def tie(self, entry: EventLogEntry) -> EventLogEntry:
+        """The entry as it would be, had the step run here."""
+        event = entry.dagster_event
+        if event is None:
+            return entry
+        data = event.event_specific_data
+        tied: StepMaterializationData | AssetCheckEvaluation
+        if isinstance(data, StepMaterializationData):
+            self._made.add(data.materialization.asset_key)
+            if DATA_VERSION_TAG not in (data.materialization.tags or {}):
+                return entry
+            tied = data._replace(materialization=self._materialization(data.materialization))
+        elif isinstance(data, AssetCheckEvaluation):
+            tied = replace(data, target_materialization_data=self._target(data))
+        else:
+            return entry
+        return entry._replace(dagster_event=event._replace(event_specific_data=tied))
+
+    def _materialization(self, made: dg.AssetMaterialization) -> dg.AssetMaterialization:
+        tags = dict(made.tags or {})
+        inputs = _get_input_provenance_data(made.asset_key, self._context)
+        code_version = _get_code_version(made.asset_key, self._context)
+        told = DATA_VERSION_IS_USER_PROVIDED_TAG in tags
+        data_version = (
+            DataVersion(tags[DATA_VERSION_TAG])
+            if told
+            else compute_logical_data_version(code_version, {key: was["data_version"] for key, was in inputs.items()})
+        )
+        return made._replace(tags={**tags, **_build_data_version_tags(data_version, code_version, inputs, told)})
+
+    def _target(self, evaluation: AssetCheckEvaluation) -> Target | None:
+        if evaluation.asset_key in self._made:
+            # By now it is stored.
+            self._look_up(evaluation.asset_key)
+            self._made.remove(evaluation.asset_key)
+        if evaluation.partition is None:
+            return self._of_the_table.get(evaluation.asset_key)
+        return self._of_the_hour.get(evaluation.asset_key, {}).get(evaluation.partition)

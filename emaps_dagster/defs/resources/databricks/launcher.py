@@ -1,0 +1,313 @@
+"""The step launcher of dagster-databricks, as this project needs it: what it sends, how it waits, what it stores.
+
+It sends the package alone, cleans up, tells why a run failed, and ties what comes back to this machine's storage.
+"""
+
+from __future__ import annotations
+
+import pickle
+import posixpath
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import dagster as dg
+from dagster._core.errors import raise_execution_interrupts
+from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.execution.plan.external_step import (
+    PICKLED_EVENTS_FILE_NAME,
+    PICKLED_STEP_RUN_REF_FILE_NAME,
+    step_context_to_step_run_ref,
+)
+from dagster_databricks import databricks_step_main
+from dagster_databricks.databricks_pyspark_step_launcher import (
+    CODE_ZIP_NAME,
+    PICKLED_CONFIG_FILE_NAME,
+    DatabricksPySparkStepLauncher,
+)
+from databricks.sdk.service import iam
+
+from emaps_dagster.contracts.errors import LauncherError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.defs.resources.databricks.event_file import entries_of
+from emaps_dagster.defs.resources.databricks.event_provenance import Anchors, check_versions
+from emaps_dagster.defs.resources.databricks.retries import REFUSED, patiently, token_from
+from emaps_dagster.defs.resources.databricks.run_state import RunState, no_end, too_long, why_it_failed, why_refused
+from emaps_dagster.defs.resources.databricks.staging import staging
+from emaps_dagster.defs.resources.databricks.step_environment import Exported
+from emaps_dagster.defs.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
+
+T = TypeVar("T")
+
+# Files that the cluster writes last are seen by the API a little later.
+_DELIVERY_SECONDS = 60.0
+_ENDS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY)
+_MAIN = Path(databricks_step_main.__file__)
+_ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
+_RIGHTS = "The one who asks needs the right to use that cluster or to make one, and to submit runs"
+
+
+class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
+    """Runs a step as one Databricks run and replays its events here, anchored.
+
+    Raises:
+        LauncherError: this Dagster is not one that it knows.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        check_versions()
+        token, secret = settings.databricks_token, settings.databricks_client_secret
+        with warnings.catch_warnings():
+            # Dagster recommends Pipes for new projects; that a step runs unchanged is what is wanted here.
+            warnings.simplefilter("ignore", dg.SupersessionWarning)
+            super().__init__(
+                run_config=run_config(settings),
+                permissions={},
+                databricks_host=settings.databricks_host,
+                databricks_token=token.get_secret_value() if token else None,
+                oauth_credentials=(
+                    {"client_id": settings.databricks_client_id or "", "client_secret": secret.get_secret_value()}
+                    if secret
+                    else None
+                ),
+                secrets_to_env_variables=secrets(settings),
+                env_variables=variables(settings),
+                staging_prefix=settings.databricks_staging.removeprefix("dbfs:"),
+                wait_for_logs=False,
+                max_completion_wait_time_seconds=settings.databricks_patience_seconds,
+                poll_interval_sec=settings.databricks_poll_seconds,  # type: ignore[arg-type]  # fractions are fine
+                local_dagster_job_package_path=str(PACKAGE.parent),
+                verbose_logs=False,
+                add_dagster_env_variables=False,
+            )
+        self._settings = settings
+        # A token is renewed within whatever call comes an hour later, and must not fail it in words of the SDK's own.
+        config: Any = self.databricks_runner.client.workspace_client.config
+        config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # it is given no other way
+        self._staging = staging(self.databricks_runner.client, settings.databricks_staging)
+
+    def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
+        anchors = Anchors(step_context)
+        folder = self._staging.folder(step_context.run_id, step_context.step.key)
+        launched = _Launched(step_context, folder)
+        with raise_execution_interrupts():
+            self.sign_in()
+        try:
+            launched.doing = f"staging in {folder}"
+            files = self._files(step_context)
+            with raise_execution_interrupts():
+                self._staging.put(folder, files)
+            launched.doing = "submitting the run"
+            # Asked again for the same token, Databricks answers with the same run.
+            task = self._task(folder)
+            config = {**self.run_config, "idempotency_token": uuid4().hex}
+            run_id = patiently(self.databricks_runner.submit_run, config, task)
+            launched.run_id = run_id
+            launched.doing = f"following run {run_id}"
+            state = launched.state = self._state(run_id)
+            self._grant(step_context, state)
+            yield _started(step_context, state)
+            yield from self._follow(launched, anchors)
+        except REFUSED as error:
+            remedy = self._staging.remedy if launched.run_id is None and "staging" in launched.doing else _RIGHTS
+            raise self._failure(launched, why_refused(error, launched.told, remedy, launched.page)) from None
+        finally:
+            # An interrupted step, a failed one and one whose generator was dropped alike leave nothing behind.
+            self._cancel(launched)
+            self._staging.remove(folder)
+
+    def sign_in(self) -> None:
+        """Have the workspace say that it knows the one who asks, if that is a question of its own.
+
+        Raises:
+            LauncherError: it does not.
+        """
+        sign_in = self.databricks_runner.client.workspace_client.config.authenticate
+        _let_in(self.databricks_host, lambda: patiently(sign_in))
+
+    def exported(self) -> Exported:
+        """What the cluster exports before a step."""
+        stock = self.create_remote_config()
+        return Exported(stock.env_variables, stock.secrets)
+
+    def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
+        step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
+        return {
+            _MAIN.name: _MAIN.read_bytes(),
+            CODE_ZIP_NAME: package_zip(),
+            PICKLED_STEP_RUN_REF_FILE_NAME: pickle.dumps(step_run_ref),
+            PICKLED_CONFIG_FILE_NAME: pickle.dumps(self.exported()),
+        }
+
+    def _task(self, folder: str) -> dict[str, Any]:
+        names = (PICKLED_STEP_RUN_REF_FILE_NAME, PICKLED_CONFIG_FILE_NAME, CODE_ZIP_NAME)
+        return {
+            "spark_python_task": {
+                "python_file": self._staging.uri(posixpath.join(folder, _MAIN.name)),
+                "parameters": [self._staging.on_cluster(posixpath.join(folder, name)) for name in names],
+            }
+        }
+
+    def _state(self, run_id: int) -> RunState:
+        # Not by the SDK's enumerations: they know no state that is newer than they are.
+        client = self.databricks_runner.client.workspace_client.api_client
+        answer = patiently(client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
+        assert isinstance(answer, dict)
+        return RunState.of({"run_id": run_id, **answer})
+
+    def _grant(self, step_context: StepExecutionContext, state: RunState) -> None:
+        wanted = self._settings.databricks_permissions
+        if not wanted or state.job_id is None:
+            return
+        access = [
+            iam.AccessControlRequest.from_dict({"permission_level": level, _ACCESSORS[kind]: name})
+            for level, kind, name in wanted
+        ]
+        try:
+            permissions = self.databricks_runner.client.workspace_client.permissions
+            patiently(permissions.update, "jobs", str(state.job_id), access_control_list=access)
+        except REFUSED as error:
+            # Who else may look at a run is no reason to lose it.
+            step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
+
+    def _follow(self, launched: _Launched, anchors: Anchors) -> Iterator[DagsterEvent]:
+        """Replay what the run tells until it is over and has told its end."""
+        events = self._replay(launched, anchors)
+        began = time.monotonic()
+        assert launched.state is not None
+        while not launched.state.is_over:
+            if time.monotonic() - began > self.databricks_runner.max_wait_time_sec:
+                seconds = int(self.databricks_runner.max_wait_time_sec)
+                raise self._failure(launched, too_long(launched.state, launched.step_key, seconds))
+            with raise_execution_interrupts():
+                time.sleep(self.databricks_runner.poll_interval_sec)
+                launched.state = self._state(launched.state.run_id)
+                told = next(events)
+            yield from told
+        over = time.monotonic()
+        while launched.state.is_done and not launched.has_ended and time.monotonic() - over < _DELIVERY_SECONDS:
+            with raise_execution_interrupts():
+                time.sleep(min(1.0, self.databricks_runner.poll_interval_sec))
+                told = next(events)
+            yield from told
+        said = self._echo(launched)
+        if launched.has_ended:
+            launched.context.log.info("Databricks run %d is over.", launched.state.run_id)
+        elif launched.state.is_done:
+            raise self._failure(launched, no_end(launched.state, launched.step_key, launched.folder, _DELIVERY_SECONDS))
+        else:
+            limit = self._settings.databricks_timeout_seconds
+            raise self._failure(launched, why_it_failed(launched.state, launched.step_key, said, limit))
+
+    def _replay(self, launched: _Launched, anchors: Anchors) -> Iterator[Sequence[DagsterEvent]]:
+        """Each time it is asked: store what is new, and give the Dagster events of it."""
+        context = launched.context
+        name = f"{context.previous_attempt_count}_{PICKLED_EVENTS_FILE_NAME}"
+        path = posixpath.join(launched.folder, name)
+        known, seen = b"", 0
+        while True:
+            content = self._staging.get(path) or b""
+            entries = entries_of(content) if content != known else None
+            told: list[DagsterEvent] = []
+            if entries is not None:
+                known = content
+                for entry in entries[seen:]:
+                    tied = anchors.tie(entry)
+                    context.instance.handle_new_event(tied)
+                    if tied.dagster_event is not None:
+                        told.append(tied.dagster_event)
+                seen = len(entries)
+                launched.has_ended |= any(event.event_type in _ENDS for event in told)
+            yield told
+
+    def _echo(self, launched: _Launched) -> str:
+        """Print what the run printed, as a step that runs here would; returns the last thing that it said."""
+        last = ""
+        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            # Its events are what counts, and they are stored already.
+            with suppress(*REFUSED):
+                text = (self._staging.get(posixpath.join(launched.folder, name)) or b"").decode("utf-8", "replace")
+                stream.write(text)
+                last = last or next((line for line in reversed(text.splitlines()) if line.strip()), "")
+        assert launched.state is not None
+        if not launched.has_ended and not launched.state.is_done and launched.state.task_run_id is not None:
+            with suppress(*REFUSED):
+                jobs = self.databricks_runner.client.workspace_client.jobs
+                last = jobs.get_run_output(launched.state.task_run_id).error or last
+        return last[:500]
+
+    def _cancel(self, launched: _Launched) -> None:
+        if launched.run_id is None or (launched.state is not None and launched.state.is_over):
+            return
+        try:
+            self.databricks_runner.client.workspace_client.jobs.cancel_run(launched.run_id)
+        except REFUSED as error:
+            launched.context.log.warning(
+                "Databricks run %d could not be cancelled: %s. Its time limit ends it. %s",
+                launched.run_id,
+                error,
+                launched.page,
+            )
+
+    def _failure(self, launched: _Launched, told: str) -> dg.Failure:
+        page = {"databricks_run": dg.MetadataValue.url(launched.page)} if launched.page else {}
+        return dg.Failure(description=told, metadata=page)
+
+
+def step_launcher(settings: Settings) -> ReanchoringStepLauncher:
+    """The launcher of these settings.
+
+    Raises:
+        LauncherError: this Dagster is not one that it knows, or the workspace does not let it in.
+    """
+    return _let_in(settings.databricks_host, lambda: ReanchoringStepLauncher(settings))
+
+
+def _let_in(host: str | None, ask: Callable[[], T]) -> T:
+    """What the call gives; its refusal is told without the error behind it, which may hold what was sent."""
+    try:
+        return ask()
+    except (ValueError, *REFUSED) as error:
+        told = why_refused(error, f"signing in to {host}", _RIGHTS, "")
+    raise LauncherError(told)
+
+
+class _Launched:
+    """Where a step stands on its way."""
+
+    def __init__(self, context: StepExecutionContext, folder: str) -> None:
+        self.context = context
+        self.folder = folder
+        self.doing = ""
+        self.run_id: int | None = None
+        self.state: RunState | None = None
+        self.has_ended = False
+
+    @property
+    def step_key(self) -> str:
+        return self.context.step.key
+
+    @property
+    def told(self) -> str:
+        return f"{self.step_key}, {self.doing}"
+
+    @property
+    def page(self) -> str:
+        return self.state.page if self.state else ""
+
+
+def _started(step_context: StepExecutionContext, state: RunState) -> DagsterEvent:
+    page = {"databricks_run": dg.MetadataValue.url(state.page)} if state.page else {}
+    return DagsterEvent.from_step(
+        event_type=DagsterEventType.ENGINE_EVENT,
+        step_context=step_context,
+        message=f"Databricks run {state.run_id} was submitted. {state.page}",
+        event_specific_data=EngineEventData(metadata=page),
+    )

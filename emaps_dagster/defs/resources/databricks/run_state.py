@@ -1,0 +1,122 @@
+"""What Databricks says of a run, and what that means to a person: the cause, the run's page, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
+from requests import RequestException
+
+from emaps_dagster.defs.resources.databricks.retries import PASSING
+
+_OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
+_DONE = ("SUCCESS", "SUCCESS_WITH_FAILURES")
+_AGAIN = "Nothing is lost or doubled in the tables: run these partitions again"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One answer about a run. States are plain text: Databricks adds new ones."""
+
+    run_id: int
+    page: str
+    task_run_id: int | None
+    job_id: int | None
+    life: str
+    result: str
+    message: str
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> RunState:
+        state = answer.get("state") or {}
+        details = (answer.get("status") or {}).get("termination_details") or {}
+        tasks = answer.get("tasks") or [{}]
+        said = [str(state.get("state_message") or "").strip(), str(details.get("message") or "").strip()]
+        return cls(
+            run_id=int(answer["run_id"]),
+            page=str(answer.get("run_page_url") or ""),
+            task_run_id=tasks[0].get("run_id"),
+            job_id=answer.get("job_id"),
+            life=str(state.get("life_cycle_state") or "UNKNOWN"),
+            result=str(state.get("result_state") or ""),
+            message=" ".join(dict.fromkeys(filter(None, said))),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """TERMINATING is not the end: its result is not known yet."""
+        return self.life in _OVER
+
+    @property
+    def is_done(self) -> bool:
+        return self.life == "TERMINATED" and self.result in _DONE
+
+
+def sentence(text: str) -> str:
+    """The text with one full stop at its end."""
+    return f"{text.strip().rstrip('.')}."
+
+
+def at(page: str) -> str:
+    return f" Run page: {page}" if page else ""
+
+
+def why_it_failed(state: RunState, step_key: str, said: str, timeout: int) -> str:
+    """Why a run that is over has no result, and what to do. `said` is what the run itself printed last."""
+    told = f"{step_key}: Databricks run {state.run_id} "
+    cause = sentence(state.message) if state.message else "Databricks gives no reason."
+    if state.life == "INTERNAL_ERROR":
+        told += f"could not be run (INTERNAL_ERROR): {cause} Most often the cluster did not start or lost its driver"
+    elif state.life == "SKIPPED":
+        told += f"was skipped: {cause} Another run may hold the cluster"
+    elif state.result == "CANCELED":
+        told += f"was cancelled in Databricks: {cause}"
+    elif state.result == "TIMEDOUT":
+        told += (
+            f"was ended after its time limit: {cause} It is {timeout} s; give more by "
+            "EMAPS_DATABRICKS_TIMEOUT_SECONDS, or run fewer partitions at once"
+        )
+    else:
+        told += f"ended as {state.result or state.life}: {cause}"
+        if said:
+            told += f" It said: {said}"
+    return f"{sentence(told)} {sentence(_AGAIN)}{at(state.page)}"
+
+
+def no_end(state: RunState, step_key: str, place: str, seconds: float) -> str:
+    return (
+        f"{step_key}: Databricks run {state.run_id} ended as {state.result}, but {seconds:.0f} s later {place} still "
+        f"does not tell how the step ended. What it wrote to the tables is there. {sentence(_AGAIN)}{at(state.page)}"
+    )
+
+
+def too_long(state: RunState, step_key: str, seconds: int) -> str:
+    return (
+        f"{step_key}: Databricks run {state.run_id} is still {state.life} after {seconds} s "
+        "(EMAPS_DATABRICKS_WAIT_SECONDS); it is cancelled. If it waited for a cluster, look at the pool, the quota and "
+        f"the policy; otherwise give it more time or fewer partitions. {sentence(_AGAIN)}{at(state.page)}"
+    )
+
+
+def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
+    """What an answer of the workspace's API means that no patience helps against."""
+    said = sentence(" ".join(str(error).split())[:500] or type(error).__name__)
+    code = getattr(error, "error_code", None)
+    told = f"{doing}: Databricks says {f'{code}: ' if code else ''}{said}"
+    # First, for some errors of requests are ValueErrors, too.
+    if isinstance(error, (RequestException, TimeoutError, *PASSING)):
+        return (
+            f"{told} The workspace does not answer as it should: look at EMAPS_DATABRICKS_HOST, the network and "
+            f"Databricks' status page. {sentence(_AGAIN)}{at(page)}"
+        )
+    # A token that was revoked or never existed is "forbidden" to Databricks; only a missing one is 401.
+    # The SDK's own refusals, of OAuth among them, are ValueErrors.
+    if isinstance(error, (Unauthenticated, ValueError)) or "Invalid access token" in said:
+        return (
+            f"{told} Give a valid EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and "
+            f"EMAPS_DATABRICKS_CLIENT_SECRET, for this workspace, and no other variables DATABRICKS_*.{at(page)}"
+        )
+    if isinstance(error, (PermissionDenied, NotFound)):
+        return f"{told} {sentence(remedy)}{at(page)}"
+    return f"{told} Look at docs/databricks.md, When it fails.{at(page)}"

@@ -1,0 +1,117 @@
+"""What a launched step is sent with: cluster, libraries, variables, secrets by name, and the package itself.
+
+Everything here can be read by whoever can read the staging folder, so no secret is.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import emaps_dagster
+from emaps_dagster.contracts.errors import LauncherError
+from emaps_dagster.contracts.settings import Settings
+
+PACKAGE = Path(emaps_dagster.__file__).parent
+
+# What the package imports on a cluster and the runtime lacks or has in another version. pyspark is the runtime's own,
+# named so that dagster-pyspark brings no newer one.
+LIBRARIES = (
+    "dagster",
+    "dagster-databricks",
+    "dagster-pyspark",
+    "databricks-sdk",
+    "deltalake",
+    "holidays",
+    "pydantic",
+    "pydantic-settings",
+    "pyspark",
+    "tenacity",
+    "tzdata",
+)
+_SINGLE_NODE = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"}
+
+
+def run_config(settings: Settings) -> dict[str, Any]:
+    """The stock launcher's `run_config`: the same for every step."""
+    return {
+        "run_name": "emaps_dagster",
+        "cluster": _cluster(settings),
+        "libraries": libraries(),
+        # They come without pins of ours, pyspark among them.
+        "install_default_libraries": False,
+        # Databricks ends a run whose host was killed and cannot cancel it any more.
+        "timeout_seconds": settings.databricks_timeout_seconds,
+    }
+
+
+def _cluster(settings: Settings) -> dict[str, Any]:
+    if settings.databricks_cluster_id:
+        return {"existing": settings.databricks_cluster_id}
+    single = settings.databricks_workers == 0
+    tags = {"project": "emaps_dagster", **({"ResourceClass": "SingleNode"} if single else {})}
+    new: dict[str, Any] = {
+        "spark_version": settings.databricks_runtime,
+        "nodes": {"node_types": {"node_type_id": settings.databricks_node_type}},
+        "size": {"num_workers": settings.databricks_workers},
+        # The launcher's script asks for the SparkContext and for /dbfs, which shared clusters do not give.
+        "data_security_mode": "SINGLE_USER",
+        "spark_conf": _SINGLE_NODE if single else {},
+        "custom_tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+    if settings.databricks_single_user:
+        new["single_user_name"] = settings.databricks_single_user
+    if settings.databricks_policy_id:
+        new["policy_id"] = settings.databricks_policy_id
+    return {"new": new}
+
+
+def libraries() -> list[dict[str, Any]]:
+    """What the cluster installs: the versions that run here."""
+    return [{"pypi": {"package": f"{name}=={version(name)}"}} for name in LIBRARIES]
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """The settings that the step needs on the cluster, none of them secret."""
+    given = {
+        "EMAPS_DEPLOYMENT": settings.deployment,
+        "EMAPS_API_URL": settings.api_url,
+        "EMAPS_ZONES": ",".join(settings.zones),
+        "EMAPS_START": settings.start.isoformat(),
+        "EMAPS_CATALOG": settings.catalog,
+        "EMAPS_NOW": settings.now.isoformat() if settings.now else None,
+        "EMAPS_CALLS_PER_MINUTE": None if settings.calls_per_minute is None else str(settings.calls_per_minute),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def secrets(settings: Settings) -> list[dict[str, str]]:
+    """Where the cluster finds the token of the API; this machine never sees it."""
+    return [
+        {
+            "name": "EMAPS_API_TOKEN",
+            "scope": settings.databricks_secret_scope,
+            "key": settings.databricks_secret_key,
+        }
+    ]
+
+
+def package_zip(package: Path = PACKAGE) -> bytes:
+    """The package and nothing beside it, as a zip whose root is to be put on the path.
+
+    Raises:
+        LauncherError: there is nothing to send.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(package.rglob("*.py")):
+            archive.write(path, f"{package.name}/{path.relative_to(package).as_posix()}")
+        if f"{package.name}/definitions.py" not in archive.namelist():
+            raise LauncherError(
+                f"There is no definitions.py in {package}: the package cannot be sent to Databricks. Start Dagster "
+                "from an installation that has its source files."
+            )
+    return packed.getvalue()

@@ -1,0 +1,78 @@
+"""Spark sessions for the deployments, through dagster-pyspark's resource.
+
+Where engines differ at start-up is settled here, so that transforms need not know their engine.
+"""
+
+# No postponed annotations: Dagster reads the field types of a resource when the class is made.
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_pyspark import PySparkResource
+from pydantic import Field
+
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.delta_spark import Catalog, DeltaSparkLakehouse, Folders
+from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, SESSION_CONFIG, connect_session, jvm_session
+
+
+class EmbeddedPySpark(PySparkResource):
+    """dagster-pyspark's resource on a Spark Connect server inside this process: no JVM, nothing to start."""
+
+    spark_config: dict[str, Any] = Field(default=SESSION_CONFIG)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        # A session of its own: the parent's getOrCreate refuses beside a session of the JVM, as a test process has.
+        self._spark_session = connect_session(self.spark_config)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        self.spark_session.stop()
+
+
+class JvmPySpark(PySparkResource):
+    """dagster-pyspark's resource on this machine's own JVM, with Delta's jars."""
+
+    spark_config: dict[str, Any] = Field(default=JVM_CONFIG)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        self._spark_session = jvm_session(self.spark_config)
+
+
+class LakehouseResource(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
+    """The tables, opened with the run's Spark session."""
+
+    pyspark: dg.ResourceDependency[PySparkResource]
+
+    @abstractmethod
+    def open(self) -> Lakehouse:
+        """The door to them."""
+
+
+class EmbeddedLakehouse(LakehouseResource):
+    """Delta folders, committed by delta-rs."""
+
+    warehouse: str
+
+    def open(self) -> Lakehouse:
+        return FolderLakehouse(self.pyspark.spark_session, Path(self.warehouse))
+
+
+class SparkLakehouse(LakehouseResource):
+    """The same Delta folders, committed by Spark's own Delta."""
+
+    warehouse: str
+
+    def open(self) -> Lakehouse:
+        return DeltaSparkLakehouse(self.pyspark.spark_session, Folders(Path(self.warehouse)))
+
+
+class CatalogLakehouse(LakehouseResource):
+    """Tables of a catalog, or of the metastore without one, committed by Spark's own Delta."""
+
+    catalog: str | None = None
+
+    def open(self) -> Lakehouse:
+        return DeltaSparkLakehouse(self.pyspark.spark_session, Catalog(self.catalog))

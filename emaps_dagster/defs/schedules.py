@@ -1,0 +1,86 @@
+"""When the hourly job runs by itself, and which hours it then has. What is older or odd is for sensors.py."""
+
+# No postponed annotations: Dagster reads the types of a schedule's arguments when it decorates.
+
+from datetime import timedelta
+
+import dagster as dg
+
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.defs.instance.runs import going_on, longest_silence, plan_of, statuses, tags_of
+from emaps_dagster.defs.partitions import nothing_over_yet
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.monitoring.hour_ranges import CATCH_UP, catch_up, oldest_carried, touches
+
+# The provider's own pass over its records is at minutes 47 to 52 (22 of 24 recorded rows): at :07 it is done,
+# the hour asked for is over, and the rush of everybody's jobs at :00 as well.
+MINUTE = 7
+# Half an hour from the ticks on either side, in the night of the week in which least is read.
+WEEKLY = "37 3 * * 0"
+# A tick of minute 7 that had to try again is over by then.
+REPORT = "17 * * * *"
+
+
+def hourly_schedule(
+    job: "dg.UnresolvedAssetJobDefinition", settings: Settings, partitions: dg.PartitionsDefinition[str]
+) -> dg.ScheduleDefinition:
+    gold = ml_features(settings.zones).asset_key
+
+    @dg.schedule(
+        job=job,
+        name="hourly_tick",
+        cron_schedule=f"{MINUTE} * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=(
+            "At minute 7 of every hour: the hour that has just ended, what was revised in the 23 before it, and in "
+            "the same run the ticks that were missed. It waits while a run of nearby hours is queued or going on."
+        ),
+    )
+    def hourly_tick(
+        context: dg.ScheduleEvaluationContext, electricity_maps: ElectricityMapsResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        now = electricity_maps.clock()
+        if early := nothing_over_yet(settings.start, now):
+            return dg.SkipReason(early)
+        watched = Window(max(settings.start, oldest_carried(now) - CATCH_UP), floor_hour(now))
+        shown = statuses(context.instance, gold, partitions, watched)
+        tried = {hour for hour, status in shown.items() if status is not None}
+        plan = plan_of(context.instance, electricity_maps, settings.zones, now)
+        past_range = plan is not None and plan.past_range >= set(settings.zones)
+        hours = catch_up(now, settings.start, tried, past_range=past_range)
+        for run_id, others in going_on(context.instance, longest_silence(settings)).items():
+            if touches(hours, others):
+                return dg.SkipReason(
+                    f"Run {run_id[:8]} of {others} is queued or going on: {hours} follow with the next tick in one run."
+                )
+        if hours.end - hours.start > timedelta(hours=1):
+            context.log.info("%d ticks were missed: %s in one run", (hours.end - hours.start) // HOUR - 1, hours)
+        return dg.RunRequest(tags=tags_of(hours, asked_by="hourly_tick"))
+
+    return hourly_tick
+
+
+def maintenance_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        job=job,
+        name="weekly_maintenance",
+        cron_schedule=WEEKLY,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Sundays at 03:37 UTC: every table in fewer files, old versions' files removed.",
+    )
+
+
+def health_schedule(job: "dg.UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        job=job,
+        name="hourly_health",
+        cron_schedule=REPORT,
+        execution_timezone="UTC",
+        # It costs no call of the API, and says so when the tick is off.
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="At minute 17 of every hour: the page `health` anew.",
+    )

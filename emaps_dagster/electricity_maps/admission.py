@@ -1,0 +1,302 @@
+"""A response, and what of its body may be loaded. Pure, standard library only.
+
+A body is refused as a whole only where no record of it can be trusted; what is wrong with one record quarantines that
+record (records.py), and all others go on (docs/adr/0012).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from emaps_dagster.contracts.body_fields import sandbox_mark
+from emaps_dagster.contracts.zones import FEEDS, Feed
+from emaps_dagster.electricity_maps import strict_json
+from emaps_dagster.electricity_maps.records import (
+    HOUR,
+    REQUIRED,
+    RejectedRecord,
+    UnusableRecordError,
+    hour_between,
+    hour_of,
+    readable_hour,
+    refuse_case_variants,
+    refuse_other_granularity,
+)
+from emaps_dagster.electricity_maps.strict_json import Part, UnusableJSONError
+
+# Fifty times the longest answer of the API, ten days of power-breakdown.
+_LONGEST_BODY = 16_000_000
+# What is read of the envelope: a second one of these would leave open which counts.
+_READ = ("zone", "history", "data", "temporalGranularity", "_disclaimer", "estimationMethod")
+# A question for so few hours may be about the very ones whose records are bad, such as one that `gaps` asks.
+_FEW_HOURS = timedelta(days=1)
+# An hour so far away is no answer to any question: the record is as one without a readable hour.
+_ABSURD = timedelta(days=366)
+
+
+@dataclass(frozen=True)
+class Response:
+    """One body that came with status 200. What follows `received_at` is empty until it was judged.
+
+    Attributes:
+        window_start: first hour that a trusted record has; of rejected ones when none is trusted.
+        window_end: end of the last such hour.
+        trusted_json: the body with its trusted records alone; None when engines may read it as it is.
+        rejected: the records that were quarantined.
+    """
+
+    feed: Feed
+    zone: str
+    endpoint: str
+    request: str
+    body: str
+    received_at: datetime
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    trusted_json: str | None = None
+    rejected: tuple[RejectedRecord, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """API, version and endpoint; the version is the last part of the base URL, `unversioned` if it is none."""
+        before = self.request.partition("?")[0].removesuffix(f"/{self.feed.endpoint}/{self.endpoint}")
+        last = before.rpartition("/")[2]
+        version = last if re.fullmatch(r"[vV]\d[\w.-]*", last, re.ASCII) else "unversioned"
+        return f"electricitymaps/{version}/{self.feed.endpoint}/{self.endpoint}"
+
+    @property
+    def payload_sha256(self) -> str:
+        return hashlib.sha256(self.body.encode()).hexdigest()
+
+    @property
+    def trusted_body(self) -> str:
+        """What may be read of it."""
+        return self.body if self.trusted_json is None else self.trusted_json
+
+    @property
+    def first_hour(self) -> datetime:
+        """The first hour that it has a record of, trusted or not."""
+        assert self.window_start is not None
+        return min([self.window_start, *(record.hour for record in self.rejected if record.hour is not None)])
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The hours [start, end) that an answer may hold; `beyond` completes a sentence about those it must not.
+
+    `asked` are the very hours of the question, if it is known.
+    """
+
+    start: datetime
+    end: datetime
+    beyond: str
+    asked: tuple[datetime, datetime] | None = None
+
+    def __contains__(self, hour: datetime) -> bool:
+        return self.start <= hour < self.end
+
+
+class UnusableBodyError(ValueError):
+    """Why a body is refused as a whole, as one phrase."""
+
+
+def judged(response: Response, reach: Reach | None = None) -> Response:
+    """The response with the hours it holds, what may be read of it, and the records that are quarantined.
+
+    Args:
+        response: as it came.
+        reach: records of hours beyond it are quarantined; without it any hour is let in.
+
+    Raises:
+        UnusableBodyError: none of its records can be trusted.
+    """
+    try:
+        # All at once, as nearly always nothing is wrong.
+        hours = _hours_of_good_body(response.body, response.feed, response.zone)
+        first, last = min(hours), max(hours)
+        if reach is None or (first in reach and last in reach):
+            return replace(response, window_start=first, window_end=last + HOUR, trusted_json=None, rejected=())
+    except (UnusableBodyError, UnusableRecordError, UnusableJSONError):
+        pass
+    return _judged_one_by_one(response, reach)
+
+
+def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]:
+    """First hour and end of the last hour of a body whose records can all be trusted.
+
+    Raises:
+        UnusableBodyError: one of them cannot.
+    """
+    try:
+        hours = _hours_of_good_body(body, feed, zone)
+    except (UnusableRecordError, UnusableJSONError) as error:
+        raise UnusableBodyError(str(error)) from None
+    return min(hours), max(hours) + HOUR
+
+
+def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
+    _refuse_unusable_text(body)
+    envelope = strict_json.parse(body)
+    if not isinstance(envelope, dict):
+        raise UnusableBodyError(f"it is a JSON {type(envelope).__name__}, not an object")
+    refuse_case_variants(envelope, "the body")
+    rows = envelope[_name_of_rows(envelope, zone)]
+    for row in rows:
+        if isinstance(row, dict):
+            _refuse_sandbox(row, "a row")
+    return [hour_of(row, place, feed, zone) for place, row in enumerate(rows)]
+
+
+def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
+    feed, zone, body = response.feed, response.zone, response.body
+    name, parts = _rows(body, zone)
+    few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
+    _refuse_sandbox_rows(parts)
+    if few is None:
+        _refuse_other_answers(parts, feed, zone)
+    trusted: list[tuple[Part, datetime]] = []
+    wrong: dict[int, str] = {}
+    readable: dict[int, datetime] = {}
+    for place, part in enumerate(parts):
+        hour = readable_hour(part.value)
+        if hour is not None and (reach is None or hour in reach):
+            readable[place] = hour
+        try:
+            hour = hour_of(strict_json.parse(body[part.start : part.end]), place, feed, zone)
+        except (UnusableRecordError, UnusableJSONError) as error:
+            wrong[place] = str(error)
+            continue
+        if place in readable:
+            trusted.append((part, hour))
+        else:
+            assert reach is not None
+            wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}"
+    elsewhere = _elsewhere(parts, reach)
+    if len(elsewhere) > len(parts) / 2:
+        raise UnusableBodyError(_why_unusable([*elsewhere, *readable.values()], wrong, reach))
+    if readable:
+        hours = [hour for _, hour in trusted] or list(readable.values())
+        start, end = min(hours), max(hours) + HOUR
+    elif few is not None and not elsewhere:
+        start, end = few
+    else:
+        raise UnusableBodyError(_why_unusable([*elsewhere, *readable.values()], wrong, reach))
+    rejected = [
+        RejectedRecord(place, readable.get(place), body[parts[place].start : parts[place].end], reason)
+        for place, reason in wrong.items()
+    ]
+    if readable:
+        rejected = [r if r.hour else replace(r, hour=hour_between(readable, r.position)) for r in rejected]
+    elif len(parts) == (end - start) // HOUR:
+        rejected = [replace(record, hour=start + record.position * HOUR) for record in rejected]
+    # As they stand in the body, so that a number keeps its digits.
+    texts = ",".join(body[part.start : part.end] for part, _ in trusted)
+    return replace(
+        response,
+        window_start=start,
+        window_end=end,
+        trusted_json=f'{{"zone":{json.dumps(zone)},"{name}":[{texts}]}}',
+        rejected=tuple(rejected),
+    )
+
+
+def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
+    """The name and the elements of a body's list; what else the envelope holds does not matter."""
+    _refuse_unusable_text(body)
+    try:
+        members = strict_json.members(body)
+    except UnusableJSONError as error:
+        raise UnusableBodyError(str(error)) from None
+    seen: dict[str, str] = {}
+    for member in members:
+        if member.key.lower() not in map(str.lower, _READ):
+            continue
+        other = seen.setdefault(member.key.lower(), member.key)
+        if other != member.key:
+            raise UnusableBodyError(f"the body has the keys {other!r} and {member.key!r}")
+        if sum(member.key == one.key for one in members) > 1:
+            raise UnusableBodyError(f"the key {member.key!r} stands twice in one object")
+    name = _name_of_rows({member.key: member.value for member in members}, zone)
+    start = next(member.start for member in members if member.key == name)
+    return name, list(strict_json.elements(body, start))
+
+
+def _name_of_rows(envelope: dict[str, Any], zone: str) -> str:
+    """Under which key the records lie."""
+    _refuse_sandbox(envelope, "the body")
+    if envelope.get("zone") != zone:
+        raise UnusableBodyError(f"it is for zone {str(envelope.get('zone'))[:50]!r}, not {zone!r}")
+    try:
+        refuse_other_granularity(envelope, "the body")
+    except UnusableRecordError as error:
+        raise UnusableBodyError(str(error)) from None
+    lists = [name for name in ("history", "data") if name in envelope]
+    if len(lists) != 1:
+        raise UnusableBodyError("it has both 'history' and 'data'" if lists else "it has neither 'history' nor 'data'")
+    rows = envelope[lists[0]]
+    if not isinstance(rows, list):
+        raise UnusableBodyError(f"{lists[0]!r} is not a list")
+    if not rows:
+        raise UnusableBodyError("it has no rows")
+    return lists[0]
+
+
+def _refuse_unusable_text(body: str) -> None:
+    if body.startswith("\ufeff"):
+        raise UnusableBodyError("it begins with a byte order mark")
+    if len(body) > _LONGEST_BODY:
+        raise UnusableBodyError(f"it has {len(body):,} characters, far more than any answer of the API")
+    if strict_json.has_half_a_character(body):
+        raise UnusableBodyError("it has half a character (a lone surrogate)")
+
+
+def _refuse_sandbox_rows(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if isinstance(part.value, dict):
+            _refuse_sandbox(part.value, f"row {str(part.value.get('datetime'))[:50]}")
+
+
+def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
+    """Refuse what is no answer to the question: every row is of another zone, granularity or signal."""
+    rows = [part.value for part in parts if isinstance(part.value, dict)]
+    if not rows:
+        return
+    name = f"row {str(rows[0].get('datetime'))[:50]}"
+    if all(row.get("zone", zone) != zone for row in rows):
+        raise UnusableBodyError(f"{name} is for zone {str(rows[0]['zone'])[:50]!r}, not {zone!r}, as is every row")
+    granularities = [row.get("temporalGranularity", "hourly") for row in rows]
+    if "hourly" not in granularities:
+        said = str(granularities[0])[:50]
+        raise UnusableBodyError(f"temporalGranularity of {name} is {said!r}, not 'hourly', as is that of every row")
+    own = set(REQUIRED[feed.name])
+    others = {key for other in FEEDS if other != feed for key in REQUIRED[other.name]}
+    if all(own.isdisjoint(row) and not others.isdisjoint(row) for row in rows):
+        lacks = REQUIRED[feed.name][0]
+        raise UnusableBodyError(f"{name} lacks the key {lacks!r}, so it is no row of {feed.endpoint}, nor is any other")
+
+
+def _elsewhere(parts: Sequence[Part], reach: Reach | None) -> list[datetime]:
+    """The hours beyond reach that rows have, as in an answer to another question."""
+    if reach is None:
+        return []
+    hours = [hour for part in parts if (hour := readable_hour(part.value)) is not None and hour not in reach]
+    return [hour for hour in hours if reach.start - _ABSURD < hour < reach.end + _ABSURD]
+
+
+def _why_unusable(hours: Sequence[datetime], wrong: dict[int, str], reach: Reach | None) -> str:
+    """Why no record of a body can be trusted."""
+    if reach is None or not hours:
+        return wrong[0] + (f", and no row has a readable hour ({len(wrong)} rows)" if len(wrong) > 1 else "")
+    first, last = min(hours), max(hours) + HOUR
+    return f"its hours [{first:%Y-%m-%dT%H:%MZ}, {last:%Y-%m-%dT%H:%MZ}) lie {reach.beyond}"
+
+
+def _refuse_sandbox(part: dict[str, Any], name: str) -> None:
+    if sandbox_mark(part):
+        raise UnusableBodyError(f"{name} is marked as the provider's sandbox data")

@@ -1,0 +1,234 @@
+"""The endpoints of the Electricity Maps API: their requests and what their bodies hold. No Spark, no Dagster.
+
+Retries and typed errors are in retries.py and statuses.py. Which windows to ask for is decided in fetch.py; which
+bodies may be loaded in bodies.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import Any, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import SecretStr
+
+from emaps_dagster.contracts.errors import ProviderError, RejectedBodyError, SettingsError
+from emaps_dagster.contracts.secrets import SENDABLE, is_token
+from emaps_dagster.contracts.windows import Window, floor_hour, utc_now
+from emaps_dagster.contracts.zones import Feed
+from emaps_dagster.electricity_maps.admission import Reach, Response, UnusableBodyError, judged
+from emaps_dagster.electricity_maps.http_errors import error_in, is_cut_off, words_of
+from emaps_dagster.electricity_maps.pace import Pace, pace_file
+from emaps_dagster.electricity_maps.retries import Requester
+
+# The API refuses longer hourly ranges.
+LONGEST_RANGE = timedelta(days=10)
+# How far beyond the asked range a row may lie before the answer is taken for one to another question.
+_TOLERANCE = timedelta(days=1)
+
+
+def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """[start, end) in the longest pieces that one past-range call may ask for."""
+    whole = Window(start, end)
+    chunks = []
+    while start < whole.end:
+        chunks.append((start, min(start + LONGEST_RANGE, whole.end)))
+        start += LONGEST_RANGE
+    return chunks
+
+
+def admit(response: Response, reach: Reach | None = None) -> Response:
+    """The response with the hours it holds and the records that are quarantined, those beyond `reach` among them.
+
+    Raises:
+        RejectedBodyError: its body must not be loaded; the error carries the response as evidence.
+    """
+    try:
+        return judged(response, reach)
+    except UnusableBodyError as error:
+        raise RejectedBodyError(response, str(error)) from None
+
+
+class ElectricityMapsClient:
+    """A client of v3 `power-breakdown` and `carbon-intensity`. Use it as a context manager.
+
+    Args:
+        base_url: with the version, e.g. `https://api.electricitymaps.com/v3`.
+        token: sent as `auth-token`; appears in no message, log or repr.
+        clock: the present, UTC; stamps every response, and is compared with the provider's clock (clocks.py).
+        timeout: seconds to connect and to wait for the next bytes; a whole response gets half as much again.
+        attempts: tries of one request, the first included.
+        backoff_seconds: upper bound of the first random pause; it doubles with every try.
+        calls_per_minute: at most so many, evenly spaced, tries included, together with all processes of this user
+            that send the same token to the same host; None for no limit.
+        longest_pause: seconds to wait for a call that this limit allows; None for as long as it takes.
+
+    Raises:
+        SettingsError: the token cannot be sent.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: SecretStr | None = None,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        timeout: tuple[float, float] = (5.0, 30.0),
+        attempts: int = 6,
+        backoff_seconds: float = 1.0,
+        calls_per_minute: float | None = None,
+        longest_pause: float | None = None,
+    ) -> None:
+        if token is not None and not is_token(token):
+            raise SettingsError(f"the API token cannot be sent: {SENDABLE}.")
+        self._base_url = base_url.rstrip("/")
+        self._requester = Requester(
+            self._base_url,
+            token,
+            clock=clock,
+            timeout=timeout,
+            attempts=attempts,
+            backoff_seconds=backoff_seconds,
+            pace=Pace(pace_file(base_url, token), calls_per_minute, longest_pause) if calls_per_minute else None,
+        )
+
+    def __enter__(self) -> ElectricityMapsClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._requester.close()
+
+    def __repr__(self) -> str:
+        return f"ElectricityMapsClient({self._base_url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ElectricityMapsClient holds a token and is not pickled; make one where it is used")
+
+    def history(self, feed: Feed, zone: str) -> Response:
+        """The running hour and the 23 before it.
+
+        Raises:
+            ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
+        """
+        return self._signal(feed, "history", zone, {}, "the last 24 hours")
+
+    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
+        """The hours [start, end), at most 10 days of them.
+
+        Raises:
+            ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
+            ValueError: more than 10 days, or not whole UTC hours.
+        """
+        window = Window(start, end)
+        if end - start > LONGEST_RANGE:
+            raise ValueError(f"past-range gives at most 10 days, not {window}")
+        beyond = f"outside the range asked for, {window}"
+        reach = Reach(start - _TOLERANCE, end + _TOLERANCE, beyond, asked=(start, end))
+        return self._signal(feed, "past-range", zone, _range_query(start, end), str(window), reach)
+
+    def past_range_request(self, feed: Feed, zone: str, start: datetime, end: datetime) -> str:
+        """The path and query that bronze keeps of such a request."""
+        return _path_of(self._url(feed, "past-range", zone, _range_query(start, end)))
+
+    def updated_since(
+        self, zone: str, since: datetime, window: Window, *, threshold: str, limit: int = 1000
+    ) -> tuple[dict[datetime, datetime], bool]:
+        """The hours of a window that the provider updated after `since`, with when; and whether there are more.
+
+        Args:
+            zone: a zone key.
+            since: updates after this moment.
+            window: the hours that matter.
+            threshold: only updates that came so long after their hour, an ISO 8601 duration.
+            limit: at most so many hours, up to 1,000.
+
+        Raises:
+            ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
+        """
+        query = {"zone": zone, "since": _iso(since), **_range_query(window.start, window.end)}
+        query |= {"limit": str(limit), "threshold": threshold}
+        what = f"updated-since of zone {zone}, {window}"
+        body = self._object(f"{self._base_url}/updated-since?{urlencode(query)}", what)
+        found: dict[datetime, datetime] = {}
+        try:
+            if body["zone"] != zone:
+                raise ProviderError(f"{what}: the answer is for zone {self._requester.quote(str(body['zone']))}.")
+            for update in body["updates"]:
+                hour = floor_hour(_moment(update["datetime"]))
+                at = _moment(update["updatedAt"])
+                if hour in window:
+                    found[hour] = max(found.get(hour, at), at)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProviderError(f"{what}: the answer is no list of updates ({type(error).__name__}).") from None
+        return found, bool(body.get("limitReached", len(found) >= limit))
+
+    def zones(self) -> dict[str, Any]:
+        """Zone keys with their names; with a token also what its plan allows."""
+        return self._object(f"{self._base_url}/zones", "the list of zones")
+
+    def health(self) -> dict[str, Any]:
+        """The provider's own status; it lives at the root of the host and needs no token."""
+        parts = urlsplit(self._base_url)
+        return self._object(f"{parts.scheme}://{parts.netloc}/health", "the health of the API")
+
+    def _object(self, url: str, what: str) -> dict[str, Any]:
+        content = self._requester.get(url, what).content
+        try:
+            parsed = json.loads(content)
+        except (ValueError, RecursionError):
+            parsed = None
+        if isinstance(parsed, dict) and not error_in(content):
+            return parsed
+        raise ProviderError(
+            f"{what}: the answer is no usable JSON object: {self._requester.quote(words_of(content).text)}"
+        )
+
+    def _signal(
+        self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str, reach: Reach | None = None
+    ) -> Response:
+        url = self._url(feed, endpoint, zone, query)
+        answer = self._requester.get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
+        # Escapes keep every byte of a body that is not UTF-8, as evidence.
+        text = answer.content.decode("utf-8", errors="backslashreplace")
+        body = self._requester.redacted(text)
+        response = Response(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)
+        if body != text:
+            raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
+        if is_cut_off(answer.content):
+            raise RejectedBodyError(
+                response, f"its body was cut off in every try, at last after {len(body):,} characters"
+            )
+        if text.encode() != answer.content:
+            raise RejectedBodyError(response, "its body is not UTF-8")
+        words = error_in(answer.content)
+        if words:
+            raise RejectedBodyError(response, f"its body is an error and no data: {self._requester.quote(words.text)}")
+        return admit(response, reach)
+
+    def _url(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str]) -> str:
+        return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
+
+
+def _range_query(start: datetime, end: datetime) -> dict[str, str]:
+    return {"start": _iso(start), "end": _iso(end)}
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(timezone.utc)
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"

@@ -1,0 +1,126 @@
+"""Which requests answer a window of hours, zone by zone, and what came of each.
+
+It decides between /history and /past-range and goes on after a failure; HTTP itself is client.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
+from emaps_dagster.contracts.windows import HOUR, REACH, Window, floor_hour
+from emaps_dagster.contracts.zones import Feed
+from emaps_dagster.electricity_maps.admission import Reach, Response
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient, admit, past_range_chunks
+
+# /history carries the running hour and the 23 before it.
+_HISTORY = timedelta(hours=23)
+
+# A past-range body spans at most its 10 days and the day of tolerance on both sides.
+LONGEST_BODY = timedelta(days=12)
+# How far ahead of the present a record of /history may lie: a clock may be wrong by hours.
+_AHEAD = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be had: `error` says which zone, feed and window, why, and what to do."""
+
+    error: ProviderError
+
+
+def calls(window: Window, now: datetime) -> int:
+    """How many requests a window of one feed and zone costs, when all goes well."""
+    older_than = floor_hour(now) - _HISTORY
+    history = int(window.end > older_than)
+    if window.start >= older_than:
+        return history
+    return history + len(past_range_chunks(window.start, min(window.end, older_than)))
+
+
+def fetch(
+    client: ElectricityMapsClient,
+    feed: Feed,
+    zones: tuple[str, ...],
+    window: Window,
+    now: datetime,
+    answered: Set[str] = frozenset(),
+) -> Iterator[Response | Failure]:
+    """Ask for a window of one feed for every zone; a zone that fails does not stop the others.
+
+    Args:
+        client: where to ask.
+        feed: the signal.
+        zones: zone keys.
+        window: the hours wanted.
+        now: the present, UTC; it decides which hours /history still carries.
+        answered: past-range requests (path and query) that are not made again.
+
+    Yields:
+        Usable responses and failures, in the order they happen, so that the caller can store as it goes.
+    """
+    for zone in zones:
+        yield from _fetch_zone(client, feed, zone, window, now, answered)
+
+
+def _fetch_zone(
+    client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
+) -> Iterator[Response | Failure]:
+    older_than = floor_hour(now) - _HISTORY
+    if window.end > older_than:
+        try:
+            response = _near(client.history(feed, zone), window, now)
+        except ProviderError as error:
+            yield Failure(error)
+        else:
+            yield response
+            # The clock may have passed a full hour on the way, and a body may be shorter than a day.
+            older_than = max(older_than, min(response.first_hour, window.end))
+    if window.start >= older_than:
+        return
+    for start, end in past_range_chunks(window.start, min(window.end, older_than)):
+        if answered and client.past_range_request(feed, zone, start, end) in answered:
+            continue
+        try:
+            yield _near(client.past_range(feed, zone, start, end), window, now)
+        except (RejectedBodyError, NoDataError) as error:
+            yield Failure(error)
+        except ProviderError as error:
+            # A wrong token, a missing plan or a provider that is down answers the next chunk alike.
+            yield Failure(_naming_the_rest(error, end, min(window.end, older_than)))
+            return
+
+
+def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> ProviderError:
+    if end >= until:
+        return error
+    return type(error)(f"{error} The later hours {Window(end, until)} were not asked for.")
+
+
+def _near(response: Response, window: Window, now: datetime) -> Response:
+    """Without the records whose hours lie so far from the run's own that this run would not merge them.
+
+    Raises:
+        RejectedBodyError: all lie so far away.
+    """
+    reach = window.widen(REACH, REACH)
+    if _lies_in(response, reach):
+        return response
+    start, end = reach.start, reach.end
+    if response.endpoint == "history":
+        # A run of a year reaches as far, and no body may span that.
+        start, end = max(start, floor_hour(now) + _AHEAD - LONGEST_BODY), min(end, floor_hour(now) + _AHEAD)
+    beyond = f"more than {REACH // HOUR} hours from the hours asked for, {window}"
+    near = admit(response, Reach(start, end, beyond))
+    if not _lies_in(near, reach):
+        raise RejectedBodyError(response, f"its hours span more than {LONGEST_BODY.days} days")
+    return near
+
+
+def _lies_in(response: Response, reach: Window) -> bool:
+    start, end = response.window_start, response.window_end
+    assert start is not None
+    assert end is not None
+    return reach.start <= start and end <= reach.end and end - start <= LONGEST_BODY

@@ -1,0 +1,283 @@
+"""What a response means that holds no data: which error with which remedy, and how long to wait.
+
+The API's own answers are told from those of a gateway, proxy or firewall by their body: the API sends a JSON object
+with `error` or `message`. Sending and trying again is client.py's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from emaps_dagster.contracts.errors import (
+    BadRequestError,
+    BlockedError,
+    ClockSkewError,
+    InvalidTokenError,
+    NoDataError,
+    NotInPlanError,
+    ProviderError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    ResponseTooLongError,
+    WrongAddressError,
+)
+from emaps_dagster.contracts.windows import utc_now
+from emaps_dagster.electricity_maps.clocks import http_date, length, provider_clock
+from emaps_dagster.electricity_maps.transport import MOST_BYTES
+
+# The API says 401 for a wrong token, for a plan that is too small and for too many calls; only the words differ.
+_PLAN_WORDS = re.compile(
+    r"request unauthorized for|do(es)? not have access|token unauthorized for|endpoint not available"
+    r"|\b(your|current|token's) (plan|subscription)\b|not (included|available) in",
+    re.I,
+)
+_LIMIT_WORDS = re.compile(
+    r"rate.?limit|too many (requests|calls)|(quota|limit)s? (was |has been |is )?exceeded|thrott", re.I
+)
+_TOKEN_WORDS = re.compile(
+    r"(invalid|missing|wrong|expired|revoked|provided|no) (auth(entication)?[- ]?|api[- ]?)?token|auth-token"
+    r"|token (is|was|has) |authentication|unauthori[sz]ed",
+    re.I,
+)
+_NO_DATA_WORDS = re.compile(r"\bno[- ]([a-z]+ ){0,3}data\b|data (is |are )?not (found|available)", re.I)
+# A gateway's 404 in JSON; the API's names what it has no data for.
+_NO_ROUTE_WORDS = re.compile(
+    r"^(404\W*)?((page|route|path|resource|url|endpoint) )?not[ _]found\W*((route|cannot|no route)\b.*)?$"
+    r"|no route|cannot get|\broute \S+ not found",
+    re.I,
+)
+_ERROR_KEYS = ("error", "message", "detail", "errors")
+_ROWS = ("history", "data", "updates")
+# An object with an error is short.
+_LONGEST_ERROR = 16_384
+_TITLE = re.compile(r"<title[^>]*>\s*([^<]*\S)\s*</title>", re.I)
+_REDIRECTS = (301, 302, 303, 307, 308)
+# Of 4xx those that ask to try again.
+_PASSING = (408, 425, 429)
+_PUBLIC = "https://api.electricitymaps.com/v3"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a body says in place of data; `of_api`: it has the form of the API's errors."""
+
+    text: str
+    of_api: bool
+
+
+def words_of(content: bytes) -> Words:
+    """The error that a body names, or all of the body."""
+    text = content.decode("utf-8", errors="replace")
+    parsed = _parsed(content)
+    if isinstance(parsed, dict):
+        named = " ".join(filter(None, (_flat(parsed.get(key)) for key in _ERROR_KEYS)))
+        return Words(named or text, any(isinstance(parsed.get(key), str) for key in ("error", "message")))
+    title = _TITLE.search(text[:4096])
+    return Words(title[1] if title else text or "no body", of_api=False)
+
+
+def error_in(content: bytes) -> Words | None:
+    """The error that a 200 holds instead of rows; None for every other body."""
+    if len(content) > _LONGEST_ERROR:
+        return None
+    parsed = _parsed(content)
+    if not isinstance(parsed, dict) or any(isinstance(parsed.get(name), list) for name in _ROWS):
+        return None
+    if parsed.get("status") == "no-data":
+        return Words("no-data", of_api=True)
+    words = words_of(content)
+    return words if any(_flat(parsed.get(key)) for key in _ERROR_KEYS) else None
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _flat(value: Any) -> str:
+    """A text, or the texts of an error that is an object or a list."""
+    if isinstance(value, dict):
+        return " ".join(filter(None, (_flat(value.get(key)) for key in ("message", "detail", "title", "reason"))))
+    if isinstance(value, list):
+        return " ".join(filter(None, map(_flat, value)))
+    return value if isinstance(value, str) else ""
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether a body began as a JSON object and ends before its end."""
+    text = content.strip()
+    if not text.startswith(b"{") or (text.endswith(b"}") and text.count(b"{") <= text.count(b"}")):
+        return False
+    try:
+        json.loads(text)
+    except RecursionError:
+        return False
+    except json.JSONDecodeError as error:
+        # What goes on behind its end is wrong in another way.
+        return error.msg != "Extra data"
+    except ValueError:
+        return True
+    return False
+
+
+def is_passing(status: int, words: Words) -> bool:
+    """Whether the same request may be answered later."""
+    return status in _PASSING or status >= 500 or ((status == 200 or status >= 400) and is_limit(words))
+
+
+def is_limit(words: Words) -> bool:
+    return _LIMIT_WORDS.search(words.text) is not None
+
+
+def refusal(status: int, what: str, words: Words, said: str, *, target: str = "") -> ProviderError:
+    """The error of an answer that would be the same if asked again.
+
+    Args:
+        status: of the response.
+        what: endpoint, zone and hours of the request.
+        words: of its body.
+        said: these words, short and without the token.
+        target: where a redirect leads, as one sentence.
+    """
+    answer = f"HTTP {status}: {said}"
+    if status in _REDIRECTS:
+        return WrongAddressError(f"{what}: redirected (HTTP {status}), which is not followed. {target}")
+    if status in (404, 405, 421, 426) and (not words.of_api or _NO_ROUTE_WORDS.search(words.text.strip())):
+        return WrongAddressError(
+            f"{what}: the address does not lead to the API ({answer}). Set EMAPS_API_URL to the API's address with "
+            f"its version, such as {_PUBLIC}; the token and the data are not concerned."
+        )
+    if status == 402 or (status in (401, 403) and _PLAN_WORDS.search(words.text)):
+        return _not_in_plan(what, answer)
+    if status == 401:
+        return _invalid_token(what, answer, of_api=words.of_api)
+    if status == 403 and words.text == "no body":
+        return _not_in_plan(what, f"{answer}; or a proxy or firewall on the way refused it")
+    if status in (403, 407):
+        return BlockedError(
+            f"{what}: refused on the way to the API ({answer}). This is not an answer of the API: a proxy, a firewall "
+            "or the provider's protection blocks this machine. Have the host of EMAPS_API_URL allowed there, or set "
+            "HTTPS_PROXY to a proxy that lets it through; token and plan are not concerned."
+        )
+    if status == 404:
+        return _no_data(what, answer)
+    return BadRequestError(
+        f"{what}: refused ({answer}). Check EMAPS_API_URL and EMAPS_ZONES; the same request would be refused again."
+    )
+
+
+def refusal_in_200(what: str, words: Words, said: str) -> ProviderError | None:
+    """The error that the words of a 200 name as clearly as a status would; None if they do not."""
+    answer = f"HTTP 200 with the error: {said}"
+    if _NO_DATA_WORDS.search(words.text):
+        return _no_data(what, answer)
+    if _PLAN_WORDS.search(words.text):
+        return _not_in_plan(what, answer)
+    return _invalid_token(what, answer, of_api=True) if _TOKEN_WORDS.search(words.text) else None
+
+
+def without_body(status: int, what: str) -> ProviderError:
+    return _no_data(what, f"HTTP {status} without a body")
+
+
+def _no_data(what: str, answer: str) -> NoDataError:
+    return NoDataError(
+        f"{what}: the provider has no data ({answer}). Check the zone key; otherwise run these partitions again when "
+        "the provider has them."
+    )
+
+
+def _not_in_plan(what: str, answer: str) -> NotInPlanError:
+    return NotInPlanError(
+        f"{what}: not in the token's plan ({answer}). Hours older than a day need a plan with past-range; other zones "
+        "a plan that includes them. Change EMAPS_ZONES, the range, or the plan."
+    )
+
+
+def _invalid_token(what: str, answer: str, *, of_api: bool) -> InvalidTokenError:
+    gateway = "" if of_api else " If this is a gateway's answer and not the API's, check EMAPS_API_URL."
+    return InvalidTokenError(
+        f"{what}: the token is missing or wrong ({answer}). Set EMAPS_API_TOKEN, or on Databricks the secret that "
+        f"stands for it; a new token can take a while to work.{gateway}"
+    )
+
+
+def redirect_target(base: str, url: str, location: str | None) -> str:
+    """Where a redirect leads and what to set, as sentences; without user, query and fragment of the target.
+
+    Args:
+        base: the base URL that was used.
+        url: the address of the request, which begins with it.
+        location: the response's `Location`.
+    """
+    remedy = "Set EMAPS_API_URL to the API's address with its version."
+    try:
+        parts = urlsplit(urljoin(url, location or ""))
+    except ValueError:
+        return f"Its target cannot be read. {remedy}"
+    if not location or not parts.netloc:
+        return f"It names no target. {remedy}"
+    target = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    path = url.removeprefix(base).partition("?")[0]
+    moved = target.removesuffix("/").removesuffix(path)
+    if target.removesuffix("/").endswith(path) and moved != base:
+        # The same endpoint elsewhere.
+        remedy = f"Set EMAPS_API_URL={moved}"
+    return f"It leads to {target}. {remedy}"
+
+
+def surrender(what: str, reason: str, wait: float | None, tries: int, *, is_limit: bool) -> ProviderError:
+    """The error of a fault that outlasted its tries, or that asks for more patience than a run has."""
+    after = f"after {tries} {'try' if tries == 1 else 'tries'}"
+    pause = f" The provider asks to wait {wait:.0f} s." if wait else ""
+    if is_limit:
+        return RateLimitedError(
+            f"{what}: rate limit ({reason}) {after}.{pause} Run these partitions again later, with fewer zones, "
+            "with EMAPS_CALLS_PER_MINUTE below the plan's limit, or with a plan that allows more calls."
+        )
+    return ProviderUnavailableError(
+        f"{what}: {reason} {after}.{pause} Look at EMAPS_API_URL, the network and the provider's status page, then "
+        "run these partitions again."
+    )
+
+
+def clock_skew(what: str, present: datetime, ahead: timedelta, *, is_machines: bool) -> ClockSkewError:
+    """The error of a clock that would stamp responses ahead of their time, or behind it."""
+    way = "ahead of" if ahead > timedelta(0) else "behind"
+    whose = (
+        "this machine's clock" if is_machines else "the present of this run (EMAPS_NOW, or else the machine's clock)"
+    )
+    remedy = "Let" if is_machines else "Correct or remove EMAPS_NOW, or let"
+    return ClockSkewError(
+        f"{what}: {whose} is {length(ahead)} {way} the provider's: {present:%Y-%m-%dT%H:%M:%SZ} here, "
+        f"{present - ahead:%Y-%m-%dT%H:%M:%SZ} by the Date of its response. Nothing of the response is stored. "
+        f"{remedy} the system keep the time (NTP, such as `timedatectl set-ntp true`), "
+        "then run these partitions again; if the clock here is right, a cache on the way serves old responses."
+    )
+
+
+def too_long(what: str) -> ResponseTooLongError:
+    return ResponseTooLongError(
+        f"{what}: the response is longer than {MOST_BYTES // 10**6} MB, far more than any answer of the API, and was "
+        "not read further. Check that EMAPS_API_URL leads to the API."
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from the header's number or HTTP date; None when absent or unreadable."""
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    moment = http_date(value)
+    # By the clock that the moment was written by.
+    return max(0.0, (moment - (provider_clock(headers) or utc_now())).total_seconds()) if moment else None

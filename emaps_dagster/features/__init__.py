@@ -1,0 +1,129 @@
+"""gold.ml_features for people: as it is, as it was at a moment, or each row as it was known in its time.
+
+As it is needs no Spark session. What was known when is computed from bronze by the pipeline's own
+transforms on the embedded engine; docs/as-of.md says what for. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+
+from emaps_dagster.contracts.errors import FeaturesError
+from emaps_dagster.contracts.feature_query import KEY, ask
+from emaps_dagster.contracts.paths import expanded, why_impossible
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.features.reading import answer, held
+from emaps_dagster.lakehouse.damage import explaining
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# The columns that are never null, whatever the zones.
+_COUNTS = [column.name for column in ml_features(()).columns if column.type == "int" and not column.nullable]
+
+
+def load(
+    zone: str | Sequence[str],
+    start: date | str | None = None,
+    end: date | str | None = None,
+    as_of: datetime | str | None = None,
+    known_at: str | timedelta | None = None,
+    *,
+    warehouse: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+    allow: str | Collection[str] = (),
+) -> pd.DataFrame:
+    """The features of the hours [start, end), a row an hour, as pandas.
+
+    Args:
+        zone: a zone key, or several.
+        start: first hour: an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC); default the first that
+            gold holds of these zones.
+        end: end of the last hour, likewise; default that of the last one held.
+        as_of: a moment, aware or ISO 8601 with a zone: gold as it would have been then with every response ingested
+            by it, and no later one, taken in. Without it and `known_at`: gold as it is stored.
+        known_at: a delay such as "15min" or "1h": each row from what had been ingested by its `datetime` + 1 h +
+            delay, all hours it looks back on included. The training set without look-ahead.
+        warehouse: folder of the Delta tables; default `EMAPS_WAREHOUSE`.
+        columns: the features wanted, in order; default all of gold.ml_features.
+        allow: what the answer may be nevertheless, by default nothing: "missing" fewer rows than hours asked for,
+            "backfilled" rows of `known_at` that were ingested more than 24 h after their hour, by a backfill.
+
+    Returns:
+        Features by `datetime` (UTC), for a sequence of zones by `zone` and `datetime`, sorted. Values are float64 with
+        NaN for null, counts int32; whole numbers and booleans that can be null are Int32 and boolean.
+
+    Raises:
+        FeaturesError: the question makes no sense.
+        NoFeaturesError: it does, and there is nothing to answer it with, for one of the zones at least.
+        PartialFeaturesError: hours are missing; it says how many, which and why.
+        BackfilledFeaturesError: rows show what was known days after their time, not in it.
+        LakehouseError: a table cannot be read.
+    """
+    rows = load_arrow(zone, start, end, as_of, known_at, warehouse=warehouse, columns=columns, allow=allow)
+    frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get)
+    # Which flows have counts depends on the zones; no other column begins like them.
+    counts = [name for name in map(str, frame) if name in _COUNTS or name.startswith("rolling_count_")]
+    frame = frame.astype(dict.fromkeys(counts, "int32"))
+    return frame.drop(columns="zone").set_index("datetime") if isinstance(zone, str) else frame.set_index([*KEY])
+
+
+def load_polars(
+    zone: str | Sequence[str],
+    start: date | str | None = None,
+    end: date | str | None = None,
+    as_of: datetime | str | None = None,
+    known_at: str | timedelta | None = None,
+    *,
+    warehouse: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+    allow: str | Collection[str] = (),
+) -> pl.DataFrame:
+    """`load` as polars; `zone` and `datetime` are the first two columns."""
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise FeaturesError(
+            "load_polars needs polars, which is not installed: pip install polars, or take load or load_arrow."
+        ) from error
+    return pl.DataFrame(
+        load_arrow(zone, start, end, as_of, known_at, warehouse=warehouse, columns=columns, allow=allow)
+    )
+
+
+def load_arrow(
+    zone: str | Sequence[str],
+    start: date | str | None = None,
+    end: date | str | None = None,
+    as_of: datetime | str | None = None,
+    known_at: str | timedelta | None = None,
+    *,
+    warehouse: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+    allow: str | Collection[str] = (),
+) -> pa.Table:
+    """`load` as Arrow; `zone` and `datetime` are the first two columns."""
+    if warehouse is None:
+        settings = read_settings()
+        if settings.deployment == "databricks":
+            raise FeaturesError(
+                "EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog; this reads Delta folders. Read "
+                "<catalog>.gold.ml_features with Spark, or give a folder as warehouse=."
+            )
+        warehouse = settings.warehouse
+    try:
+        folder = expanded(warehouse).resolve()
+    except ValueError as error:
+        raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
+    if why := why_impossible(folder):
+        raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
+    with explaining(folder, passing=(FeaturesError,)):
+        question = ask(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))
+        return answer(question, folder)

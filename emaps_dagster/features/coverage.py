@@ -1,0 +1,158 @@
+"""What an answer of `features.load` lacks, and which rows only a backfill made known: counted, and said in sentences.
+
+No reading: that is answers.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from emaps_dagster.contracts.errors import BackfilledFeaturesError, FeaturesError, PartialFeaturesError
+from emaps_dagster.contracts.feature_query import BACKFILLED, MISSING, Question
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
+
+# An hour of a zone.
+Key = tuple[str, datetime]
+# When each feed's record of an hour was ingested first; None: never.
+FirstIngested = Mapping[Key, Sequence[datetime | None]]
+
+# /history carries an hour for a day after its end; what came later came by /past-range.
+IN_TIME = timedelta(hours=24)
+_SHOWN = 5
+
+
+def missing_of(question: Question, rows: pa.Table) -> list[Key]:
+    """The hours asked for, of each zone, that have no row."""
+    hours = question.window.duration // HOUR
+    if rows.num_rows == len(question.zones) * hours:
+        return []
+    held = set(zip(rows["zone"].to_pylist(), rows["datetime"].to_pylist(), strict=True))
+    return [(zone, hour) for zone in question.zones for hour in question.window.hours() if (zone, hour) not in held]
+
+
+def backfilled_of(question: Question, rows: pa.Table, first: FirstIngested) -> list[Key]:
+    """The rows of a `known_at` with a record that was in time for them only because it may be days late."""
+    assert question.delay is not None
+    found = []
+    for key in zip(rows["zone"].to_pylist(), rows["datetime"].to_pylist(), strict=True):
+        waits = _waits(key, first)
+        if any(IN_TIME < wait <= question.delay for wait in waits):
+            found.append(key)
+    return found
+
+
+def refuse_missing_of_gold(question: Question, missing: list[Key], folder: Path) -> None:
+    """Refuses an answer from stored gold with fewer rows than were asked for, unless that is allowed."""
+    if not missing or MISSING in question.allow:
+        return
+    future = sum(hour + HOUR > utc_now() for _, hour in missing)
+    raise PartialFeaturesError(
+        f"gold.ml_features at {folder} lacks {_of_all(question, missing)} hours asked for: {_where(question, missing)}."
+        + (f" {future:,} of them are not over yet." if future else "")
+        + " Run the pipeline for these hours, ask for others, or accept fewer rows with allow='missing'."
+    )
+
+
+def refuse_unknown_then(question: Question, missing: list[Key]) -> None:
+    """Refuses an answer as of a moment with fewer rows than were asked for, unless that is allowed."""
+    if not missing or MISSING in question.allow:
+        return
+    assert question.as_of is not None
+    over = floor_hour(question.as_of)
+    future = sum(hour >= over for _, hour in missing)
+    raise PartialFeaturesError(
+        f"Not known at {question.as_of:%Y-%m-%dT%H:%M:%SZ} were {_of_all(question, missing)} hours asked for: "
+        f"{_where(question, missing)}."
+        + (f" {future:,} of them were not over: end before {over:%Y-%m-%dT%H:%MZ}." if future else "")
+        + " Ask for other hours, or accept fewer rows with allow='missing'."
+    )
+
+
+def refuse_unknown_in_time(question: Question, missing: list[Key], backfilled: list[Key], first: FirstIngested) -> None:
+    """Refuses an answer of rows in their time that lacks some or was made by a backfill, unless that is allowed."""
+    parts: list[str] = []
+    accepted: list[str] = []
+    error: type[FeaturesError] = BackfilledFeaturesError
+    if missing and MISSING not in question.allow:
+        error = PartialFeaturesError
+        parts.append(
+            f"Not known {question.delay} after their end were {_of_all(question, missing)} hours asked for: "
+            f"{_where(question, missing)}. {why_not_in_time(question, missing, first)}"
+        )
+        accepted.append(MISSING)
+    if backfilled and BACKFILLED not in question.allow:
+        rows = len(question.zones) * (question.window.duration // HOUR) - len(missing)
+        waits = [wait for key in backfilled for wait in _waits(key, first) if wait > IN_TIME]
+        parts.append(
+            f"{len(backfilled):,} of {rows:,} rows are known {question.delay} after their end by a backfill only: "
+            f"{_where(question, backfilled)}. They were first ingested {_delays(waits)}, and show what the provider "
+            "said then, not what could be known in their time."
+        )
+        accepted.append(BACKFILLED)
+    if not parts:
+        return
+    accept = f"both with allow={accepted}" if len(accepted) > 1 else f"that with allow={accepted[0]!r}"
+    raise error(" ".join([*parts, f"Ask for hours while the pipeline ran, or accept {accept}."]))
+
+
+def why_not_in_time(question: Question, missing: Iterable[Key], first: FirstIngested) -> str:
+    """When hours that were not known in time became known: by the runs of their day, by a backfill, or never."""
+    assert question.delay is not None
+    earliest = [min(waits) if (waits := _waits(key, first)) else None for key in missing]
+    never = sum(wait is None for wait in earliest)
+    waits = [wait for wait in earliest if wait is not None]
+    soon, late = ([wait for wait in waits if (wait <= IN_TIME) == wanted] for wanted in (True, False))
+    said = []
+    if soon:
+        said.append(f"{len(soon):,} were first ingested {_delays(soon)}: a longer known_at has them.")
+    if late:
+        share = f"{len(late) / (len(question.zones) * (question.window.duration // HOUR)):.0%} of those asked for"
+        said.append(
+            f"{len(late):,}, {share}, were backfilled: first ingested {_delays(late)}. What was known of them in time "
+            "was never fetched, and no known_at brings it back."
+        )
+    if never:
+        said.append(f"{never:,} were never ingested.")
+    return " ".join(said)
+
+
+def _waits(key: Key, first: FirstIngested) -> list[timedelta]:
+    """How long after the end of an hour each of its records was first ingested."""
+    return [moment - key[1] - HOUR for moment in first.get(key, ()) if moment is not None]
+
+
+def _delays(waits: list[timedelta]) -> str:
+    middle = sorted(waits)[len(waits) // 2]
+    return f"{_short(min(waits))} after their end at the earliest, half of them {_short(middle)} or more"
+
+
+def _short(wait: timedelta) -> str:
+    return str(timedelta(seconds=int(wait.total_seconds())))
+
+
+def _of_all(question: Question, some: list[Key]) -> str:
+    return f"{len(some):,} of the {len(question.zones) * (question.window.duration // HOUR):,}"
+
+
+def _where(question: Question, keys: list[Key]) -> str:
+    """The hours of each zone as ranges."""
+    return "; ".join(
+        f"zone {zone} {len(hours):,} in {_ranges(hours)}"
+        for zone in question.zones
+        if (hours := [hour for of, hour in keys if of == zone])
+    )
+
+
+def _ranges(hours: list[datetime]) -> str:
+    found: list[Window] = []
+    for hour in sorted(hours):
+        if found and found[-1].end == hour:
+            found[-1] = Window(found[-1].start, hour + HOUR)
+        else:
+            found.append(Window(hour, hour + HOUR))
+    more = f" and {len(found) - _SHOWN:,} more ranges" if len(found) > _SHOWN else ""
+    return ", ".join(map(str, found[:_SHOWN])) + more

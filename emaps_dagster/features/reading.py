@@ -1,0 +1,270 @@
+"""The rows that answer a question of features.load: read from gold, or computed from bronze as it was known.
+
+Nothing is written. Whether the rows are all that was asked for is judged by coverage.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
+
+from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
+from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, Question
+from emaps_dagster.contracts.paths import plain_path
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, gold_context
+from emaps_dagster.contracts.zones import ZONES, zone_column
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.features.coverage import (
+    IN_TIME,
+    FirstIngested,
+    Key,
+    backfilled_of,
+    missing_of,
+    refuse_missing_of_gold,
+    refuse_unknown_in_time,
+    refuse_unknown_then,
+    why_not_in_time,
+)
+from emaps_dagster.lakehouse.damage import open_table
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from emaps_dagster.transforms.timestamps import instant
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_UTC = pa.timestamp("us", "UTC")
+
+
+def answer(question: Question, folder: Path) -> pa.Table:
+    """The rows of a question from the Delta tables in a folder; `zone` and `datetime` are the first columns.
+
+    Raises:
+        FeaturesError: as `features.load` says.
+    """
+    return _stored(question, folder) if question.as_of is None and question.delay is None else _known(question, folder)
+
+
+def held(zones: Sequence[str], folder: Path) -> Window:
+    """From the first to the last hour that gold holds of some zones.
+
+    Raises:
+        NoFeaturesError: there is no table, or it holds none of a zone.
+    """
+    spans = _held(_open(folder, ml_features(())))
+    of_zones = [spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder) for zone in zones]
+    return Window(min(first for first, _ in of_zones), max(last for _, last in of_zones) + HOUR)
+
+
+def _held(gold: DeltaTable) -> dict[str, tuple[datetime, datetime]]:
+    return _spans(_query(gold, "zone, datetime"), "datetime", "datetime")
+
+
+def _raise_no_zone(zone: str, spans: dict[str, tuple[datetime, datetime]], folder: Path) -> NoReturn:
+    raise NoFeaturesError(f"gold.ml_features at {folder} holds no zone {zone}; it holds {_listed(spans)}.")
+
+
+def _stored(question: Question, folder: Path) -> pa.Table:
+    gold = _open(folder, ml_features(()))
+    columns = question.chosen(field.name for field in gold.schema().fields)
+    window = question.window
+    # Literal months prune partitions, so that the cost does not grow with the table.
+    hours = _query(
+        gold,
+        ", ".join(f'"{name}"' for name in columns),
+        f"year_month IN ({_literals(window.months())}) AND zone IN ({_literals(question.zones)}) "
+        f"AND datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'",
+    )
+    for zone in _absent(question, hours):
+        spans = _held(gold)
+        first, last = spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder)
+        raise NoFeaturesError(
+            f"gold.ml_features at {folder} holds no hour of zone {zone} in {window}; it holds hours in "
+            f"{Window(first, last + HOUR)}. Run the pipeline for these hours, or ask for others."
+        )
+    refuse_missing_of_gold(question, missing_of(question, hours), folder)
+    return _in_order(hours)
+
+
+def _known(question: Question, folder: Path) -> pa.Table:
+    bronze = [_open(folder, table) for table in (POWER_DATA, CARBON_DATA)]
+    zone_keys = _zones_of_gold(folder)
+    columns = question.chosen(ml_features(zone_keys).column_names)
+    with embedded_session() as spark:
+        house = FolderLakehouse(spark, folder)
+        # A month at a time bounds the memory of a long window.
+        parts = [
+            _as_known(house, question, part, zone_keys).select(columns).toArrow() for part in question.window.by_month()
+        ]
+        rows = _plain(pa.concat_tables(parts))
+        missing, absent = missing_of(question, rows), _absent(question, rows)
+        first = _first_ingested(house, question) if _asks_when(question, missing, absent) else {}
+    for zone in absent:
+        lacking = [key for key in missing if key[0] == zone]
+        raise NoFeaturesError(_why_unknown(question, zone, lacking, first, bronze, folder))
+    if question.delay is None:
+        refuse_unknown_then(question, missing)
+    else:
+        refuse_unknown_in_time(question, missing, backfilled_of(question, rows, first), first)
+    return _in_order(rows)
+
+
+def _asks_when(question: Question, missing: list[Key], absent: list[str]) -> bool:
+    """Whether it matters when hours were first ingested: every body is read once more for it."""
+    if question.delay is None:
+        return False
+    doubted = question.delay > IN_TIME and BACKFILLED not in question.allow
+    return doubted or bool(absent) or (bool(missing) and MISSING not in question.allow)
+
+
+def _first_ingested(house: FolderLakehouse, question: Question) -> FirstIngested:
+    from pyspark.sql import functions as F
+
+    from emaps_dagster.transforms.as_of import first_ingested
+
+    found: dict[Key, list[datetime | None]] = {}
+    for part in question.window.by_month():
+        power, carbon = (
+            house.read_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*question.zones))
+            for table in (POWER_DATA, CARBON_DATA)
+        )
+        columns = _plain(first_ingested(power, carbon, part.start, part.end).toArrow()).to_pydict().values()
+        found |= {(zone, hour): moments for zone, hour, *moments in zip(*columns, strict=True)}
+    return found
+
+
+def _as_known(house: FolderLakehouse, question: Question, part: Window, zone_keys: tuple[str, ...]) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    from emaps_dagster.transforms.as_of import features_as_of, features_known_at
+
+    def responses(table: Table, until: datetime) -> DataFrame:
+        return house.read_responses(table, gold_context(part), longest=LONGEST_BODY).where(
+            F.col("zone").isin(*question.zones) & (F.col("ingested_at") <= instant(until))
+        )
+
+    if question.as_of is not None:
+        power, carbon = (responses(table, question.as_of) for table in (POWER_DATA, CARBON_DATA))
+        return features_as_of(power, carbon, zone_keys, part.start, part.end, question.as_of)
+    assert question.delay is not None
+    # The last row is made then.
+    power, carbon = (responses(table, part.end + question.delay) for table in (POWER_DATA, CARBON_DATA))
+    return features_known_at(power, carbon, zone_keys, part.start, part.end, question.delay)
+
+
+def _zones_of_gold(folder: Path) -> tuple[str, ...]:
+    """Zones that give the flow columns of the stored gold; without it those of the settings.
+
+    Of the zones that the pipeline has, these may be others with the same neighbours: the columns are all that matters.
+    """
+    try:
+        stored = [field.name for field in _open(folder, ml_features(())).schema().fields]
+    except NoFeaturesError:
+        return read_settings().zones
+    flows = {name for name in stored if name.startswith(("import_", "export_")) and not name.endswith("_total")}
+    zone_keys = tuple(
+        key
+        for key, zone in ZONES.items()
+        if all(f"import_{zone_column(neighbour)}" in flows for neighbour in zone.neighbours)
+    )
+    if unknown := sorted(flows.difference(ml_features(zone_keys).column_names)):
+        raise FeaturesError(
+            f"gold.ml_features at {folder} was made for zones or neighbours that this release does not know: its "
+            f"{', '.join(unknown)}. Rebuild gold with this release, or read it without as_of and known_at."
+        )
+    return zone_keys
+
+
+def _open(folder: Path, table: Table) -> DeltaTable:
+    try:
+        # A folder that does not exist must not come into being by a question.
+        root = plain_path(folder) if folder.exists() else folder
+        return open_table(root, folder, table.layer, table.name)
+    except TableNotFoundError:
+        raise NoFeaturesError(
+            f"There is no {table.qualified_name} at {folder / table.layer / table.name}. Give the folder of the "
+            "pipeline's tables as warehouse= or EMAPS_WAREHOUSE, or run the pipeline first."
+        ) from None
+
+
+def _query(table: DeltaTable, columns: str, where: str = "true") -> pa.Table:
+    """Columns of a Delta table by delta-rs, which skips files and row groups and needs no Spark."""
+    query = f"SELECT {columns} FROM stored WHERE {where}"  # noqa: S608  # literals are quoted, columns are the table's
+    return _plain(pa.table(QueryBuilder().register("stored", table).execute(query).read_all()))
+
+
+def _literals(texts: Sequence[str]) -> str:
+    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """One schema from whatever engine."""
+
+    def plain(type_: pa.DataType) -> pa.DataType:
+        if pa.types.is_timestamp(type_):
+            return _UTC
+        return pa.string() if pa.types.is_string_view(type_) or pa.types.is_large_string(type_) else type_
+
+    return rows.cast(pa.schema([pa.field(field.name, plain(field.type)) for field in rows.schema]))
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    return rows.sort_by([(name, "ascending") for name in KEY])
+
+
+def _absent(question: Question, rows: pa.Table) -> list[str]:
+    return sorted(set(question.zones) - set(pc.unique(rows["zone"]).to_pylist()))
+
+
+def _spans(rows: pa.Table, first: str, last: str) -> dict[str, tuple[datetime, datetime]]:
+    """Each zone's smallest `first` and largest `last`."""
+    grouped = rows.group_by("zone").aggregate([(first, "min"), (last, "max")])
+    return {row["zone"]: (row[f"{first}_min"], row[f"{last}_max"]) for row in grouped.to_pylist()}
+
+
+def _listed(zones: dict[str, tuple[datetime, datetime]]) -> str:
+    return ", ".join(sorted(zones)) or "none at all"
+
+
+def _why_unknown(
+    question: Question, zone: str, missing: list[Key], first: FirstIngested, bronze: list[DeltaTable], folder: Path
+) -> str:
+    """Why nothing of a zone was known in time, from when bronze came to hold what."""
+    names = "zone, ingested_at, window_start, window_end"
+    responses = pa.concat_tables([_query(table, names) for table in bronze])
+    ingested = _spans(responses, "ingested_at", "ingested_at")
+    if zone not in ingested:
+        return f"Bronze at {folder} holds no response of zone {zone}; it holds {_listed(ingested)}."
+    of_zone = responses.filter(pc.field("zone") == zone)
+    if question.as_of is not None:
+        then = f"{question.as_of:%Y-%m-%dT%H:%M:%SZ}"
+        if question.as_of < ingested[zone][0]:
+            return (
+                f"Nothing of zone {zone} was known at {then}: its first response was ingested at "
+                f"{ingested[zone][0]:%Y-%m-%dT%H:%M:%SZ}. Ask as of a later moment."
+            )
+        by_then = of_zone.filter(pc.field("ingested_at") <= pa.scalar(question.as_of, _UTC))
+        start, end = _spans(by_then, "window_start", "window_end")[zone]
+        return (
+            f"No hour of zone {zone} in {question.window} was known and over at {then}; what had been ingested by then "
+            f"lies in {Window(start, end)}."
+        )
+    if any(key in first for key in missing):
+        return (
+            f"No hour of zone {zone} in {question.window} was known {question.delay} after its end. "
+            + why_not_in_time(question, missing, first)
+        )
+    start, end = _spans(of_zone, "window_start", "window_end")[zone]
+    return (
+        f"Bronze at {folder} holds no hour of zone {zone} in {question.window} that was over when it was ingested; it "
+        f"holds hours in {Window(start, end)}."
+    )

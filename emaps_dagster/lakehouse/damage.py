@@ -1,0 +1,217 @@
+"""Which file of a Delta folder is broken, found by looking at the folder, whatever engine met it and whatever it said.
+
+It is looked for when something has failed; only the last commit is looked at each time a table is opened, since an
+empty one is read by every engine as if nothing had been written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
+
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\.\d{10}\.\d{10})?\.parquet")
+# A commit that another process is writing is whole after that.
+_PAUSE_SECONDS = 0.2
+# What engines say of pages that cannot be unpacked; then every file is read to find it.
+_ABOUT_CONTENT = re.compile(r"parquet|corrupt|snappy|decompress|zstd|thrift|magic", re.IGNORECASE)
+_REBUILT = (
+    "Move the folder {folder} away and launch the job `rebuild` with start: first, end: last: it makes the table again "
+    "from bronze, nothing is fetched (docs/operations.md, Damaged tables)."
+)
+_RESTORED = (
+    "Restore this file from a copy of {folder}; bronze cannot be made again. docs/operations.md, Damaged tables, says "
+    "what can be done without a copy."
+)
+_SPARE = "Remove this file: the log is whole without it, nothing is lost (docs/operations.md, Damaged tables)."
+
+
+def open_table(root: Path, shown: Path, layer: str, name: str, version: int | None = None) -> DeltaTable:
+    """A table, or at a version, by delta-rs.
+
+    Args:
+        root: the warehouse by a name that engines read.
+        shown: the warehouse by the name that a person knows.
+        layer: of the table.
+        name: of the table.
+        version: the latest without.
+
+    Raises:
+        TableNotFoundError: there is none.
+        DamagedTableError: a file of it is broken.
+    """
+    path = root / layer / name
+    with explaining(shown, layer, name):
+        try:
+            opened = DeltaTable(str(path), version=version)
+        except TableNotFoundError:
+            refuse_if_log_is_gone(shown / layer / name)
+            raise
+    if version is None:
+        refuse_if_torn(shown / layer / name, opened.version())
+    return opened
+
+
+@contextmanager
+def explaining(
+    warehouse: Path,
+    layer: str | None = None,
+    name: str | None = None,
+    *,
+    passing: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """In here an error that comes from a broken file of a table, of this one first, becomes the sentence for it.
+
+    Those of `passing` are known to have another cause.
+    """
+    try:
+        yield
+    except DamagedTableError:
+        raise
+    except Exception as error:
+        if isinstance(error, passing):
+            raise
+        first = warehouse / layer / name if layer and name else None
+        found = _first_damage(warehouse, first, str(error))
+        if found:
+            raise found from error
+        if first and isinstance(error, (DeltaError, pa.ArrowException)) and not isinstance(error, TableNotFoundError):
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise LakehouseError(f"{layer}.{name} at {first} cannot be used: {said[:300]}") from error
+        raise
+
+
+def refuse_if_torn(folder: Path, version: int | None = None) -> None:
+    """Make sure that the last commit is whole: an empty one is no error of any engine, and its rows would be gone.
+
+    Args:
+        folder: of the table.
+        version: the latest, where it is known.
+
+    Raises:
+        DamagedTableError: it is not.
+    """
+    log = folder / "_delta_log"
+    if version is None:
+        names = os.listdir(log) if log.is_dir() else []  # noqa: PTH208  # thousands, and only their names matter
+        version = max((int(match[1]) for name in names if (match := _COMMIT.fullmatch(name))), default=-1)
+    file = log / f"{version:020}.json"
+    # Below a checkpoint it may have been cleaned up.
+    if file.exists() and (wrong := _wrong_with_commit(file)):
+        raise _damaged(folder, file, wrong)
+
+
+def refuse_if_log_is_gone(folder: Path) -> None:
+    """Make sure that a folder without a table is none that has lost its log: what lies in it would be forgotten.
+
+    Raises:
+        DamagedTableError: it holds data.
+    """
+    if next(folder.glob("*=*/*.parquet"), None):
+        raise _damaged(folder, folder / "_delta_log", "is missing or empty, though there are data files")
+
+
+def _first_damage(warehouse: Path, first: Path | None, said: str) -> DamagedTableError | None:
+    tables = sorted(log.parent for log in warehouse.glob("*/*/_delta_log"))
+    for folder in sorted(tables, key=lambda one: one != first):
+        if found := _damage(folder, said):
+            return found
+    return None
+
+
+def _damage(folder: Path, said: str) -> DamagedTableError | None:
+    """What is broken in the folder of a table; None if nothing is."""
+    log = folder / "_delta_log"
+    commits = {int(match[1]): file for file in log.iterdir() if (match := _COMMIT.fullmatch(file.name))}
+    checkpoints = {file: int(match[1]) for file in log.iterdir() if (match := _CHECKPOINT.fullmatch(file.name))}
+    if not commits and not checkpoints:
+        return None
+    last = max([*commits, *checkpoints.values()])
+    broken = {version: why for version, file in commits.items() if (why := _wrong_with_commit(file))}
+    is_whole = not broken and all(version in commits for version in range(last + 1))
+    for file in checkpoints:
+        if why := _wrong_with_parquet(file):
+            return _damaged(folder, file, why, spare=is_whole)
+    begin = max((version for version in checkpoints.values()), default=-1) + 1
+    for version in range(begin, last + 1):
+        file = log / f"{version:020}.json"
+        if version not in commits:
+            return _damaged(folder, file, "is missing")
+        if version in broken:
+            return _damaged(folder, file, broken[version])
+    return _damage_of_data(folder, said)
+
+
+def _damage_of_data(folder: Path, said: str) -> DamagedTableError | None:
+    try:
+        actions = pa.table(DeltaTable(str(folder.resolve())).get_add_actions())
+    except (DeltaError, OSError, pa.ArrowException):
+        return None
+    files = [(folder / path, size) for path, size in zip(*(actions[n].to_pylist() for n in ("path", "size_bytes")))]  # noqa: B905
+    for file, size in files:
+        if not file.exists():
+            return _damaged(folder, file, "is missing")
+        if (stored := file.stat().st_size) != size:
+            return _damaged(folder, file, f"has {stored:,} bytes instead of {size:,}")
+    if _ABOUT_CONTENT.search(said):
+        for file, _ in files:
+            if why := _wrong_with_parquet(file):
+                return _damaged(folder, file, why)
+    return None
+
+
+def _wrong_with_commit(file: Path) -> str | None:
+    if (wrong := _wrong_with_text(file)) is None:
+        return None
+    time.sleep(_PAUSE_SECONDS)
+    return _wrong_with_text(file) and wrong
+
+
+def _wrong_with_text(file: Path) -> str | None:
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not text.strip():
+        return "is empty"
+    try:
+        entries: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not all(isinstance(entry, dict) for entry in entries):
+            return "is no commit"
+        info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
+        # delta-rs says how many files an append brings: cut off between two lines, a commit is well-formed.
+        added = info.get("operationMetrics", {}).get("num_added_files", 0) if info.get("operation") == "WRITE" else 0
+        if int(added) > sum("add" in entry for entry in entries):
+            return "is cut off"
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return "is cut off or overwritten"
+    return None
+
+
+def _wrong_with_parquet(file: Path) -> str | None:
+    try:
+        with pq.ParquetFile(file) as opened:
+            for _ in opened.iter_batches():
+                pass
+    except (OSError, pa.ArrowException):
+        return "is cut off or overwritten"
+    return None
+
+
+def _damaged(folder: Path, file: Path, wrong: str, *, spare: bool = False) -> DamagedTableError:
+    layer, name = folder.parts[-2:]
+    remedy = _SPARE if spare else (_RESTORED if layer == "bronze" else _REBUILT).format(folder=folder)
+    return DamagedTableError(f"{layer}.{name} cannot be used: its file {file} {wrong}. {remedy}")

@@ -1,0 +1,245 @@
+"""Which holes to ask for, which to leave alone for now, and which to report as lost.
+
+A hole that the provider does not fill is asked for after 1, 2, 4 ... hours and at last once a week.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from emaps_dagster.contracts.windows import HOUR, REACH, Window
+from emaps_dagster.monitoring.hour_ranges import BRIDGE, fewest, oldest_carried, told, told_by_zone, touches
+
+_VERSION = 1
+_FIRST_PAUSE = timedelta(hours=1)
+_LONGEST_PAUSE = timedelta(days=7)
+# From here on an hour is told as one that the provider does not have.
+_TRIES_UNTIL_TOLD = 3
+# A bound for one look: what is left is asked for at the next.
+_MOST_RUNS = 4
+_MOST_HOURS = 31 * 24
+# Farther back nobody looks by himself: the provider's own refetches end there.
+WATCHED = timedelta(days=92)
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How often an hour was asked for in vain, and when last."""
+
+    count: int
+    asked_at: datetime
+
+    @property
+    def next_at(self) -> datetime:
+        # Beyond ten doublings the pause is the longest anyway.
+        return self.asked_at + min(_FIRST_PAUSE * (1 << min(self.count - 1, 10)), _LONGEST_PAUSE)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What was asked for in vain: `fetched` from the provider, `merged` from bronze."""
+
+    fetched: Mapping[datetime, Tries] = field(default_factory=dict)
+    merged: Mapping[datetime, Tries] = field(default_factory=dict)
+
+    def dumps(self) -> str:
+        return json.dumps({"v": _VERSION, "fetched": _pack(self.fetched), "merged": _pack(self.merged)})
+
+    @classmethod
+    def loads(cls, text: str | None) -> Memory:
+        """What an earlier look remembered; nothing if another release wrote it."""
+        try:
+            value = json.loads(text or "{}")
+            return cls(_unpack(value["fetched"]), _unpack(value["merged"])) if value["v"] == _VERSION else cls()
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+
+@dataclass(frozen=True)
+class Holes:
+    """What is missing in the hours that are watched.
+
+    Attributes:
+        lacking: by zone, the hours of which silver lacks a feed, and no response in bronze holds it.
+        unmerged: hours that bronze holds and silver does not, or silver holds and gold does not.
+        silent: by zone, the hours of which a feed delivered nulls only; they are requested again like holes.
+        failed: hours whose last run failed.
+        untried: hours that the next tick catches up, since no run has tried them yet.
+        quarantined: by zone, those of `lacking` whose record the provider sent, and it could not be trusted.
+    """
+
+    lacking: Mapping[str, Set[datetime]]
+    unmerged: Set[datetime] = frozenset()
+    failed: Set[datetime] = frozenset()
+    untried: Set[datetime] = frozenset()
+    quarantined: Mapping[str, Set[datetime]] = field(default_factory=dict)
+    silent: Mapping[str, Set[datetime]] = field(default_factory=dict)
+
+    def to_request(self) -> dict[str, set[datetime]]:
+        """By zone, the hours that only the provider can give."""
+        zones = self.lacking.keys() | self.silent.keys()
+        return {zone: {*self.lacking.get(zone, ()), *self.silent.get(zone, ())} for zone in sorted(zones)}
+
+
+@dataclass(frozen=True)
+class Decision:
+    fetch: list[Window]
+    merge: list[Window]
+    memory: Memory
+    sentences: list[str]
+
+
+def decide(
+    now: datetime,
+    holes: Holes,
+    oldest_served: Mapping[str, datetime],
+    memory: Memory,
+    *,
+    busy: Iterable[Window] = (),
+    well: bool = True,
+) -> Decision:
+    """What to ask for now.
+
+    Args:
+        now: the present.
+        holes: what is missing.
+        oldest_served: by zone, the oldest hour that the plan serves.
+        memory: of the last look.
+        busy: hours of runs that are queued or going on; what touches them waits.
+        well: whether the last run that asked the provider succeeded; while it did not, failed hours wait.
+    """
+    carried = oldest_carried(now)
+    wanted = holes.to_request()
+    lost = {zone: {h for h in hours if h < oldest_served[zone]} for zone, hours in wanted.items()}
+    fetchable = {h for zone, hours in wanted.items() for h in hours if h >= oldest_served[zone]}
+    # Each tick asks for what /history carries anyway.
+    with_ticks = {hour for hour in fetchable if hour >= carried or hour in holes.untried}
+    fetchable -= with_ticks
+    every_zone_serves = max(oldest_served.values())
+    failed = {hour for hour in holes.failed if hour >= every_zone_serves}
+    known = Memory(_kept(memory.fetched, fetchable | failed), _kept(memory.merged, holes.unmerged))
+    due = {hour for hour in fetchable | (failed if well else set()) if _is_due(hour, known.fetched, now)}
+    busy = list(busy)
+    fetch, waiting = _chosen(due, busy)
+    # A run also merges what bronze holds nearby.
+    left = {hour for hour in holes.unmerged if not any(hour in one.widen(REACH, REACH) for one in fetch)}
+    merge, waiting_too = _chosen({hour for hour in left if _is_due(hour, known.merged, now)}, [*busy, *fetch])
+    return Decision(
+        fetch,
+        merge,
+        Memory(_asked(known.fetched, fetchable | failed, fetch, now), _asked(known.merged, holes.unmerged, merge, now)),
+        list(
+            _sentences(
+                silent=told_by_zone(holes.silent),
+                lost=told_by_zone(lost),
+                with_ticks=told(fewest(with_ticks)),
+                waiting=told([*waiting, *waiting_too]),
+                failed="" if well else told(fewest(failed)),
+                quarantined=holes.quarantined,
+                known=known,
+                now=now,
+            )
+        ),
+    )
+
+
+def _sentences(
+    *,
+    silent: str,
+    lost: str,
+    with_ticks: str,
+    waiting: str,
+    failed: str,
+    quarantined: Mapping[str, Set[datetime]],
+    known: Memory,
+    now: datetime,
+) -> Iterable[str]:
+    bad = set().union(*quarantined.values())
+    asked_often = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
+    in_vain = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
+    backing_off = {hour for hour, tries in known.fetched.items() if hour not in asked_often and tries.next_at > now}
+    if bad:
+        yield (
+            f"The record is quarantined, and the hour waits for the provider to mend it: {told_by_zone(quarantined)}. "
+            "bronze.rejected_records says why."
+        )
+    stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_TOLD}
+    if silent:
+        yield f"The provider answered with nulls only: {silent}."
+    if in_vain:
+        asked = max(tries.count for tries in in_vain.values())
+        then = min(tries.next_at for tries in in_vain.values())
+        yield (
+            f"The provider does not have {told(fewest(in_vain))}: asked for up to {asked} times, "
+            f"next at {then:%Y-%m-%dT%H:%MZ} or later."
+        )
+    if lost:
+        yield f"Lost, since the plan serves no past-range: {lost}. A plan that has it brings them back."
+    if backing_off:
+        yield f"Asked for before, and again after a pause: {told(fewest(backing_off))}."
+    if stuck:
+        yield f"Silver or gold stays without {told(fewest(stuck))} though bronze has them: look at the last run."
+    if failed:
+        yield f"Failed hours wait until a tick succeeds: {failed}."
+    if with_ticks:
+        yield f"The next tick asks for {with_ticks}."
+    if waiting:
+        yield f"{waiting} wait for a run that is queued or going on nearby."
+
+
+def _is_due(hour: datetime, tries: Mapping[datetime, Tries], now: datetime) -> bool:
+    return hour not in tries or tries[hour].next_at <= now
+
+
+def _chosen(due: Set[datetime], busy: list[Window]) -> tuple[list[Window], list[Window]]:
+    """The newest ranges within the bound, in order of time; and those that must wait for a run."""
+    chosen: list[Window] = []
+    waiting: list[Window] = []
+    hours = 0
+    for window in reversed(fewest(due, bridge=BRIDGE)):
+        if any(touches(window, other) for other in busy):
+            waiting.append(window)
+            continue
+        room = _MOST_HOURS - hours
+        if len(chosen) == _MOST_RUNS or room <= 0:
+            break
+        part = Window(max(window.start, window.end - room * HOUR), window.end)
+        chosen.append(part)
+        hours += (part.end - part.start) // HOUR
+    return chosen[::-1], waiting[::-1]
+
+
+def _kept(tries: Mapping[datetime, Tries], hours: Set[datetime]) -> dict[datetime, Tries]:
+    """What is no hole any more is forgotten."""
+    return {hour: tried for hour, tried in tries.items() if hour in hours}
+
+
+def _asked(
+    tries: Mapping[datetime, Tries], hours: Set[datetime], windows: list[Window], now: datetime
+) -> dict[datetime, Tries]:
+    asked = {hour for hour in hours if any(hour in window for window in windows)}
+    return {**tries, **{hour: Tries(tries[hour].count + 1 if hour in tries else 1, now) for hour in asked}}
+
+
+def _pack(tries: Mapping[datetime, Tries]) -> list[list[object]]:
+    """Neighbouring hours with the same tries as one entry: a cursor must stay small."""
+    alike: dict[Tries, list[datetime]] = {}
+    for hour, tried in sorted(tries.items()):
+        alike.setdefault(tried, []).append(hour)
+    return [
+        [window.start.isoformat(), window.end.isoformat(), tried.count, tried.asked_at.isoformat()]
+        for tried, hours in alike.items()
+        for window in fewest(hours)
+    ]
+
+
+def _unpack(packed: list[list[object]]) -> dict[datetime, Tries]:
+    found = {}
+    for start, end, count, asked_at in packed:
+        tried = Tries(int(str(count)), datetime.fromisoformat(str(asked_at)))
+        window = Window(datetime.fromisoformat(str(start)), datetime.fromisoformat(str(end)))
+        found.update(dict.fromkeys(window.hours(), tried))
+    return found

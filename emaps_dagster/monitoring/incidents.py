@@ -1,0 +1,199 @@
+"""When somebody is told of failed runs: once for each cause, and once more when it is over.
+
+A cause is what failed, not which run: an outage of thirty hours is one cause of thirty failed runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+
+from emaps_dagster.contracts.windows import Window
+
+_VERSION = 1
+# Bounds of what is remembered: the oldest causes go first.
+_MOST_OPEN = 200
+_FORGOTTEN_AFTER = timedelta(days=100)
+_LONGEST_SENTENCE = 600
+
+# A line of a bronze run's failure: class, feed, endpoint, zone, what happened.
+_LINE = re.compile(
+    r"^- (?P<kind>\w+): (?P<what>(?P<feed>[\w-]+)/(?P<endpoint>[\w-]+) of zone (?P<zone>[\w-]+).*)$", re.M
+)
+# These are about a body, so about certain hours; the others are about the way to the provider.
+_ABOUT_HOURS = ("NoDataError", "RejectedBodyError")
+# What differs between two runs that fail alike.
+_VARIES = re.compile(r"\[[^\]]*\)|\d{4}-\d\d-\d\d[T0-9:.Z+-]*|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|0x[0-9a-f]+|\d[\d,.]*")
+
+# What engines write for a terminal: colours and cursor movements, and titles of windows.
+_COLOURS = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run failed: `key` is the same in runs that fail alike."""
+
+    key: str
+    sentence: str
+    zones: tuple[str, ...] = ()
+    of_fetch: bool = False
+    about_hours: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run. `fetched` says whether it asked the provider; `hours` is None for runs without any."""
+
+    run_id: str
+    job: str
+    ok: bool
+    ended: datetime
+    hours: Window | None = None
+    fetched: bool = False
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True)
+class Open:
+    """A cause that somebody was told of and that is not over."""
+
+    sentence: str
+    zones: tuple[str, ...]
+    job: str
+    of_fetch: bool
+    about_hours: bool
+    first: datetime
+    last: datetime
+    runs: int
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def is_healed_by(self, outcome: Outcome) -> bool:
+        if not outcome.ok or outcome.ended < self.last or outcome.job != self.job:
+            return False
+        if self.of_fetch and not outcome.fetched:
+            return False
+        if self.of_fetch and not self.about_hours:
+            return True
+        if self.start is None or self.end is None or outcome.hours is None:
+            return True
+        return outcome.hours.start <= self.start and self.end <= outcome.hours.end
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What somebody must be told of one run: its causes that are new."""
+
+    outcome: Outcome
+    causes: tuple[Cause, ...]
+
+
+@dataclass(frozen=True)
+class Healed:
+    """Causes that are over, and by which run."""
+
+    outcome: Outcome
+    causes: tuple[Open, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    open: Mapping[str, Open] = field(default_factory=dict)
+
+    def packed(self) -> dict[str, object]:
+        return {"v": _VERSION, "open": {key: _plain(asdict(cause)) for key, cause in self.open.items()}}
+
+    @classmethod
+    def unpacked(cls, value: Mapping[str, object]) -> Memory:
+        """What an earlier look remembered; nothing if another release wrote it."""
+        try:
+            causes = json.loads(json.dumps(value["open"]))
+            return cls({k: _read(c) for k, c in causes.items()}) if value["v"] == _VERSION else cls()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+
+def _plain(cause: dict[str, object]) -> dict[str, object]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in cause.items()}
+
+
+def _read(cause: dict[str, object]) -> Open:
+    times = {n: datetime.fromisoformat(str(cause[n])) for n in ("first", "last", "start", "end") if cause[n]}
+    zones = cause["zones"]
+    assert isinstance(zones, list)
+    return Open(**{**cause, **times, "zones": tuple(zones)})  # type: ignore[arg-type]  # a wrong type is a TypeError
+
+
+def causes_of(step: str, kind: str, message: str, hours: Window | None) -> list[Cause]:
+    """The causes that the error of a failed step names; `kind` is its class."""
+    message = _COLOURS.sub("", message)
+    lines = list(_LINE.finditer(message))
+    if lines:
+        return [_of_line(line, hours) for line in lines]
+    sentence = f"{step}: {message.strip()}" if step else message.strip()
+    return [Cause(f"{step} {kind} {_VARIES.sub('#', message)[:200]}", _short(sentence))]
+
+
+def _of_line(line: re.Match[str], hours: Window | None) -> Cause:
+    kind, zone = line["kind"], line["zone"]
+    about_hours = kind in _ABOUT_HOURS
+    key = f"{kind} {zone}"
+    if about_hours:
+        key += f" {line['feed']}"
+        # A tick asks for the newest hours each time: the same trouble. Older hours are a matter of their own.
+        about_hours = line["endpoint"] != "history"
+        key += f" {hours}" if about_hours else ""
+    return Cause(key, _short(line["what"]), (zone,), of_fetch=True, about_hours=about_hours)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_SENTENCE else line[: _LONGEST_SENTENCE - 4] + " ..."
+
+
+def digest(outcomes: Iterable[Outcome], memory: Memory) -> tuple[list[Alert | Healed], Memory]:
+    """What to tell of runs in the order in which they ended, and what to remember."""
+    known = dict(memory.open)
+    news: list[Alert | Healed] = []
+    for outcome in outcomes:
+        over = [key for key, cause in known.items() if cause.is_healed_by(outcome)]
+        if over:
+            news.append(Healed(outcome, tuple(known.pop(key) for key in over)))
+        causes = {} if outcome.ok else {cause.key: cause for cause in reversed(outcome.causes)}
+        # While a zone fails as a whole, older hours of it that fail as well are no news.
+        told_of: list[Cause | Open] = [*known.values(), *causes.values()]
+        failing = {zone for cause in told_of if _is_general(cause) for zone in cause.zones}
+        causes = {key: one for key, one in causes.items() if not (one.about_hours and failing & set(one.zones))}
+        new = tuple(cause for key, cause in reversed(causes.items()) if key not in known)
+        for cause in causes.values():
+            known[cause.key] = _again(known.get(cause.key), cause, outcome)
+        if new:
+            news.append(Alert(outcome, new))
+        known = {key: cause for key, cause in known.items() if outcome.ended - cause.last < _FORGOTTEN_AFTER}
+    newest = sorted(known.items(), key=lambda pair: pair[1].last)[-_MOST_OPEN:]
+    return news, Memory(dict(newest))
+
+
+def _is_general(cause: Cause | Open) -> bool:
+    return cause.of_fetch and not cause.about_hours
+
+
+def _again(known: Open | None, cause: Cause, outcome: Outcome) -> Open:
+    bounds = [
+        w for w in (outcome.hours, Window(known.start, known.end) if known and known.start and known.end else None) if w
+    ]
+    return Open(
+        sentence=cause.sentence,
+        zones=cause.zones,
+        job=outcome.job,
+        of_fetch=cause.of_fetch,
+        about_hours=cause.about_hours,
+        first=known.first if known else outcome.ended,
+        last=outcome.ended,
+        runs=known.runs + 1 if known else 1,
+        start=min((w.start for w in bounds), default=None),
+        end=max((w.end for w in bounds), default=None),
+    )

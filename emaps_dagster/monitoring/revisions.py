@@ -1,0 +1,226 @@
+"""Which past hours the provider has changed since they were read, so that only these are read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.zones import FEEDS, Feed
+from emaps_dagster.monitoring.hour_ranges import BRIDGE, fewest, oldest_carried, without
+
+_VERSION = 1
+# Hours were seen to change ten months later; farther back only a backfill looks.
+WATCHED = timedelta(days=400)
+# Passes and our clocks differ by minutes: what is told twice is asked for once.
+OVERLAP = timedelta(minutes=10)
+_MOST_RUNS = 8
+# The provider itself goes over 48-hour windows so many days back, daily.
+REREAD_DAYS = (1, 7, 30, 90)
+# The most updates that one answer lists: fewer hours than that are answered whole.
+LONGEST_LIST = 1000
+# After a refusal the list is asked for once a day; after so long without an answer windows are read as well.
+PATIENCE = timedelta(days=1)
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A list of updates that is being read, in as many looks as it takes.
+
+    Attributes:
+        since: updates after this moment are asked for.
+        begun: when the first question was put: until then updates are known once all windows are answered.
+        asked: the last look that worked on it.
+        left: the hours that are not answered yet.
+    """
+
+    since: datetime
+    begun: datetime
+    asked: datetime
+    left: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A zone whose list of updates cannot be had: from when on, asked for when last, and the last reason.
+
+    `refused` says that the same question would be refused again, as by a 404; otherwise it may be an outage.
+    """
+
+    first: datetime
+    asked: datetime
+    why: str
+    refused: bool
+
+    def asks_again(self, now: datetime) -> bool:
+        return not self.refused or now - self.asked >= PATIENCE
+
+    def needs_windows(self, now: datetime) -> bool:
+        """Whether the daily windows are read for the zone in the meantime."""
+        return self.refused or now - self.first >= PATIENCE
+
+    def sentence(self, zone: str, now: datetime) -> str:
+        if not self.needs_windows(now):
+            return f"The list of updates of {zone} is asked for again at the next look. {self.why}."
+        again = f"after {self.asked + PATIENCE:%Y-%m-%dT%H:%MZ}" if self.refused else "at the next look"
+        return (
+            f"The provider gives no list of updates of {zone} since {self.first:%Y-%m-%dT%H:%MZ}, though the plan has "
+            f"it: 48 hours of {', '.join(map(str, REREAD_DAYS))} days ago are read again daily instead, older "
+            f"revisions are not seen. The list is asked for again {again}. {self.why}."
+        )
+
+
+def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool) -> Trouble:
+    """What is remembered of a question that failed; `error` is its sentence, of which the cause is kept."""
+    cause = error.split(". ", maxsplit=1)[0].rstrip(".")[:_LONGEST_REASON]
+    return Trouble(before.first if before else now, now, cause, refused)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an earlier look remembered.
+
+    Attributes:
+        since: by zone, until when the provider's updates are known.
+        fresh: by zone, hours that /history still carried when they were updated, and when that was.
+        due: hours that changed and that no run was asked for yet.
+        reread: the last day on which each window was read again, for zones without a list of updates.
+        scans: by zone, the list of updates that an earlier look had no time to read to its end.
+        troubles: by zone, why its list of updates cannot be had.
+    """
+
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    fresh: Mapping[str, Mapping[datetime, datetime]] = field(default_factory=dict)
+    due: tuple[Window, ...] = ()
+    reread: Mapping[str, date] = field(default_factory=dict)
+    scans: Mapping[str, Scan] = field(default_factory=dict)
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+
+    def dumps(self) -> str:
+        return json.dumps(
+            {
+                "v": _VERSION,
+                "since": {zone: at.isoformat() for zone, at in self.since.items()},
+                "fresh": {
+                    zone: {hour.isoformat(): at.isoformat() for hour, at in hours.items()}
+                    for zone, hours in self.fresh.items()
+                },
+                "due": _packed(self.due),
+                "reread": {name: day.isoformat() for name, day in self.reread.items()},
+                "scans": {
+                    zone: [*(at.isoformat() for at in (scan.since, scan.begun, scan.asked)), _packed(scan.left)]
+                    for zone, scan in self.scans.items()
+                },
+                "troubles": {
+                    zone: [one.first.isoformat(), one.asked.isoformat(), one.why, one.refused]
+                    for zone, one in self.troubles.items()
+                },
+            }
+        )
+
+    @classmethod
+    def loads(cls, text: str | None) -> Memory:
+        """What an earlier look remembered; nothing if another release wrote it."""
+        at = datetime.fromisoformat
+        try:
+            value = json.loads(text or "{}")
+            if value["v"] != _VERSION:
+                return cls()
+            return cls(
+                {zone: at(moment) for zone, moment in value["since"].items()},
+                {zone: {at(h): at(m) for h, m in hours.items()} for zone, hours in value["fresh"].items()},
+                _unpacked(value["due"]),
+                {name: date.fromisoformat(day) for name, day in value["reread"].items()},
+                # Without them the memory is one of the release before, and is good.
+                {
+                    zone: Scan(at(since), at(begun), at(asked), _unpacked(left))
+                    for zone, (since, begun, asked, left) in value.get("scans", {}).items()
+                },
+                {
+                    zone: Trouble(at(first), at(asked), why, refused)
+                    for zone, (first, asked, why, refused) in value.get("troubles", {}).items()
+                },
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+
+def _packed(windows: Iterable[Window]) -> list[list[str]]:
+    return [[window.start.isoformat(), window.end.isoformat()] for window in windows]
+
+
+def _unpacked(packed: Iterable[Iterable[str]]) -> tuple[Window, ...]:
+    return tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in packed)
+
+
+def unread(
+    now: datetime, updates: Mapping[datetime, datetime], reads: Iterable[datetime]
+) -> tuple[set[datetime], dict[datetime, datetime]]:
+    """Of the updated hours of a zone: those to read again, and those that a tick may still bring.
+
+    Args:
+        now: the present.
+        updates: hours and when the provider updated them.
+        reads: when runs began that read /history and succeeded.
+    """
+    moments = list(reads)
+    changed, fresh = set(), {}
+    for hour, at in updates.items():
+        if any(at <= read and hour >= oldest_carried(read) for read in moments):
+            continue
+        if hour < oldest_carried(now):
+            changed.add(hour)
+        else:
+            fresh[hour] = at
+    return changed, fresh
+
+
+def requests(
+    hours: Iterable[datetime], busy: Iterable[Window], served: datetime, *, well: bool = True
+) -> tuple[list[Window], tuple[Window, ...]]:
+    """The fewest ranges that hold the hours, and those that wait for the run that holds them.
+
+    Args:
+        hours: that changed.
+        busy: hours of runs that are queued or going on. What only adjoins them does not wait: the run that ends
+            next to it will not bring it.
+        served: the oldest hour that may be asked for.
+        well: whether the last tick succeeded; while it did not, all wait, as their runs would fail as well.
+    """
+    due = {hour for hour in hours if hour >= served}
+    going_on = list(busy)
+    free = {hour for hour in due if not any(hour in other for other in going_on)} if well else set[datetime]()
+    bridged = fewest(free, bridge=BRIDGE, most=_MOST_RUNS)
+    parts = [part for window in bridged for part in without(window, going_on) if not free.isdisjoint(part.hours())]
+    now = parts[:_MOST_RUNS]
+    asked = {hour for window in now for hour in window.hours()}
+    return now, tuple(fewest(due - asked))
+
+
+def rereads(
+    now: datetime, zones: Iterable[str], done: Mapping[str, date], first: datetime
+) -> Iterator[tuple[str, str, Feed, Window]]:
+    """Name, zone, feed and hours of each window that was not read again yet today."""
+    today = floor_hour(now).replace(hour=0)
+    for zone in zones:
+        for days in REREAD_DAYS:
+            day = today - timedelta(days=days)
+            start, end = max(first, day - timedelta(days=1)), min(day + timedelta(days=1), oldest_carried(now))
+            for feed in FEEDS:
+                name = f"{zone} D-{days} {feed.name}"
+                if done.get(name) != today.date() and start < end:
+                    yield name, zone, feed, Window(start, end)
+
+
+def pieces(window: Window) -> tuple[Window, ...]:
+    """Windows in which fewer updates can lie than in one whose list was too long; none for one that cannot be cut."""
+    hours = (window.end - window.start) // HOUR
+    if hours < 2:
+        return ()
+    # So many hours are surely answered whole, unless the provider's limit is lower than its documentation says.
+    most = LONGEST_LIST - 1 if hours >= LONGEST_LIST else -(-hours // 2)
+    starts = [window.start + n * HOUR for n in range(0, hours, most)]
+    return tuple(Window(start, min(start + most * HOUR, window.end)) for start in starts)

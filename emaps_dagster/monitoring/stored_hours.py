@@ -1,0 +1,211 @@
+"""Which hours the Delta folders hold, read without Spark: what sensors ask many times a day.
+
+Nothing is written here. Tables of a catalog are not read from the outside: there Dagster's own statuses speak.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from emaps_dagster.contracts.body_fields import time_of
+from emaps_dagster.contracts.paths import plain_path
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    FEED_VALUES,
+    POWER_DATA,
+    REJECTED_RECORDS,
+    TRUSTED,
+    WITHDRAWN_RESPONSES,
+    Table,
+    ml_features,
+)
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+
+_BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# One scan for all holes that lie near each other.
+_NEAR = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Hours from each zone's first on.
+
+    Attributes:
+        lacking: by zone, hours that neither silver nor bronze has.
+        unmerged: hours that a lower layer has and the one above has not.
+        silent: by zone, hours of which a feed delivered nulls only.
+        quarantined: those of `lacking` of which the provider sent a record that could not be trusted.
+    """
+
+    lacking: Mapping[str, set[datetime]]
+    unmerged: set[datetime]
+    silent: Mapping[str, set[datetime]] = field(default_factory=dict)
+    quarantined: Mapping[str, set[datetime]] = field(default_factory=dict)
+
+
+def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
+    """What the tables do not have in the hours watched.
+
+    Raises:
+        LakehouseError: a table cannot be read.
+
+    Args:
+        warehouse: of the Delta folders.
+        zones: the configured ones; one that silver does not have at all is a backfill's matter.
+        watched: whole hours that are over.
+    """
+    silver = {zone: {feed: set[datetime]() for feed in FEEDS} for zone in zones}
+    columns = ["zone", "datetime", *(f"ingested_at_{feed.name}" for feed in FEEDS)]
+    for row in _rows(warehouse, ENERGY_DATA, columns, watched):
+        for feed in FEEDS:
+            if row["zone"] in silver and row[f"ingested_at_{feed.name}"] is not None:
+                silver[row["zone"]][feed].add(row["datetime"])
+    gold: dict[str, set[datetime]] = defaultdict(set)
+    for row in _rows(warehouse, ml_features(zones), ["zone", "datetime"], watched):
+        gold[row["zone"]].add(row["datetime"])
+    holes: dict[tuple[str, Feed], set[datetime]] = {}
+    unmerged: set[datetime] = set()
+    for zone, feeds in silver.items():
+        held = set.union(*feeds.values())
+        unmerged |= held - gold[zone]
+        if held:
+            expected = set(Window(min(held), watched.end).hours())
+            holes |= {(zone, feed): hours for feed in FEEDS if (hours := expected - feeds[feed])}
+    stored = _stored(warehouse, holes)
+    lacking: dict[str, set[datetime]] = defaultdict(set)
+    for (zone, feed), hours in holes.items():
+        unmerged |= hours & stored[zone, feed]
+        lacking[zone] |= hours - stored[zone, feed]
+    return Missing(dict(lacking), unmerged, _silent(warehouse, zones, watched), _quarantined(warehouse, lacking))
+
+
+def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
+    """The hours of which a feed delivered nulls only; the scan reads no others."""
+    import pyarrow.dataset as ds
+
+    found: dict[str, set[datetime]] = defaultdict(set)
+    for feed in FEEDS:
+        rows = ds.field(f"ingested_at_{feed.name}").is_valid()
+        for name in FEED_VALUES[feed.name]:
+            rows &= ds.field(name).is_null()
+        for row in _rows(warehouse, ENERGY_DATA, ["zone", "datetime"], watched, rows):
+            # Arrow cannot compare the text of a stored table.
+            if row["zone"] in zones:
+                found[row["zone"]].add(row["datetime"])
+    return dict(found)
+
+
+def _quarantined(warehouse: Path, lacking: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
+    found: dict[str, set[datetime]] = defaultdict(set)
+    hours = set().union(*lacking.values())
+    for start, end in _spans(sorted(hours)):
+        for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], Window(start, end)):
+            if row["datetime"] in lacking.get(row["zone"], ()):
+                found[row["zone"]].add(row["datetime"])
+    return dict(found)
+
+
+def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
+    """When the provider had touched each hour that silver holds of a zone and feed."""
+    name = f"updated_at_{feed.name}"
+    columns = ["zone", "datetime", f"ingested_at_{feed.name}", name]
+    return {
+        row["datetime"]: row[name] and row[name].astimezone(timezone.utc)
+        for row in _rows(warehouse, ENERGY_DATA, columns, window)
+        if row["zone"] == zone and row[f"ingested_at_{feed.name}"] is not None
+    }
+
+
+def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
+    """Hour and time of update of each record of a body that holds trusted ones alone."""
+    parsed = json.loads(body)
+    for record in parsed.get("history") or parsed.get("data") or ():
+        # bodies.py lets nothing else through; what was altered since is told by raw_json_parses.
+        if hour := time_of(record.get("datetime")):
+            yield hour, time_of(record.get("updatedAt"))
+
+
+def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:
+    """Of the hours, those that a response in bronze holds: parsed, since a body may lack an hour within its span."""
+    found: dict[tuple[str, Feed], set[datetime]] = defaultdict(set)
+    for feed in FEEDS:
+        hours = sorted(set().union(*(those for (_, other), those in holes.items() if other == feed)))
+        for start, end in _spans(hours):
+            for row in _responses(warehouse, _BRONZE[feed], start, end):
+                wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
+                if any(row["window_start"] <= hour < row["window_end"] for hour in wanted):
+                    body = row["raw_json"] if row.get(TRUSTED) is None else row[TRUSTED]
+                    held = {hour for hour, _ in records(body) if hour + HOUR <= row["ingested_at"]}
+                    found[row["zone"], feed] |= held & wanted
+    return found
+
+
+def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
+    spans: list[tuple[datetime, datetime]] = []
+    for hour in hours:
+        if spans and hour - spans[-1][1] <= _NEAR:
+            spans[-1] = (spans[-1][0], hour + HOUR)
+        else:
+            spans.append((hour, hour + HOUR))
+    return spans
+
+
+def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
+    """The responses that share an hour with [start, end), without those that were withdrawn."""
+    import pyarrow.dataset as ds
+
+    columns = [*table.key, "raw_json", TRUSTED, "window_start", "window_end"]
+    overlap = (ds.field("window_start") < end) & (ds.field("window_end") > start)
+    months = Window(start, end).widen(LONGEST_BODY, timedelta(0)).months()
+    of_table = ds.field("bronze_table") == table.name
+    withdrawn = {
+        tuple(row[name] for name in table.key)
+        for row in _scan(warehouse, WITHDRAWN_RESPONSES, list(table.key), months, of_table)
+    }
+    for row in _scan(warehouse, table, columns, months, overlap):
+        if tuple(row[name] for name in table.key) not in withdrawn:
+            yield row
+
+
+def _rows(
+    warehouse: Path, table: Table, columns: list[str], window: Window, rows: Any = None
+) -> Iterator[dict[str, Any]]:
+    import pyarrow.dataset as ds
+
+    inside = (ds.field("datetime") >= window.start) & (ds.field("datetime") < window.end)
+    if rows is not None:
+        inside &= rows
+    yield from _scan(warehouse, table, columns, window.months(), inside)
+
+
+def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], rows: Any) -> Iterator[dict[str, Any]]:
+    """Rows of the months; none of a table that does not exist."""
+    import pyarrow.dataset as ds
+    from deltalake.exceptions import TableNotFoundError
+
+    from emaps_dagster.lakehouse.damage import explaining, open_table
+    from emaps_dagster.lakehouse.local_files import dataset
+
+    folder = warehouse.resolve()
+    try:
+        stored = open_table(plain_path(folder), folder, table.layer, table.name)
+    except TableNotFoundError:
+        return
+    with explaining(folder, table.layer, table.name):
+        files = dataset(stored, [(table.partition, "in", months)])
+        # A table of an earlier release may lack one.
+        names = [name for name in columns if name in files.schema.names]
+        inside = rows & ds.field(table.partition).isin(months)
+        batches = [batch.to_pylist() for batch in files.to_batches(columns=names, filter=inside)]
+    for row in itertools.chain.from_iterable(batches):
+        yield {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()}
