@@ -24,8 +24,8 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 
 from benchmarks.bodies import PRESENT
 from benchmarks.figures import Figures, progress
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR, floor_hour
-from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, jvm_session
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.databricks_emulator.cluster import CLUSTERS_JVM

@@ -28,8 +28,8 @@ from benchmarks.figures import Figures, progress
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.assets.checks import check_definitions
-from emaps_dagster.defs.assets.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.asset_checks.factory import check_definitions
 from emaps_dagster.defs.partitions import hourly_partitions, hours_of, run_window
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.transforms.quality.outcome import Outcome

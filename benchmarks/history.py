@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figures, progress
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.jobs import HEALTH
+from emaps_dagster.defs.names import HEALTH
 from emaps_dagster.simulator.server import Simulator
 
 ZONES = ("GR", "HU")

@@ -58,7 +58,9 @@ def once(began: float, arguments: list[str]) -> dict[str, float]:
         from dagster._cli import cli
     with clock("importing the project"):
         import emaps_dagster.definitions  # noqa: F401
-        from emaps_dagster.defs.assets import bronze, checks, gold, merged, silver
+        from emaps_dagster.defs.asset_checks import factory as checks
+        from emaps_dagster.defs.assets import bronze, gold, silver
+        from emaps_dagster.defs.assets import merge_metadata as merged
         from emaps_dagster.defs.resources.spark import EmbeddedPySpark
         from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 

@@ -16,10 +16,10 @@ from benchmarks.figures import Figures, progress
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
+from emaps_dagster.defs.asset_checks.factory import Scene, checks_of, judge_hours, judge_table
 from emaps_dagster.defs.assets.bronze import ingest
-from emaps_dagster.defs.assets.checks import Scene, checks_of, judge_hours, judge_table
 from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.merged import numbers_of
+from emaps_dagster.defs.assets.merge_metadata import numbers_of
 from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

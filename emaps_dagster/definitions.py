@@ -11,23 +11,20 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from emaps_dagster.contracts.settings import Settings, read_settings  # noqa: E402
+from emaps_dagster.defs.asset_checks.factory import check_definitions  # noqa: E402
 from emaps_dagster.defs.assets.bronze import bronze_assets  # noqa: E402
-from emaps_dagster.defs.assets.checks import check_definitions  # noqa: E402
 from emaps_dagster.defs.assets.gold import gold_asset  # noqa: E402
 from emaps_dagster.defs.assets.health import health_asset  # noqa: E402
 from emaps_dagster.defs.assets.silver import silver_asset  # noqa: E402
+from emaps_dagster.defs.jobs.backfill_cost import backfill_cost_job
+from emaps_dagster.defs.jobs.hourly import health_job, hourly_job
+from emaps_dagster.defs.jobs.maintenance import maintenance_job
+from emaps_dagster.defs.jobs.rebuild import rebuild_job
+from emaps_dagster.defs.jobs.withdraw import withdraw_job
 from emaps_dagster.defs.partitions import hourly_partitions  # noqa: E402
 from emaps_dagster.defs.resources.deployments import resources  # noqa: E402
 from emaps_dagster.defs.schedules import health_schedule, hourly_schedule, maintenance_schedule  # noqa: E402
-from emaps_dagster.jobs import (  # noqa: E402
-    backfill_cost_job,
-    health_job,
-    hourly_job,
-    maintenance_job,
-    rebuild_job,
-    withdraw_job,
-)
-from emaps_dagster.sensors import all_sensors  # noqa: E402
+from emaps_dagster.defs.sensors import all_sensors  # noqa: E402
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

@@ -33,7 +33,7 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.defs.instance.runs import tags_of
-from emaps_dagster.jobs import HOURLY
+from emaps_dagster.defs.names import HOURLY
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.world import stored_rows
 

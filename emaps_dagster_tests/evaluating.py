@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from pyspark.sql import SparkSession
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window
@@ -21,7 +22,7 @@ from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.assets.bronze import ingest
 from emaps_dagster.defs.assets.gold import merge_gold
 from emaps_dagster.defs.assets.silver import merge_silver
-from emaps_dagster.defs.partitions import partition_hour, partition_key
+from emaps_dagster.defs.partitions import partition_hour
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

@@ -14,7 +14,7 @@ from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.assets.evaluations import _severity
+from emaps_dagster.defs.asset_checks.evaluations import _severity
 
 GOLDEN = Path(__file__).with_name("graph.txt")
 

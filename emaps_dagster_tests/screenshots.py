@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.demo.dev import ask
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.story import ZONE

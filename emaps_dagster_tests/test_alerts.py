@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from emaps_dagster.contracts.errors import AlertError
 from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.defs.sensors.alert_outbox import Inbox
 from emaps_dagster.monitoring.alert_delivery import tell, ways_of
-from emaps_dagster.monitoring.revision_scan import Inbox
 from emaps_dagster_tests.days import Chat
 from emaps_dagster_tests.making import utc
 

@@ -15,12 +15,12 @@ import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 from deltalake.schema import PrimitiveType
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.assets.checks import checks_of
-from emaps_dagster.defs.partitions import partition_key
+from emaps_dagster.defs.asset_checks.factory import checks_of
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.making import iso, utc
 

@@ -15,11 +15,11 @@ import pytest
 from dagster._core.instance.config import dagster_instance_config
 
 from emaps_dagster.cli.home import prepare
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.instance.runs import hours_of_run
 from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
-from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.test_readme import README
 

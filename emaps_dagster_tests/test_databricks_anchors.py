@@ -24,11 +24,11 @@ from dagster._core.execution.plan.external_step import (
 from dagster._serdes import deserialize_value, serialize_value
 
 from emaps_dagster.contracts.errors import LauncherError
-from emaps_dagster.defs.assets.evaluations import status_of_each_hour, status_of_the_table
-from emaps_dagster.defs.assets.launching import launchable
+from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
 from emaps_dagster.defs.partitions import hourly_partitions, run_window
 from emaps_dagster.defs.resources.databricks import event_provenance as anchors
 from emaps_dagster.defs.resources.databricks.event_provenance import Anchors, check_versions
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster_tests.making import utc
 

@@ -19,8 +19,8 @@ from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
+from emaps_dagster.defs.asset_checks.factory import checks_of
 from emaps_dagster.defs.assets.bronze import rows_of
-from emaps_dagster.defs.assets.checks import checks_of
 from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.transforms.gold import features

@@ -8,7 +8,7 @@ import pytest
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.assets.pages import PROVIDER_DOCS
+from emaps_dagster.defs.assets.descriptions import PROVIDER_DOCS
 
 TABLES = (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(("GR",)))
 

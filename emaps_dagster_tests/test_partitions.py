@@ -11,10 +11,11 @@ import pytest
 from emaps_dagster.cli.task import Task
 from emaps_dagster.cli.task import run as run_task
 from emaps_dagster.contracts.errors import PartitionError
+from emaps_dagster.contracts.partition_keys import refuse_hours_not_over
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.partitions import partition_hour, refuse_hours_not_over
+from emaps_dagster.defs.partitions import partition_hour
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.command_line import run_hourly_job
 from emaps_dagster_tests.making import utc

@@ -15,13 +15,13 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import ZONES, Zone
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.partitions import partition_key
-from emaps_dagster.jobs import HEALTH
+from emaps_dagster.defs.names import HEALTH
 from emaps_dagster.monitoring.gaps import Holes, Memory, decide
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator import api

@@ -19,12 +19,12 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.defs.assets.silver import merge_silver
-from emaps_dagster.defs.partitions import partition_key
+from emaps_dagster.defs.jobs.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.lakehouse.base import RebuildReport
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

@@ -10,7 +10,8 @@ from dagster._core.test_utils import create_run_for_test
 
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.instance.runs import going_on, longest_silence, outcome_of, plan_of, tags_of
+from emaps_dagster.defs.instance.runs import going_on, longest_silence, outcome_of, tags_of
+from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.making import utc

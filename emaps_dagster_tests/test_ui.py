@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.demo.dev import ask
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster_tests.browser import (

@@ -17,7 +17,7 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.assets.gold import merge_gold
 from emaps_dagster.defs.assets.health import read_facts
 from emaps_dagster.defs.assets.silver import merge_silver
-from emaps_dagster.defs.assets.withdraw import (
+from emaps_dagster.defs.jobs.withdraw import (
     Selected,
     Selection,
     WithdrawConfig,

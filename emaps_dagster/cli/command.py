@@ -49,7 +49,7 @@ def _job_of(bounds: list[str]) -> list[str]:
     from emaps_dagster.contracts.feature_query import hours_between
     from emaps_dagster.contracts.windows import HOUR, Window
     from emaps_dagster.defs.instance.runs import tags_of
-    from emaps_dagster.jobs import HOURLY
+    from emaps_dagster.defs.names import HOURLY
 
     # `dagster job execute` recommends a command that has no place for a range of hours.
     warnings.filterwarnings("ignore", category=dg.SupersessionWarning)

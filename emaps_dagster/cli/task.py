@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from emaps_dagster.cli.task_remedies import REMEDIES, add_options, apply
 from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchError, SettingsError
 from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.partition_keys import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
@@ -27,11 +28,10 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window, utc_now
 from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.defs.asset_checks.factory import Check, Scene, checks_of, judge_hours, judge_table
 from emaps_dagster.defs.assets.bronze import explain, ingest, noting, quarantine_sentence
-from emaps_dagster.defs.assets.checks import Check, Scene, checks_of, judge_hours, judge_table
 from emaps_dagster.defs.assets.gold import merge_gold
 from emaps_dagster.defs.assets.silver import merge_silver
-from emaps_dagster.defs.partitions import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.base import Lakehouse, MergeReport

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from emaps_dagster.defs.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
-from emaps_dagster.defs.assets.withdraw import (
+from emaps_dagster.defs.jobs.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.defs.jobs.withdraw import (
     WithdrawConfig,
     gold_without,
     select,

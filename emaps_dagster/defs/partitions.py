@@ -8,18 +8,12 @@ from typing import Protocol
 import dagster as dg
 
 from emaps_dagster.contracts.errors import PartitionError
+from emaps_dagster.contracts.partition_keys import KEY_FORMAT, partition_key, refuse_hours_not_over
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-
-KEY_FORMAT = "%Y-%m-%d-%H:%M"
 
 
 def hourly_partitions(start: datetime) -> dg.HourlyPartitionsDefinition:
     return dg.HourlyPartitionsDefinition(start_date=start, timezone="UTC", fmt=KEY_FORMAT)
-
-
-def partition_key(hour: datetime) -> str:
-    """The partition of a UTC hour."""
-    return hour.astimezone(timezone.utc).strftime(KEY_FORMAT)
 
 
 def partition_hour(key: str) -> datetime:
@@ -89,33 +83,9 @@ def complete_window(context: Partitioned, partitions: dg.PartitionsDefinition[st
     return window
 
 
-def refuse_hours_not_over(window: Window, now: datetime) -> None:
-    """Refuse hours that the provider cannot know yet: the run would end well and hold nothing.
-
-    Raises:
-        PartitionError: the last hours of the window are not over.
-    """
-    last = last_complete_hour(now)
-    if window.end <= last + HOUR:
-        return
-    remedy = (
-        f"End the range with {partition_key(last)}, or run it"
-        if window.start <= last
-        else "Take an earlier hour, or run this one"
-    )
-    raise PartitionError(
-        f"The hours {window} are not all over: it is {now:%Y-%m-%dT%H:%MZ}, and the last complete hour is "
-        f"{partition_key(last)}. {remedy} after {window.end:%Y-%m-%dT%H:%MZ}. Nothing was read or written."
-    )
-
-
 def hours_of(window: Window) -> dict[datetime, str]:
     """Every hour of the window with its partition key."""
     return {hour: partition_key(hour) for hour in window.hours()}
-
-
-def last_complete_hour(now: datetime) -> datetime:
-    return floor_hour(now) - HOUR
 
 
 def nothing_over_yet(first: datetime, now: datetime) -> str | None:

@@ -9,8 +9,9 @@ import dagster as dg
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.defs.instance.runs import going_on, longest_silence, plan_of, statuses, tags_of
+from emaps_dagster.defs.instance.runs import going_on, longest_silence, statuses, tags_of
 from emaps_dagster.defs.partitions import nothing_over_yet
+from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.monitoring.hour_ranges import CATCH_UP, catch_up, oldest_carried, touches
 

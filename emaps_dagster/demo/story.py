@@ -17,10 +17,10 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events.log import EventLogEntry
 from dagster._core.utils import make_new_run_id
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.partitions import partition_key
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.oracle import Changes, Truth, changes, judge, rows_of
 from emaps_dagster.demo.times import Times
@@ -80,7 +80,7 @@ def run_job(
         window: the hours.
         heard: is told of every event, with how many materializations and evaluations there will be.
     """
-    from emaps_dagster.jobs import HOURLY
+    from emaps_dagster.defs.names import HOURLY
 
     simulator.set_now(now)
     job, hours = _job(HOURLY, folder, simulator, times, now), len(list(window.hours()))
@@ -106,7 +106,7 @@ def run_job(
 
 def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Truth:
     """The page `health` as of the present, so that whoever opens the UI finds it made."""
-    from emaps_dagster.jobs import HEALTH
+    from emaps_dagster.defs.names import HEALTH
 
     job = _job(HEALTH, folder, simulator, times, times.present)
     result = job.execute_in_process(instance=instance, raise_on_error=False)

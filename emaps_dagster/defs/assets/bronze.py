@@ -16,7 +16,7 @@ from emaps_dagster.contracts.errors import FetchError, RejectedBodyError
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
-from emaps_dagster.defs.assets.describe import table_asset
+from emaps_dagster.defs.assets.metadata import table_asset
 from emaps_dagster.defs.partitions import complete_window, hours_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import Window, gold_context, gold_window
 from emaps_dagster.contracts.zones import ZONES
-from emaps_dagster.defs.assets.describe import table_asset
-from emaps_dagster.defs.assets.merged import report_merge
+from emaps_dagster.defs.assets.merge_metadata import report_merge
+from emaps_dagster.defs.assets.metadata import table_asset
 from emaps_dagster.defs.partitions import complete_window
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource

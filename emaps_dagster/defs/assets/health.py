@@ -24,14 +24,14 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER
-from emaps_dagster.defs.assets.describe import OWNERS
-from emaps_dagster.defs.assets.launching import launchable
-from emaps_dagster.defs.assets.quarantine import BRONZE, mending_responses, rejected_records
+from emaps_dagster.defs.assets.metadata import OWNERS
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.health_report import numbers, page, status
+from emaps_dagster.pipeline.quarantine import BRONZE, mending_responses, rejected_records
 from emaps_dagster.transforms.health import (
     LOOKED_AT,
     REVISIONS_OF,

@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame
 
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import Window, silver_window
-from emaps_dagster.defs.assets.describe import table_asset
-from emaps_dagster.defs.assets.merged import report_merge
+from emaps_dagster.defs.assets.merge_metadata import report_merge
+from emaps_dagster.defs.assets.metadata import table_asset
 from emaps_dagster.defs.partitions import complete_window
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource

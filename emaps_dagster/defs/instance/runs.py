@@ -5,12 +5,10 @@ Also where the token's plan is remembered. Deciding what to do about it is upkee
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
@@ -24,14 +22,13 @@ from dagster._time import get_current_timestamp
 from dagster_shared.error import SerializableErrorInfo
 
 from emaps_dagster.contracts import errors
-from emaps_dagster.contracts.errors import PartitionError, ProviderError
+from emaps_dagster.contracts.errors import PartitionError
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.defs.partitions import partition_hour, partition_key
-from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.jobs import HOURLY
-from emaps_dagster.monitoring.api_plan import Plan, plan_from
+from emaps_dagster.defs.names import HOURLY
+from emaps_dagster.defs.partitions import partition_hour
 from emaps_dagster.monitoring.hour_ranges import oldest_carried
 from emaps_dagster.monitoring.incidents import Cause, Outcome, causes_of
 
@@ -48,8 +45,6 @@ _UNNAMED = "__ASSET_JOB"
 _OUR_ERRORS = {
     name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.EmapsError)
 }
-_PLAN = "emaps/plan"
-_PLAN_LASTS = timedelta(days=1)
 
 
 def present() -> datetime:
@@ -214,33 +209,3 @@ def _telling(error: SerializableErrorInfo) -> SerializableErrorInfo:
 def _without_class(error: SerializableErrorInfo) -> str:
     """The message without the name of its class, which Python puts before it."""
     return re.sub(rf"^[\w.]*\b{re.escape(error.cls_name or '')}: ", "", error.message.strip())
-
-
-def plan_of(
-    instance: dg.DagsterInstance, electricity_maps: ElectricityMapsResource, zones: tuple[str, ...], now: datetime
-) -> Plan | None:
-    """What the token's plan serves: asked for once a day, kept by the instance; None while it cannot be known."""
-    storage = instance.daemon_cursor_storage
-    kept = _kept_plan(storage.get_cursor_values({_PLAN}), zones, electricity_maps.api_url) if storage else None
-    if kept and timedelta(0) <= now - kept[0] < _PLAN_LASTS:
-        return kept[1]
-    try:
-        with electricity_maps.hasty_client() as client:
-            plan = plan_from(client.zones(), zones)
-    except ProviderError as error:
-        logger.warning("the plan is not known: %s", error)
-        return kept[1] if kept else None
-    value = {"at": now.isoformat(), "zones": list(zones), "api": electricity_maps.api_url, **plan.as_json()}
-    if storage:
-        storage.set_cursor_values({_PLAN: json.dumps(value)})
-    return plan
-
-
-def _kept_plan(values: Mapping[str, str], zones: tuple[str, ...], api: str) -> tuple[datetime, Plan] | None:
-    try:
-        value: dict[str, Any] = json.loads(values[_PLAN])
-        if value["zones"] != list(zones) or value["api"] != api:
-            return None
-        return datetime.fromisoformat(value["at"]), Plan.from_json(value)
-    except (ValueError, KeyError, TypeError):
-        return None

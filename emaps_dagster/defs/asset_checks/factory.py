@@ -17,17 +17,18 @@ import pyarrow.compute as pc
 from pyspark.errors import PySparkException
 
 from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import Window, floor_hour, gold_context, gold_window, silver_window
-from emaps_dagster.defs.assets.evaluations import status_of_each_hour, status_of_the_table
-from emaps_dagster.defs.assets.launching import launchable
-from emaps_dagster.defs.assets.quarantine import mending_responses, rejected_records
+from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
 from emaps_dagster.defs.instance.materializations import latest_materializations
-from emaps_dagster.defs.partitions import complete_window, hours_of, partition_key
+from emaps_dagster.defs.partitions import complete_window, hours_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.pipeline.quarantine import mending_responses, rejected_records
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
 from emaps_dagster.transforms.quality.constant import STUCK_AFTER, STUCK_AFTER_IN_A_SMALL_ZONE, values_change
 from emaps_dagster.transforms.quality.contract import (

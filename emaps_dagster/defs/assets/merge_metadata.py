@@ -12,7 +12,7 @@ import dagster as dg
 
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.assets.describe import change_metadata
+from emaps_dagster.defs.assets.metadata import change_metadata
 from emaps_dagster.defs.partitions import hours_of
 from emaps_dagster.lakehouse.base import HourChange, Lakehouse, MergeReport
 from emaps_dagster.monitoring.hourly_summary import hourly_summary, numbers_by_hour

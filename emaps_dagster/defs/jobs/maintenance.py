@@ -12,9 +12,10 @@ import dagster as dg
 from pydantic import Field
 
 from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, WITHDRAWN_RESPONSES, Table, all_tables
-from emaps_dagster.defs.assets.describe import pool_of
-from emaps_dagster.defs.assets.launching import launchable
+from emaps_dagster.defs.assets.metadata import pool_of
+from emaps_dagster.defs.names import MAINTENANCE
 from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.lakehouse.base import Lakehouse, MaintenanceReport
 
 # What Delta itself calls safe; a tick rewrites the files of its month, so every further week costs disk.
@@ -106,4 +107,15 @@ def _sentence(numbers: dict[str, int | float] | None) -> str:
         f"{numbers['files_before']} files of {numbers['bytes_before']:,} bytes became {numbers['files_after']} of "
         f"{numbers['bytes_after']:,}; {numbers['files_removed']} that no version of the last "
         f"{numbers['retain_days']} days needs were removed"
+    )
+
+
+def maintenance_job(zones: tuple[str, ...]) -> dg.JobDefinition:
+    return maintenance_graph(zones).to_job(
+        name=MAINTENANCE,
+        description=(
+            "Puts the small files of every table together and removes those that no version of the retention needs. "
+            "No row changes; it may run beside anything. By itself on Sundays."
+        ),
+        config=for_every_step(zones),
     )

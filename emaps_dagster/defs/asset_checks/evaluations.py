@@ -11,9 +11,10 @@ from typing import Any
 
 import dagster as dg
 
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.instance.materializations import Target
-from emaps_dagster.defs.partitions import hours_of, partition_key
+from emaps_dagster.defs.partitions import hours_of
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 
 _SHOWN = 10

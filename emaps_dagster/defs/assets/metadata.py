@@ -12,8 +12,8 @@ import dagster as dg
 
 from emaps_dagster.contracts.lineage import Source, sources_of
 from emaps_dagster.contracts.tables import Table
-from emaps_dagster.defs.assets.launching import launchable
-from emaps_dagster.defs.assets.pages import FRESHNESS, links_of, page_of
+from emaps_dagster.defs.assets.descriptions import FRESHNESS, links_of, page_of
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.lakehouse.base import HourChange
 
 OWNERS = ["team:data-platform"]

@@ -23,11 +23,12 @@ from emaps_dagster.contracts.errors import WithdrawalError
 from emaps_dagster.contracts.feature_query import moment_of
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, REACH, Window, floor_hour, rebuilt_gold, rebuilt_silver
-from emaps_dagster.defs.assets.describe import pool_of
-from emaps_dagster.defs.assets.launching import launchable
-from emaps_dagster.defs.assets.rebuild import rebuild_gold, rebuild_silver, report_rebuild
+from emaps_dagster.defs.assets.metadata import pool_of
+from emaps_dagster.defs.jobs.rebuild import rebuild_gold, rebuild_silver, report_rebuild
+from emaps_dagster.defs.names import WITHDRAW
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
 from emaps_dagster.lakehouse.comparison import Differences
 from emaps_dagster.transforms.quality.contract import arrow_schema
@@ -308,3 +309,15 @@ def _shown(selected: Selected) -> dict[str, dg.MetadataValue[Any]]:
         for row in selected.fresh.slice(0, _SHOWN).to_pylist()
     ]
     return {"first_responses": dg.MetadataValue.table(rows)} if rows else {}
+
+
+def withdraw_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
+    return withdraw_graph(zones, first_partition).to_job(
+        name=WITHDRAW,
+        description=(
+            "Takes responses of bronze out of all that is read of it, and makes silver and gold of their hours again "
+            "without them: for responses that a check found altered, of a sandbox, or stored with a wrong clock. "
+            "Bronze keeps them. With dry_run it lists them and counts what would differ."
+        ),
+        config=same_for_all_steps,
+    )

@@ -9,12 +9,13 @@ from pydantic import Field
 
 from emaps_dagster.contracts.errors import ProviderError
 from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.partition_keys import refuse_hours_not_over
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import FEEDS
-from emaps_dagster.defs.assets.launching import launchable
-from emaps_dagster.defs.partitions import refuse_hours_not_over
+from emaps_dagster.defs.names import BACKFILL_COST
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.electricity_maps.fetch import calls
 from emaps_dagster.monitoring.api_plan import plan_from
 
@@ -80,3 +81,14 @@ def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
         calls_by_zone_and_feed()
 
     return backfill_cost
+
+
+def backfill_cost_job(zones: tuple[str, ...]) -> dg.JobDefinition:
+    return cost_graph(zones).to_job(
+        name=BACKFILL_COST,
+        description=(
+            "How many calls of the API a backfill of a range would take, by zone and feed, and whether the token's "
+            "plan serves it. It fetches nothing: launch it before a long backfill."
+        ),
+        config=for_its_step,
+    )

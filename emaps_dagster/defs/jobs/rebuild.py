@@ -17,13 +17,14 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
-from emaps_dagster.defs.assets.describe import pool_of
-from emaps_dagster.defs.assets.launching import launchable
+from emaps_dagster.defs.assets.metadata import pool_of
 from emaps_dagster.defs.assets.silver import silver_from_bronze
-from emaps_dagster.defs.partitions import partition_key
+from emaps_dagster.defs.names import REBUILD
 from emaps_dagster.defs.resources.spark import LakehouseResource
+from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.transforms.gold import features
@@ -217,3 +218,16 @@ def _shown(report: RebuildReport) -> dict[str, dg.MetadataValue[Any]]:
         for f in report.differences.first
     ]
     return {"first_differing_rows": dg.MetadataValue.table(rows)} if rows else {}
+
+
+def rebuild_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
+    return rebuild_graph(zones, first_partition).to_job(
+        name=REBUILD,
+        description=(
+            "Makes silver and gold of a range again from bronze alone, fetches nothing, and says how many rows "
+            "differed: 0 is the healthy answer. For a table whose contract changed (another EMAPS_ZONES, a new "
+            "release: give all its hours), for rows that a check found wrong or too many, and, with dry_run, for "
+            "asking whether all is well."
+        ),
+        config=same_for_both_steps,
+    )

@@ -1,0 +1,49 @@
+"""The plan of the API token, requested once a day and kept in the storage of the Dagster instance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from emaps_dagster.contracts.errors import ProviderError
+from emaps_dagster.defs.instance.runs import logger
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.monitoring.api_plan import Plan, plan_from
+
+_PLAN = "emaps/plan"
+
+_PLAN_LASTS = timedelta(days=1)
+
+
+def plan_of(
+    instance: dg.DagsterInstance, electricity_maps: ElectricityMapsResource, zones: tuple[str, ...], now: datetime
+) -> Plan | None:
+    """What the token's plan serves: asked for once a day, kept by the instance; None while it cannot be known."""
+    storage = instance.daemon_cursor_storage
+    kept = _kept_plan(storage.get_cursor_values({_PLAN}), zones, electricity_maps.api_url) if storage else None
+    if kept and timedelta(0) <= now - kept[0] < _PLAN_LASTS:
+        return kept[1]
+    try:
+        with electricity_maps.hasty_client() as client:
+            plan = plan_from(client.zones(), zones)
+    except ProviderError as error:
+        logger.warning("the plan is not known: %s", error)
+        return kept[1] if kept else None
+    value = {"at": now.isoformat(), "zones": list(zones), "api": electricity_maps.api_url, **plan.as_json()}
+    if storage:
+        storage.set_cursor_values({_PLAN: json.dumps(value)})
+    return plan
+
+
+def _kept_plan(values: Mapping[str, str], zones: tuple[str, ...], api: str) -> tuple[datetime, Plan] | None:
+    try:
+        value: dict[str, Any] = json.loads(values[_PLAN])
+        if value["zones"] != list(zones) or value["api"] != api:
+            return None
+        return datetime.fromisoformat(value["at"]), Plan.from_json(value)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,99 @@
+"""The sensor `gaps`: hours that bronze, silver or gold lacks are run again."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import dagster as dg
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.windows import Window, floor_hour
+from emaps_dagster.defs.instance.runs import (
+    going_on,
+    last_tick_succeeded,
+    longest_silence,
+    statuses,
+    tags_of,
+)
+from emaps_dagster.defs.partitions import nothing_over_yet
+from emaps_dagster.defs.resources.api_plan import plan_of
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.defs.sensors.results import _LOOKS_SECONDS, _result
+from emaps_dagster.monitoring import gaps
+from emaps_dagster.monitoring.hour_ranges import missed, oldest_carried
+from emaps_dagster.monitoring.revision_scan import FOLDERS
+from emaps_dagster.monitoring.stored_hours import Missing, missing
+
+
+def gaps_sensor(
+    job: "dg.UnresolvedAssetJobDefinition", settings: Settings, partitions: dg.PartitionsDefinition[str]
+) -> dg.SensorDefinition:
+    upper = [dg.AssetKey(table.asset_key) for table in (ENERGY_DATA, ml_features(settings.zones))]
+
+    @dg.sensor(
+        job=job,
+        name="gaps",
+        minimum_interval_seconds=_LOOKS_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Every half hour: hours of the last 92 days that bronze, silver or gold lacks, or whose last run failed, "
+            "in the fewest runs. What the provider does not have is asked for less and less."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, electricity_maps: ElectricityMapsResource) -> dg.SensorResult:
+        now = electricity_maps.clock()
+        if early := nothing_over_yet(settings.start, now):
+            return _result([], [early], None)
+        watched = Window(max(settings.start, floor_hour(now) - gaps.WATCHED), floor_hour(now))
+        shown = statuses(context.instance, list(upper[1].path), partitions, watched)
+        plan = plan_of(context.instance, electricity_maps, settings.zones, now)
+        served = {
+            zone: plan.oldest_served(zone, now, settings.start) if plan else oldest_carried(now)
+            for zone in settings.zones
+        }
+        if settings.deployment in FOLDERS:
+            try:
+                found = missing(settings.warehouse, settings.zones, watched)
+            except LakehouseError as error:
+                return _result([], [str(error)], None)
+        else:
+            found = _missing_by_status(shown, settings.zones)
+        decision = gaps.decide(
+            now,
+            gaps.Holes(
+                found.lacking,
+                found.unmerged,
+                quarantined=found.quarantined,
+                failed={hour for hour, status in shown.items() if status == AssetPartitionStatus.FAILED},
+                untried=missed(
+                    now,
+                    settings.start,
+                    (hour for hour, status in shown.items() if status is not None),
+                    past_range=plan is not None and plan.past_range >= set(settings.zones),
+                ),
+                silent=found.silent,
+            ),
+            served,
+            gaps.Memory.loads(context.cursor),
+            busy=going_on(context.instance, longest_silence(settings)).values(),
+            well=last_tick_succeeded(context.instance),
+        )
+        requests = [dg.RunRequest(tags=tags_of(w, asked_by="gaps")) for w in decision.fetch]
+        requests += [
+            dg.RunRequest(tags=tags_of(w, asked_by="gaps", why="bronze has them"), asset_selection=upper)
+            for w in decision.merge
+        ]
+        for sentence in decision.sentences:
+            context.log.info(sentence)
+        return _result(requests, decision.sentences or ["Nothing is missing."], decision.memory.dumps())
+
+    return sensor
+
+
+def _missing_by_status(shown: Mapping[datetime, AssetPartitionStatus | None], zones: tuple[str, ...]) -> Missing:
+    """Where tables cannot be read from here: hours without a run, from the first that has one on."""
+    tried = [hour for hour, status in shown.items() if status is not None]
+    lacking = {hour for hour, status in shown.items() if tried and status is None and hour > min(tried)}
+    return Missing(dict.fromkeys(zones, lacking), set())

@@ -1,0 +1,72 @@
+"""The sensor `revisions`: hours that the provider has changed are run again."""
+
+import dagster as dg
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import Window, floor_hour
+from emaps_dagster.defs.instance.runs import (
+    going_on,
+    last_tick_succeeded,
+    longest_silence,
+    reads_of_history,
+    statuses,
+    tags_of,
+)
+from emaps_dagster.defs.partitions import nothing_over_yet
+from emaps_dagster.defs.resources.api_plan import plan_of
+from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
+from emaps_dagster.defs.sensors.results import _LOOKS_SECONDS, _result
+from emaps_dagster.monitoring import revisions
+from emaps_dagster.monitoring.hour_ranges import told
+from emaps_dagster.monitoring.revision_scan import RevisionLook, time_is_up
+
+
+def revisions_sensor(
+    job: "dg.UnresolvedAssetJobDefinition", settings: Settings, partitions: dg.PartitionsDefinition[str]
+) -> dg.SensorDefinition:
+    gold = ml_features(settings.zones).asset_key
+
+    @dg.sensor(
+        job=job,
+        name="revisions",
+        minimum_interval_seconds=_LOOKS_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Every half hour: hours older than a day that the provider has changed since, in the few ranges that hold "
+            "them. By its list of updates; a plan without that reads 48 hours of 1, 7, 30 and 90 days ago again, daily."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, electricity_maps: ElectricityMapsResource) -> dg.SensorResult:
+        until = time_is_up()
+        now = electricity_maps.clock()
+        if early := nothing_over_yet(settings.start, now):
+            return _result([], [early], None)
+        memory = revisions.Memory.loads(context.cursor)
+        plan = plan_of(context.instance, electricity_maps, settings.zones, now)
+        if plan is None:
+            return _result([], ["The provider does not say what the plan serves; see the log of the daemon."], None)
+        if not plan.past_range:
+            return _result([], ["The plan serves no hours older than a day: revisions come with each tick."], None)
+        watched = Window(max(settings.start, floor_hour(now) - revisions.WATCHED), floor_hour(now))
+        shown = statuses(context.instance, gold, partitions, watched)
+        made = {hour for hour, status in shown.items() if status == AssetPartitionStatus.MATERIALIZED}
+        look = RevisionLook(now, settings, memory, made, reads_of_history(context.instance, now), until)
+        with electricity_maps.hasty_client() as client:
+            look.at_updates(client, plan)
+            look.at_windows(client, plan)
+        served = max(plan.oldest_served(zone, now, settings.start) for zone in settings.zones)
+        well = last_tick_succeeded(context.instance)
+        ask, later = revisions.requests(
+            look.changed, going_on(context.instance, longest_silence(settings)).values(), served, well=well
+        )
+        if later:
+            why = "for a run of these hours that is queued or going on" if well else "until a tick succeeds"
+            look.sentences.append(f"{told(later)} changed, and wait {why}.")
+        requests = [dg.RunRequest(tags=tags_of(window, asked_by="revisions")) for window in ask]
+        for sentence in look.sentences:
+            context.log.info(sentence)
+        return _result(requests, look.sentences or ["Nothing has changed."], look.memory(later).dumps())
+
+    return sensor
