@@ -21,12 +21,12 @@ from benchmarks.tick import judge, merge, take_in
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, all_tables, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import POWER
-from emaps_dagster.defs.assets.bronze import store
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.ingest import store
+from emaps_dagster.pipeline.silver import merge_silver
 
 ZONES = ("GR",)
 GOLD = ml_features(ZONES)

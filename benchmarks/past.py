@@ -11,12 +11,12 @@ from datetime import datetime
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.defs.assets.bronze import store
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.admission import Response, UnusableBodyError, hours_of_body
 from emaps_dagster.electricity_maps.client import past_range_chunks
 from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.ingest import store
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.simulator.provider import Endpoint, Provider
 
 TABLE = {POWER: POWER_DATA, CARBON: CARBON_DATA}

@@ -16,14 +16,15 @@ from benchmarks.figures import Figures, progress
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
-from emaps_dagster.defs.asset_checks.factory import Scene, checks_of, judge_hours, judge_table
-from emaps_dagster.defs.assets.bronze import ingest
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.merge_metadata import numbers_of
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from emaps_dagster.monitoring.hourly_summary import numbers_of
+from emaps_dagster.pipeline.check_catalog import checks_of
+from emaps_dagster.pipeline.checks import Scene, judge_hours, judge_table
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.ingest import ingest
+from emaps_dagster.pipeline.silver import merge_silver
 
 SIZES = {"two weeks": 14, "one month": 30, "one year": 365}
 BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}

@@ -29,10 +29,10 @@ from benchmarks.past import Past
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.reading import differences, gold_by_hand, latest_by_hand, silver_by_hand

@@ -25,9 +25,11 @@ from emaps_dagster.contracts.tables import CARBON_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, utc_now
 from emaps_dagster.contracts.zones import POWER
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.assets.bronze import RESUME_TAG, Progress, resumes_since
+from emaps_dagster.defs.assets.bronze import resumes_since
+from emaps_dagster.defs.names import RESUME_TAG
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import calls, fetch
+from emaps_dagster.pipeline.ingest import Progress
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.making import utc
 

@@ -20,7 +20,7 @@ from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.asset_checks.factory import checks_of
+from emaps_dagster.pipeline.check_catalog import checks_of
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.making import iso, utc
 

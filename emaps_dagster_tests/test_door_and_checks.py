@@ -19,10 +19,10 @@ from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
-from emaps_dagster.defs.asset_checks.factory import checks_of
-from emaps_dagster.defs.assets.bronze import rows_of
 from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
+from emaps_dagster.pipeline.check_catalog import checks_of
+from emaps_dagster.pipeline.ingest import rows_of
 from emaps_dagster.transforms.gold import features
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
 from emaps_dagster.transforms.quality.contract import conform, primary_key_is_unique

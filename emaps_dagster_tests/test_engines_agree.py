@@ -16,10 +16,10 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts.tables import ENERGY_DATA, REJECTED_RESPONSES, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS
-from emaps_dagster.defs.assets.bronze import ingest
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.ingest import ingest
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.command_line import check_evaluations, run_hourly_job
 from emaps_dagster_tests.engines import is_jvm, jvm_functions, open_folders

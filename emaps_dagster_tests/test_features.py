@@ -27,10 +27,10 @@ from emaps_dagster.contracts.errors import EmapsError, FeaturesError, LakehouseE
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
-from emaps_dagster.defs.jobs.rebuild import rebuild_gold
 from emaps_dagster.features import reading as answers
 from emaps_dagster.lakehouse import spark_sessions as engine
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.pipeline.rebuild import rebuild_gold
 from emaps_dagster.simulator.provider import Provider
 
 # The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest emaps_dagster_tests/test_features.py -s

@@ -15,8 +15,8 @@ from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.jobs.maintenance import tables_of
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.pipeline.maintenance import tables_of
 from emaps_dagster_tests.making import frame, utc
 
 ZONES = ("GR",)

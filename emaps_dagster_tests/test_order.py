@@ -19,12 +19,12 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, POWER
-from emaps_dagster.defs.assets.bronze import ingest
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.ingest import ingest
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.simulator.server import Simulator
 
 HOURS = int(os.environ.get("EMAPS_TEST_HOURS", "12"))

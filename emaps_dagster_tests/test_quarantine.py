@@ -17,15 +17,15 @@ from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.defs.assets.bronze import ingest, noting
-from emaps_dagster.defs.assets.health import read_facts
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.monitoring.stored_hours import missing
+from emaps_dagster.pipeline.health import read_facts
+from emaps_dagster.pipeline.ingest import ingest, noting
 from emaps_dagster.pipeline.quarantine import BRONZE
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.simulator.perturbations import FLAWS
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.transforms.health import health

@@ -22,12 +22,13 @@ from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
-from emaps_dagster.defs.jobs.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.defs.jobs.rebuild import RebuildConfig
 from emaps_dagster.lakehouse.base import RebuildReport
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster_tests.making import body, bronze, record, utc
 
 ROOT = Path(__file__).resolve().parents[1]

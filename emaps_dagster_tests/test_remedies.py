@@ -28,10 +28,10 @@ from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA,
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.asset_checks.factory import checks_of
-from emaps_dagster.defs.assets.bronze import rows_of
 from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
+from emaps_dagster.pipeline.check_catalog import checks_of
+from emaps_dagster.pipeline.ingest import rows_of
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.making import iso, record, utc
 

@@ -14,23 +14,23 @@ from emaps_dagster.cli import task as native_job
 from emaps_dagster.contracts.errors import EmapsError, WithdrawalError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.health import read_facts
-from emaps_dagster.defs.assets.silver import merge_silver
-from emaps_dagster.defs.jobs.withdraw import (
+from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.features import load_arrow
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.monitoring.stored_hours import missing
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.health import read_facts
+from emaps_dagster.pipeline.silver import merge_silver
+from emaps_dagster.pipeline.withdraw import (
     Selected,
     Selection,
-    WithdrawConfig,
     gold_without,
     select,
     selection_of,
     silver_without,
     withdraw,
 )
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
-from emaps_dagster.features import load_arrow
-from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster_tests.making import as_rows, body, bronze, record, utc
 
 pytestmark = pytest.mark.both_engines

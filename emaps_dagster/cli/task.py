@@ -28,13 +28,14 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window, utc_now
 from emaps_dagster.contracts.zones import CARBON, POWER
-from emaps_dagster.defs.asset_checks.factory import Check, Scene, checks_of, judge_hours, judge_table
-from emaps_dagster.defs.assets.bronze import explain, ingest, noting, quarantine_sentence
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.pipeline.check_catalog import Check, checks_of
+from emaps_dagster.pipeline.checks import Scene, judge_hours, judge_table
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.ingest import explain, ingest, noting, quarantine_sentence
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.transforms.quality.outcome import Outcome
 
 LAYERS = ("bronze", "silver", "gold")

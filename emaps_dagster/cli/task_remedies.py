@@ -8,17 +8,11 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from emaps_dagster.defs.jobs.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
-from emaps_dagster.defs.jobs.withdraw import (
-    WithdrawConfig,
-    gold_without,
-    select,
-    selection_of,
-    sentence,
-    silver_without,
-    withdraw,
-)
+from emaps_dagster.defs.jobs.rebuild import RebuildConfig
+from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
 from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
+from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.pipeline.withdraw import gold_without, select, selection_of, sentence, silver_without, withdraw
 
 REMEDIES = ("rebuild", "withdraw")
 

@@ -13,3 +13,7 @@ WITHDRAW = "withdraw"
 MAINTENANCE = "maintenance"
 
 HEALTH = "health_report"
+
+
+# A tag of a run: chunks that bronze has stored since this moment (ISO 8601) are not asked for again.
+RESUME_TAG = "emaps/resume"

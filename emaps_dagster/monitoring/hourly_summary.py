@@ -9,6 +9,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.gold import is_estimated
 
 _MEANS = {"carbon_intensity_mean": "carbon_intensity", "consumption_mean": "consumption_total"}
@@ -34,3 +37,8 @@ def hourly_summary(numbers: pa.Table) -> dict[datetime, dict[str, Any]]:
         }
         for row in numbers.to_pylist()
     }
+
+
+def numbers_of(house: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
+    """What Dagster's pages show of each hour of a stored table."""
+    return hourly_summary(house.collect(numbers_by_hour(house.read_hours(table, window))))

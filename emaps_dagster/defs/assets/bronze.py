@@ -2,40 +2,33 @@
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
 
-import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
-import pyarrow as pa
-from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.errors import FetchError, RejectedBodyError
+from emaps_dagster.contracts.errors import FetchError
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
-from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.defs.assets.metadata import table_asset
+from emaps_dagster.defs.names import RESUME_TAG
 from emaps_dagster.defs.partitions import complete_window, hours_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
-from emaps_dagster.electricity_maps.admission import Response
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY, Failure, calls, fetch
-from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.transforms.quality.contract import arrow_schema
-from emaps_dagster.transforms.timestamps import instant
+from emaps_dagster.electricity_maps.fetch import calls, fetch
+from emaps_dagster.pipeline.ingest import (
+    Progress,
+    answered_since,
+    explain,
+    ingest,
+    noting,
+    quarantine_sentence,
+    responses_by_hour,
+)
 
-# What a killed backfill loses and asks for again: five seconds, or forty bodies of 200 kB. A commit takes a tenth of
-# one, and longer in a table of thousands of files.
-_BATCH = 40
-_BATCH_SECONDS = 5.0
 # An attempt of yesterday's says nothing of today's provider: then everything is asked for again.
 _RESUMED_WITHIN = timedelta(days=1)
-# Quarantined records that the log names; all are in the table.
-_NAMED = 10
-# A tag of a run: chunks that bronze has stored since this moment (ISO 8601) are not asked for again.
-RESUME_TAG = "emaps/resume"
 
 
 def bronze_assets(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
@@ -99,186 +92,3 @@ def resumes_since(run: dg.DagsterRun, instance: dg.DagsterInstance, now: datetim
         first = instance.get_run_record_by_id(run.root_run_id)
         since = first.create_timestamp.astimezone(timezone.utc) if first else None
     return since if since and now - since < _RESUMED_WITHIN else None
-
-
-def answered_since(house: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
-    """The past-range requests of the window whose answers bronze has stored since then.
-
-    Their hours were all over, and the same attempt asked the same: asking again would be the second opinion of
-    the same hour. /history is never among them.
-    """
-    rows = house.read_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
-    requests = rows.where(F.col("source").endswith("/past-range")).select("request")
-    return frozenset(house.collect(requests)[0].to_pylist())
-
-
-class Progress:
-    """Tells how far a backfill is; silent on a tick."""
-
-    def __init__(self, table: Table, planned: int, answered: int, say: Callable[[str], None]) -> None:
-        self._table, self._planned, self._answered, self._say = table, planned, answered, say
-        self._began = time.monotonic()
-        self._zones_hours = 0
-        if answered:
-            say(
-                f"{table.qualified_name}: goes on where an earlier attempt ended: {answered} of {planned} calls are "
-                "answered and stored."
-            )
-
-    def tell(self, done: int, stored: list[Window]) -> None:
-        """After each batch: `done` calls of this attempt, and the hours that its responses hold."""
-        self._zones_hours += sum((span.end - span.start) // HOUR for span in stored)
-        left = max(0, self._planned - self._answered - done)
-        if done < 5 and not left:
-            return
-        seconds = (time.monotonic() - self._began) / done * left
-        self._say(
-            f"{self._table.qualified_name}: {self._zones_hours:,} hours stored, {self._answered + done} of "
-            f"{self._planned} calls answered, {left} left, about {timedelta(seconds=round(seconds))} to go"
-        )
-
-
-def ingest(
-    house: Lakehouse,
-    table: Table,
-    outcomes: Iterator[Response | Failure],
-    told: Callable[[int, list[Window]], None] | None = None,
-) -> tuple[list[Window], list[Failure], int]:
-    """Store what comes, batch by batch; returns the hours stored, the failures, and how many bodies were usable."""
-    stored: list[Window] = []
-    failures: list[Failure] = []
-    fetched = 0
-    for batch in _batches(outcomes):
-        responses = [outcome for outcome in batch if isinstance(outcome, Response)]
-        failed = [outcome for outcome in batch if isinstance(outcome, Failure)]
-        added = store(house, table, responses)
-        keep_evidence(house, [failure.error for failure in failed])
-        stored += added
-        failures += failed
-        fetched += len(responses)
-        if told:
-            told(fetched + len(failures), added)
-    return stored, failures, fetched
-
-
-def noting(outcomes: Iterator[Response | Failure], quarantined: list[str]) -> Iterator[Response | Failure]:
-    """The outcomes, while each record of them that was quarantined is named in a list."""
-    for outcome in outcomes:
-        if isinstance(outcome, Response):
-            for record in outcome.rejected:
-                hour = f"{record.hour:%Y-%m-%dT%H:%MZ}" if record.hour else f"record {record.position}"
-                quarantined.append(f"{outcome.zone} {hour}: {record.reason}")
-        yield outcome
-
-
-def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
-    """Which records were left out, and what to do."""
-    more = len(quarantined) - _NAMED
-    return (
-        f"{table.qualified_name}: {len(quarantined)} record{'s are' if len(quarantined) > 1 else ' is'} quarantined in "
-        f"{REJECTED_RECORDS.qualified_name} and not in silver: {'; '.join(quarantined[:_NAMED])}"
-        f"{f'; and {more} more' if more > 0 else ''}. All other records are loaded. Later runs ask again; tell the "
-        "provider if it stays so."
-    )
-
-
-def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response | Failure]]:
-    batch: list[Response | Failure] = []
-    began = time.monotonic()
-    for outcome in outcomes:
-        batch.append(outcome)
-        if len(batch) == _BATCH or time.monotonic() - began > _BATCH_SECONDS:
-            yield batch
-            batch, began = [], time.monotonic()
-    if batch:
-        yield batch
-
-
-def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
-    """Append the responses, what was quarantined of them first; returns the hours they hold."""
-    rejected = [row for response in responses for row in _rejected_rows(response)]
-    if rejected:
-        # Before the bodies: killed in between, a run leaves evidence too much and no record without its reason.
-        house.create(REJECTED_RECORDS)
-        house.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
-    if responses:
-        house.append(table, rows_of(table, responses))
-    return [_span(response) for response in responses]
-
-
-def keep_evidence(house: Lakehouse, errors: Iterable[Exception]) -> None:
-    """Append every rejected body with the reason, so that a person can look at it."""
-    rejected = [error for error in errors if isinstance(error, RejectedBodyError)]
-    if rejected:
-        rows = [(*_row(error.response), error.reason, f"{error.response.received_at:%Y-%m}") for error in rejected]
-        house.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
-
-
-def responses_by_hour(window: Window, stored: Iterable[Window]) -> dict[datetime, int]:
-    """How many of the responses hold each hour of the window; none is looked at once an hour."""
-    change = Counter({window.start: 0})
-    for span in stored:
-        change[max(span.start, window.start)] += 1
-        change[max(span.end, window.start)] -= 1
-    counts = itertools.accumulate(change[hour] for hour in window.hours())
-    return dict(zip(window.hours(), counts, strict=True))
-
-
-def rows_of(table: Table, responses: list[Response]) -> pa.Table:
-    """A row of bronze for each response."""
-    return _arrow(
-        table,
-        [(*_row(response), response.trusted_json, f"{_span(response).start:%Y-%m}") for response in responses],
-    )
-
-
-def _arrow(table: Table, rows: list[tuple[object, ...]]) -> pa.Table:
-    # Not through the engine: it would carry every body there and back.
-    columns = dict(zip(table.column_names, map(list, zip(*rows, strict=True)), strict=True))
-    return pa.table(columns, schema=arrow_schema(table))
-
-
-def _row(response: Response) -> tuple[object, ...]:
-    return (
-        response.source,
-        response.zone,
-        response.body,
-        response.received_at,
-        response.window_start,
-        response.window_end,
-        response.request,
-        response.payload_sha256,
-    )
-
-
-def _rejected_rows(response: Response) -> Iterator[tuple[object, ...]]:
-    for record in response.rejected:
-        yield (
-            response.source,
-            response.zone,
-            record.hour,
-            record.position,
-            record.record_json,
-            record.reason,
-            response.received_at,
-            response.request,
-            response.payload_sha256,
-            f"{record.hour or response.received_at:%Y-%m}",
-        )
-
-
-def _span(response: Response) -> Window:
-    assert response.window_start is not None
-    assert response.window_end is not None
-    return Window(floor_hour(response.window_start), response.window_end)
-
-
-def explain(table: Table, window: Window, fetched: int, failures: list[Failure]) -> str:
-    """What could not be fetched, why, and what to do."""
-    kinds = Counter(type(failure.error).__name__ for failure in failures)
-    return (
-        f"{table.qualified_name} {window}: {len(failures)} of {len(failures) + fetched} requests failed "
-        f"({', '.join(f'{count} {kind}' for kind, count in kinds.items())}). What was good is stored; "
-        "rejected bodies are in bronze.rejected_responses. Run these partitions again after the remedy.\n"
-        + "\n".join(f"- {type(failure.error).__name__}: {failure.error}" for failure in failures)
-    )

@@ -6,19 +6,18 @@ import time
 from datetime import timedelta
 
 import dagster as dg
-from pyspark.sql import DataFrame
 
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
-from emaps_dagster.contracts.windows import Window, gold_context, gold_window
+from emaps_dagster.contracts.windows import Window, gold_window
 from emaps_dagster.contracts.zones import ZONES
 from emaps_dagster.defs.assets.merge_metadata import report_merge
 from emaps_dagster.defs.assets.metadata import table_asset
 from emaps_dagster.defs.partitions import complete_window
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
-from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring import production_mix as mix
-from emaps_dagster.transforms.gold import features
+from emaps_dagster.pipeline.gold import merge_gold
 
 # A picture is some 8 kB in Dagster's event log.
 _PICTURED = 3
@@ -56,15 +55,3 @@ def _last_day(house: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.Ma
     if more := zones[_PICTURED:]:
         pages.append(f"Not shown: {', '.join(more)}.")
     return dg.MetadataValue.md("\n\n".join(pages))
-
-
-def merge_gold(house: Lakehouse, zones: tuple[str, ...], window: Window) -> MergeReport:
-    """Bring gold's rows of the window to what silver says; context rows are read, never written."""
-
-    def compute(part: Window) -> DataFrame:
-        return features(house.read_hours(ENERGY_DATA, gold_context(part)), zones, part.start, part.end)
-
-    house.create(ml_features(zones))
-    return house.merge(
-        ml_features(zones), window, compute, lambda: house.zones(house.read_hours(ENERGY_DATA, gold_context(window)))
-    )

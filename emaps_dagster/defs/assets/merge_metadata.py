@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -15,12 +14,7 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.assets.metadata import change_metadata
 from emaps_dagster.defs.partitions import hours_of
 from emaps_dagster.lakehouse.base import HourChange, Lakehouse, MergeReport
-from emaps_dagster.monitoring.hourly_summary import hourly_summary, numbers_by_hour
-
-
-def numbers_of(house: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
-    """What Dagster's pages show of each hour of a stored table."""
-    return hourly_summary(house.collect(numbers_by_hour(house.read_hours(table, window))))
+from emaps_dagster.monitoring.hourly_summary import numbers_of
 
 
 def report_merge(

@@ -5,18 +5,17 @@ No row changes. What is compacted and what may go is decided in lakehouse.py; br
 
 # No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
 
-import time
 from datetime import timedelta
 
 import dagster as dg
 from pydantic import Field
 
-from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, WITHDRAWN_RESPONSES, Table, all_tables
+from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, WITHDRAWN_RESPONSES, Table
 from emaps_dagster.defs.assets.metadata import pool_of
 from emaps_dagster.defs.names import MAINTENANCE
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
-from emaps_dagster.lakehouse.base import Lakehouse, MaintenanceReport
+from emaps_dagster.pipeline.maintenance import maintain_table, tables_of
 
 # What Delta itself calls safe; a tick rewrites the files of its month, so every further week costs disk.
 _RETAIN_DAYS = 7
@@ -30,11 +29,6 @@ class MaintenanceConfig(dg.Config):
         description="How many days back versions of a table stay readable (VERSION AS OF), 1 at least. Reads as of a "
         "time need bronze's rows only and keep them all.",
     )
-
-
-def tables_of(zones: tuple[str, ...]) -> tuple[Table, ...]:
-    """Every table that the project writes."""
-    return all_tables(zones)
 
 
 def step_of(table: Table) -> str:
@@ -80,24 +74,6 @@ def for_every_step(zones: tuple[str, ...]) -> dg.ConfigMapping:
         return dg.RunConfig(ops={step_of(table): config for table in tables_of(zones)})
 
     return for_all
-
-
-def maintain_table(house: Lakehouse, table: Table, retain: timedelta) -> dict[str, int | float] | None:
-    """Maintain a table and tell it in numbers; None when there is no table yet."""
-    if house.version(table) is None:
-        return None
-    began = time.monotonic()
-    report: MaintenanceReport = house.maintain(table, retain=retain)
-    return {
-        "files_before": report.before.files,
-        "files_after": report.after.files,
-        "bytes_before": report.before.bytes,
-        "bytes_after": report.after.bytes,
-        "files_removed": report.files_removed,
-        "retain_days": retain.days,
-        "races_lost": report.retries,
-        "seconds": round(time.monotonic() - began, 3),
-    }
 
 
 def _sentence(numbers: dict[str, int | float] | None) -> str:

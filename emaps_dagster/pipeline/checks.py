@@ -1,0 +1,114 @@
+"""Evaluates the checks of a table for the hours of a run: reads the evidence once, a month at a time."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.errors import PySparkException
+
+from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.windows import Window, floor_hour, gold_context, gold_window, silver_window
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.pipeline.check_catalog import Check
+from emaps_dagster.pipeline.quarantine import mending_responses, rejected_records
+from emaps_dagster.transforms.quality.bronze import BronzeEvidence
+from emaps_dagster.transforms.quality.contract import (
+    conform,
+    primary_key_is_unique,
+    schema_matches_the_contract,
+)
+from emaps_dagster.transforms.quality.gold import (
+    GoldEvidence,
+)
+from emaps_dagster.transforms.quality.outcome import Finding, Outcome
+from emaps_dagster.transforms.quality.silver import (
+    SilverEvidence,
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a run's checks look at: where the tables lie, the configured zones, the run's hours and clock."""
+
+    house: Lakehouse
+    zones: tuple[str, ...]
+    run: Window
+    now: datetime
+
+
+def judge_hours(scene: Scene, table: Table, checks: list[Check]) -> dict[Check, Outcome]:
+    """What the checks say of the hours that a run touches, from one pass over the tables."""
+    outcomes = {check: Outcome(0) for check in checks}
+    if not checks:
+        return outcomes
+    touched = {"bronze": lambda run: run, "silver": silver_window, "gold": gold_window}[table.layer](scene.run)
+    # A month at a time, so that a long range fits in memory; a tick at the turn of a month is one pass.
+    for part in touched.in_months(timedelta(days=31)):
+        try:
+            rows, evidence = _collect(scene, table, part)
+        except (PySparkException, LakehouseError) as error:
+            finding = _unreadable(table, error, part)
+            for check in checks:
+                outcomes[check] += Outcome(0, (finding,))
+            continue
+        for check in checks:
+            outcomes[check] += check.judge(rows if check.judge is primary_key_is_unique else evidence)
+    return outcomes
+
+
+def judge_table(scene: Scene, table: Table, check: Check) -> Outcome:
+    """What a check says of a table as a whole."""
+    try:
+        exists = scene.house.version(table) is not None
+        if check.judge is schema_matches_the_contract:
+            return check.judge(scene.house.types(table) if exists else None, table)
+        return check.judge(_latest_hours(scene, table) if exists else dict.fromkeys(scene.zones), scene.now)
+    except (PySparkException, LakehouseError) as error:
+        return Outcome(0, (_unreadable(table, error),))
+
+
+def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
+    latest: dict[str, datetime | None] = dict.fromkeys(scene.zones)
+    # Two months are read at most, however long the table.
+    lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
+    rows = scene.house.rows(table, lately, columns=("zone", "datetime"))
+    found = rows.group_by("zone").aggregate([("datetime", "max")])
+    return latest | {row["zone"]: row["datetime_max"] for row in found.to_pylist() if row["zone"] in latest}
+
+
+def _unreadable(table: Table, error: Exception, part: Window | None = None) -> Finding:
+    """A table that cannot be read does not pass, and does not hide what else is wrong by a crash."""
+    # Our own sentences say what to do at their end.
+    said = str(error) if isinstance(error, DamagedTableError) else str(error).splitlines()[0][:300]
+    told = f"{table.qualified_name}, or what it is made from, cannot be read: {said}"
+    return Finding("", part.start if part else None, told, part.end if part else None)
+
+
+def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
+    """The table's rows of a month and all that its checks compare them with, each read once."""
+
+    def responses(of: Table) -> pa.Table:
+        if scene.house.version(of) is None:
+            return conform(pa.table({}), of)
+        return conform(scene.house.collect(scene.house.read_responses(of, part, longest=LONGEST_BODY)), of)
+
+    if table.layer == "bronze":
+        rows = responses(table)
+        if part.start != scene.run.start:
+            # A body over the turn of a month was judged with the month before.
+            rows = rows.filter(pc.greater_equal(rows.column("window_start"), part.start))
+        near = silver_window(scene.run)
+        start = near.start if part.start == scene.run.start else part.start
+        rejected = rejected_records(
+            scene.house, table, Window(start, near.end if part.end == scene.run.end else part.end)
+        )
+        return rows, BronzeEvidence(rows, rejected, mending_responses(scene.house, table, rejected))
+    rows = scene.house.rows(table, part)
+    if table == ENERGY_DATA:
+        power, carbon = responses(POWER_DATA), responses(CARBON_DATA)
+        return rows, SilverEvidence(part, scene.run, scene.zones, scene.now, rows, power, carbon)
+    return rows, GoldEvidence(part, scene.zones, rows, scene.house.rows(ENERGY_DATA, gold_context(part)))

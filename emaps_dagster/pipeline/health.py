@@ -1,0 +1,101 @@
+"""Reads the inputs of the health report from the tables."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    POWER_DATA,
+    REJECTED_RESPONSES,
+    Table,
+    ml_features,
+)
+from emaps_dagster.contracts.windows import Window, floor_hour
+from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.pipeline.quarantine import BRONZE, mending_responses, rejected_records
+from emaps_dagster.transforms.health import (
+    LOOKED_AT,
+    REVISIONS_OF,
+    SILVER_COLUMNS,
+    Answer,
+    Facts,
+    Quarantined,
+    revisions,
+)
+from emaps_dagster.transforms.provider_health import reported_once
+from emaps_dagster.transforms.quality.quarantine import charged
+from emaps_dagster.transforms.quality.silver import rows_of
+from emaps_dagster.transforms.timestamps import instant
+
+
+def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts:
+    """The few columns of the last days that the report is made from; a table that does not exist has no rows."""
+    end = floor_hour(now)
+    lately = Window(end - LOOKED_AT, end)
+    window = Window(end - REVISIONS_OF, end)
+    gold = ml_features(zones)
+    silver = rows_of(house.rows(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
+    answers = [
+        Answer(feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history"))
+        for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA))
+        for row in _ingested_since(house, table, now - LOOKED_AT, "zone", "ingested_at", "window_end", "source")
+    ]
+    rejected = _ingested_since(house, REJECTED_RESPONSES, now - LOOKED_AT, "ingested_at")
+    records = {feed: rejected_records(house, table) for feed, table in BRONZE.items()}
+    waiting = [
+        Quarantined(row["zone"], feed.name, row["datetime"], row["reason"])
+        for feed, table in BRONZE.items()
+        for row in charged(records[feed], mending_responses(house, table, records[feed]))
+    ]
+    return Facts(
+        now=now,
+        zones=zones,
+        silver=tuple(_utc(silver)),
+        gold_hours=frozenset((row["zone"], row["datetime"]) for row in _rows(house, gold, lately, "zone", "datetime")),
+        answers=tuple(answers),
+        rejected_at=tuple(row["ingested_at"] for row in rejected),
+        revised_at=tuple(row["ingested_at"] for row in _of_bodies(house, window, revisions, "ingested_at")),
+        reported_once=tuple(_of_bodies(house, window, reported_once)),
+        quarantined=tuple(sorted(waiting, key=lambda one: (one.zone, one.hour, one.feed))),
+        without_hour_at=tuple(
+            row["ingested_at"] for rows in records.values() for row in rows if row["datetime"] is None
+        ),
+    )
+
+
+def _rows(house: Lakehouse, table: Table, window: Window, *columns: str) -> Iterator[dict[str, Any]]:
+    yield from _utc(house.rows(table, window, columns=columns).to_pylist())
+
+
+def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
+    # All months: a backfill of last year costs calls today.
+    if house.version(table) is not None:
+        rows = house.read(table).where(F.col("ingested_at") >= instant(since))
+        if table in (POWER_DATA, CARBON_DATA):
+            rows = house.without_withdrawn(table, rows)
+        yield from _utc(house.collect(rows.select(*columns)).to_pylist())
+
+
+def _of_bodies(
+    house: Lakehouse, window: Window, read: Callable[..., DataFrame], *columns: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of a transform of both feeds' bodies."""
+    if house.version(POWER_DATA) is not None and house.version(CARBON_DATA) is not None:
+        power, carbon = (house.read_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
+        rows = read(power, carbon, window.start, window.end)
+        yield from _utc(house.collect(rows.select(*columns) if columns else rows).to_pylist())
+
+
+def _utc(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {
+            name: value.astimezone(timezone.utc) if isinstance(value, datetime) else value
+            for name, value in row.items()
+        }

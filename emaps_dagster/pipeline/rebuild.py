@@ -1,0 +1,74 @@
+"""Rebuilds silver and gold of a range from bronze alone."""
+
+from datetime import datetime, timedelta, timezone
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.feature_query import hours_between
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
+from emaps_dagster.defs.jobs.rebuild import RebuildConfig
+from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
+from emaps_dagster.pipeline.silver import silver_from_bronze
+from emaps_dagster.transforms.gold import features
+from emaps_dagster.transforms.timestamps import in_hours
+
+FIRST, LAST = "first", "last"
+
+
+def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], config: RebuildConfig) -> Window:
+    """The hours that the launchpad names."""
+    if config.start != FIRST and config.end != LAST:
+        return hours_between(config.start, config.end)
+    held = _held(house, zones)
+    start = f"{held.start:%Y-%m-%dT%H:%MZ}" if config.start == FIRST else config.start
+    end = f"{held.end:%Y-%m-%dT%H:%MZ}" if config.end == LAST else config.end
+    return hours_between(start, end)
+
+
+def _held(house: Lakehouse, zones: tuple[str, ...]) -> Window:
+    """From the first to the last hour that bronze, silver or gold holds."""
+    bounds: list[datetime] = []
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if house.version(bronze) is not None:
+            row = house.collect(house.read(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[0]
+            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
+    for table in (ENERGY_DATA, ml_features(zones)):
+        span = house.span(table) if house.version(table) is not None else None
+        bounds += [span.start, span.end] if span else []
+    if not bounds:
+        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
+    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)
+
+
+def rebuild_silver(house: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
+    """Make silver of the hours, and of the 23 before that gold's features read, what bronze says."""
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if house.version(bronze) is None:
+            raise LakehouseError(
+                f"{bronze.qualified_name} does not exist at {house.where(bronze)}: there is nothing to rebuild from. "
+                "Check EMAPS_WAREHOUSE, or restore bronze; nothing was changed."
+            )
+    return house.rebuild(
+        ENERGY_DATA, rebuilt_silver(hours), lambda part: silver_from_bronze(house, part), dry_run=dry_run
+    )
+
+
+def rebuild_gold(house: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry_run: bool = False) -> RebuildReport:
+    """Make gold what follows from silver as `rebuild_silver` of the same hours leaves it, written or not."""
+    silver = rebuilt_silver(hours)
+    # With another contract no row of silver is left as it was: its rebuild takes all hours or refuses.
+    is_kept = house.version(ENERGY_DATA) is not None and not house.schema_differences(ENERGY_DATA)
+
+    def compute(part: Window) -> DataFrame:
+        context = gold_context(part)
+        inside = Window(max(context.start, silver.start), min(context.end, silver.end))
+        rows = silver_from_bronze(house, inside)
+        if is_kept and inside != context:
+            outside = ~in_hours(silver.start, silver.end)
+            rows = rows.unionByName(house.read_hours(ENERGY_DATA, context).where(outside))
+        return features(rows, zones, part.start, part.end)
+
+    return house.rebuild(ml_features(zones), rebuilt_gold(hours), compute, dry_run=dry_run)

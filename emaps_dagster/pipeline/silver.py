@@ -1,0 +1,30 @@
+"""Computes silver from bronze and merges it."""
+
+from pyspark.sql import DataFrame
+
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.transforms.silver import energy_data
+
+
+def merge_silver(house: Lakehouse, window: Window) -> MergeReport:
+    """Bring silver's rows of the window to what bronze says."""
+
+    def zones() -> int:
+        power, carbon = (bodies.select("zone") for bodies in _bodies(house, window))
+        return house.zones(power.unionByName(carbon))
+
+    house.create(ENERGY_DATA)
+    return house.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(house, part), zones)
+
+
+def silver_from_bronze(house: Lakehouse, window: Window) -> DataFrame:
+    """The rows of silver that the window must have."""
+    return energy_data(*_bodies(house, window), window.start, window.end)
+
+
+def _bodies(house: Lakehouse, window: Window) -> tuple[DataFrame, DataFrame]:
+    power, carbon = (house.read_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA))
+    return power, carbon
