@@ -28,15 +28,15 @@ from benchmarks.bodies import PRESENT, StoredApi, as_client, days_before
 from benchmarks.figures import Figures, all_processes, progress
 from benchmarks.peers.sides import SIDES, Side
 from benchmarks.tick import BRONZE, take_in
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import ENERGY_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.comparison import same_values
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.pipeline.ingest import rows_of
-from emaps_dagster.transforms.quality.contract import conform
 
 ONE_ZONE = ("GR",)
 Told = tuple[str, str, float]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from emaps_dagster import simulator
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, Feed
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.simulator.provider import Endpoint, Provider

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.electricity_maps.admission import Response, UnusableBodyError, hours_of_body
+from emaps_dagster.electricity_maps.admission import UnusableBodyError, hours_of_body
 from emaps_dagster.electricity_maps.client import past_range_chunks
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.pipeline.gold import merge_gold

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.transforms.quality import silver
-from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster_tests.making import body, record, utc
 

@@ -26,8 +26,8 @@ with atheris.instrument_imports(
     ]
 ):
     from emaps_dagster.contracts.errors import RejectedBodyError
+    from emaps_dagster.contracts.responses import Response
     from emaps_dagster.contracts.zones import FEEDS
-    from emaps_dagster.electricity_maps.admission import Response
     from emaps_dagster.electricity_maps.client import admit
 
 HOUR = "2024-01-01T00:00:00.000Z"

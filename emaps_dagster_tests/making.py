@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.transforms.quality.contract import arrow_schema
+from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 
 
 def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.electricity_maps.admission import Reach, Response
+from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.transforms.silver import energy_data
 

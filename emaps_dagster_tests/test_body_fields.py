@@ -10,9 +10,9 @@ import pytest
 
 from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of
 from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import CARBON_DATA
 from emaps_dagster.contracts.zones import CARBON
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.monitoring.stored_hours import records
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses

@@ -35,8 +35,8 @@ from emaps_dagster.contracts.errors import (
     RejectedBodyError,
     SettingsError,
 )
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.zones import CARBON, POWER
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient, past_range_chunks
 
 TOKEN = "s3cret/Token+0123456789"

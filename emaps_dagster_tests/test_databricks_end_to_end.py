@@ -25,8 +25,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from deltalake import DeltaTable
 
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster_tests import guide
 from emaps_dagster_tests.databricks_emulator.workspace import LACKING, Workspace
 from emaps_dagster_tests.graph import GOLDEN

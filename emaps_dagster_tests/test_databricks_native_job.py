@@ -24,9 +24,9 @@ from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.schedules import MINUTE
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster_tests import guide
 from emaps_dagster_tests.databricks_emulator import image
 from emaps_dagster_tests.databricks_emulator.runs import Run

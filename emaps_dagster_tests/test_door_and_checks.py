@@ -16,16 +16,17 @@ import pytest
 from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.pipeline.check_catalog import checks_of
 from emaps_dagster.pipeline.ingest import rows_of
 from emaps_dagster.transforms.gold import features
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
-from emaps_dagster.transforms.quality.contract import conform, primary_key_is_unique
+from emaps_dagster.transforms.quality.contract import primary_key_is_unique
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster.transforms.quality.silver import SilverEvidence

@@ -21,9 +21,9 @@ from emaps_dagster.contracts.errors import (
     RateLimitedError,
     RejectedBodyError,
 )
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.simulator.server import FAULT_KINDS, Fault, Simulator

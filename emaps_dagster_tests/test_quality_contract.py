@@ -10,8 +10,8 @@ import pytest
 
 from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.transforms.quality import contract
-from emaps_dagster.transforms.quality.contract import conform
 from emaps_dagster_tests.evidence import H0, H1, table_of
 
 

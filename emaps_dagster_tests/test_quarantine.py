@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

@@ -23,12 +23,12 @@ from deltalake.schema import PrimitiveType
 
 from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.partition_keys import partition_key
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.electricity_maps.admission import Response
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.pipeline.check_catalog import checks_of
 from emaps_dagster.pipeline.ingest import rows_of

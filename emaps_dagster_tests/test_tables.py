@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from emaps_dagster.contracts.tables import Table, all_tables, markdown
+from emaps_dagster.cli.tables_doc import markdown
+from emaps_dagster.contracts.tables import Table, all_tables
 from emaps_dagster.contracts.zones import ZONES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from emaps_dagster.cli import task as native_job
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import EmapsError, WithdrawalError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.features import load_arrow
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.stored_hours import missing

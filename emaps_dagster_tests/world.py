@@ -18,13 +18,14 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ProviderUnavailableError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed
 from emaps_dagster.defs.assets import bronze as bronze_module
 from emaps_dagster.defs.assets import gold as gold_module
 from emaps_dagster.defs.assets import silver as silver_module
-from emaps_dagster.electricity_maps.admission import Reach, Response
+from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

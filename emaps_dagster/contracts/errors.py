@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emaps_dagster.electricity_maps.admission import Response
+    from emaps_dagster.contracts.responses import Response
 
 
 class EmapsError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from emaps_dagster.cli.tables_doc import markdown
 from emaps_dagster.contracts.zones import MODES, neighbours_of, zone_column
 
 MEGAWATT = "MW"
@@ -332,32 +333,6 @@ def all_tables(zone_keys: tuple[str, ...]) -> tuple[Table, ...]:
         ENERGY_DATA,
         ml_features(zone_keys),
     )
-
-
-def markdown(zone_keys: tuple[str, ...]) -> str:
-    """docs/tables.md: one section a table, one line a column."""
-    lines = [
-        "# Tables",
-        "",
-        "Made from `emaps_dagster/tables.py` by `make docs`. Times are UTC; power is the mean of the hour.",
-        "Null (not reported), 0 and an absent key are three different things; nothing is filled with 0.",
-    ]
-    for table in all_tables(zone_keys):
-        lines += [
-            "",
-            f"## {table.qualified_name}",
-            "",
-            f"{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}. "
-            f"Partitioned by `{table.partition}`.",
-            "",
-            "| column | type | unit | null | meaning |",
-            "|---|---|---|---|---|",
-            *(
-                f"| `{c.name}` | {c.type} | {c.unit or ''} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
-                for c in table.columns
-            ),
-        ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import SecretStr
 
+from emaps_dagster.contracts.api_limits import LONGEST_RANGE
 from emaps_dagster.contracts.errors import ProviderError, RejectedBodyError, SettingsError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
 from emaps_dagster.contracts.windows import Window, floor_hour, utc_now
 from emaps_dagster.contracts.zones import Feed
-from emaps_dagster.electricity_maps.admission import Reach, Response, UnusableBodyError, judged
+from emaps_dagster.electricity_maps.admission import Reach, UnusableBodyError, judged
 from emaps_dagster.electricity_maps.http_errors import error_in, is_cut_off, words_of
 from emaps_dagster.electricity_maps.pace import Pace, pace_file
 from emaps_dagster.electricity_maps.retries import Requester
 
-# The API refuses longer hourly ranges.
-LONGEST_RANGE = timedelta(days=10)
 # How far beyond the asked range a row may lie before the answer is taken for one to another question.
 _TOLERANCE = timedelta(days=1)
 

@@ -9,17 +9,14 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from emaps_dagster.contracts.api_limits import _HISTORY, LONGEST_BODY
 from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, REACH, Window, floor_hour
 from emaps_dagster.contracts.zones import Feed
-from emaps_dagster.electricity_maps.admission import Reach, Response
+from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient, admit, past_range_chunks
 
-# /history carries the running hour and the 23 before it.
-_HISTORY = timedelta(hours=23)
-
-# A past-range body spans at most its 10 days and the day of tolerance on both sides.
-LONGEST_BODY = timedelta(days=12)
 # How far ahead of the present a record of /history may lie: a clock may be wrong by hours.
 _AHEAD = timedelta(days=1)
 

@@ -7,7 +7,6 @@ with a phrase that names row and field.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,23 +43,6 @@ _MODES = frozenset(MODE_KEYS)
 
 class UnusableRecordError(ValueError):
     """Why a record is quarantined, as one phrase."""
-
-
-@dataclass(frozen=True)
-class RejectedRecord:
-    """One record that was quarantined.
-
-    Attributes:
-        position: its place in the body's list, from 0.
-        hour: the hour it is about: as it says, or else the one that its neighbours leave for it; None if neither does.
-        record_json: the record as it stands in the body.
-        reason: why, one phrase.
-    """
-
-    position: int
-    hour: datetime | None
-    record_json: str
-    reason: str
 
 
 def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, Question
 from emaps_dagster.contracts.paths import plain_path
@@ -22,7 +23,6 @@ from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, gold_context
 from emaps_dagster.contracts.zones import ZONES, zone_column
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.features.coverage import (
     IN_TIME,
     FirstIngested,

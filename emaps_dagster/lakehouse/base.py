@@ -24,8 +24,8 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError, WriteConflictError
 from emaps_dagster.contracts.tables import TRUSTED, WITHDRAWN_RESPONSES, Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.lakehouse.arrow_schema import arrow_schema, conform
 from emaps_dagster.lakehouse.comparison import Differences, differences, same_values
-from emaps_dagster.transforms.quality.contract import arrow_schema, conform
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
 T = TypeVar("T")

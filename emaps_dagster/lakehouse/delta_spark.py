@@ -33,10 +33,10 @@ from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse, LostRaceError, Size
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
 from emaps_dagster.lakehouse.delta_rs import TRANSACTIONS, explaining_folders, properties, rows_of_files, turn
-from emaps_dagster.transforms.quality.contract import conform
 
 _WRITING = {
     "spark.sql.session.timeZone": "UTC",

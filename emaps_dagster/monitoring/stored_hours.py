@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.body_fields import time_of
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.tables import (
@@ -29,7 +30,6 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 
 _BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
 # One scan for all holes that lie near each other.

@@ -8,19 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.errors import PySparkException
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
 from emaps_dagster.contracts.windows import Window, floor_hour, gold_context, gold_window, silver_window
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.pipeline.check_catalog import Check
 from emaps_dagster.pipeline.quarantine import mending_responses, rejected_records
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence
-from emaps_dagster.transforms.quality.contract import (
-    conform,
-    primary_key_is_unique,
-    schema_matches_the_contract,
-)
+from emaps_dagster.transforms.quality.contract import primary_key_is_unique, schema_matches_the_contract
 from emaps_dagster.transforms.quality.gold import (
     GoldEvidence,
 )

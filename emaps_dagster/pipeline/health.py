@@ -7,6 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     ENERGY_DATA,
@@ -17,7 +18,6 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.pipeline.quarantine import BRONZE, mending_responses, rejected_records
 from emaps_dagster.transforms.health import (

@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.electricity_maps.admission import Response
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY, Failure
+from emaps_dagster.electricity_maps.fetch import Failure
+from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.transforms.timestamps import instant
 
 # What a killed backfill loses and asks for again: five seconds, or forty bodies of 200 kB. A commit takes a tenth of

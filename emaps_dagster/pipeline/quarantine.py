@@ -10,10 +10,10 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.timestamps import in_hours, instant
 

@@ -2,9 +2,9 @@
 
 from pyspark.sql import DataFrame
 
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import Window
-from emaps_dagster.electricity_maps.fetch import LONGEST_BODY
 from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
 from emaps_dagster.transforms.silver import energy_data
 

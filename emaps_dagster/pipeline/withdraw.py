@@ -16,10 +16,10 @@ from emaps_dagster.contracts.feature_query import moment_of
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, REACH, Window, floor_hour
 from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
+from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
 from emaps_dagster.lakehouse.comparison import Differences
 from emaps_dagster.pipeline.rebuild import rebuild_gold, rebuild_silver
-from emaps_dagster.transforms.quality.contract import arrow_schema
 from emaps_dagster.transforms.timestamps import instant
 
 _COLUMNS = [name for name in WITHDRAWN_RESPONSES.column_names if name not in ("reason", "withdrawn_at")]

@@ -5,50 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 
 # /history carries 24 hours: on a plan without past-range an hour missed for longer is lost for good. Six hours
 # leave eighteen to act in, and a restart or two missed ticks are not worth a warning.
 FRESH_FOR = timedelta(hours=6)
-
-_ARROW = {
-    "string": pa.string(),
-    "double": pa.float64(),
-    "int": pa.int32(),
-    "boolean": pa.bool_(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "map<string,double>": pa.map_(pa.string(), pa.float64()),
-}
-
-
-def arrow_schema(table: Table) -> pa.Schema:
-    """The contract's columns as Arrow's."""
-    return pa.schema([pa.field(column.name, _ARROW[column.type], column.nullable) for column in table.columns])
-
-
-def conform(rows: pa.Table, table: Table) -> pa.Table:
-    """The rows with exactly the contract's columns and types, whatever is stored.
-
-    A column that is missing or cannot be read as its type becomes null, so that judging goes on and finds the
-    nulls; that the schema is wrong is told by `schema_matches_the_contract`. Times without a zone are UTC.
-    """
-    return pa.table({column.name: _conformed(rows, column) for column in table.columns})
-
-
-def _conformed(rows: pa.Table, column: Column) -> Any:
-    type_ = _ARROW[column.type]
-    if column.name in rows.column_names:
-        try:
-            return rows.column(column.name).cast(type_, safe=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-            pass
-    return pa.nulls(rows.num_rows, type_)
 
 
 def schema_matches_the_contract(stored: Mapping[str, str] | None, table: Table) -> Outcome:

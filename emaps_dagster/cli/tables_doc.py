@@ -1,0 +1,31 @@
+"""Prints docs/tables.md, generated from the contracts: `python -m emaps_dagster.cli.tables_doc`."""
+
+from __future__ import annotations
+
+from emaps_dagster.contracts.tables import all_tables
+
+
+def markdown(zone_keys: tuple[str, ...]) -> str:
+    """docs/tables.md: one section a table, one line a column."""
+    lines = [
+        "# Tables",
+        "",
+        "Made from `emaps_dagster/tables.py` by `make docs`. Times are UTC; power is the mean of the hour.",
+        "Null (not reported), 0 and an absent key are three different things; nothing is filled with 0.",
+    ]
+    for table in all_tables(zone_keys):
+        lines += [
+            "",
+            f"## {table.qualified_name}",
+            "",
+            f"{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}. "
+            f"Partitioned by `{table.partition}`.",
+            "",
+            "| column | type | unit | null | meaning |",
+            "|---|---|---|---|---|",
+            *(
+                f"| `{c.name}` | {c.type} | {c.unit or ''} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
+                for c in table.columns
+            ),
+        ]
+    return "\n".join(lines) + "\n"
