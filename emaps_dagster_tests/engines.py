@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
-from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse, Folders
+from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
+from emaps_dagster.lakehouse.locations import Folders
 
 # For a JVM of some minutes: compiling well and collecting garbage in parallel cost more than they gain.
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"

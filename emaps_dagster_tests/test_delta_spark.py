@@ -16,9 +16,11 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.contracts.tables import POWER_DATA, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
-from emaps_dagster.lakehouse.base import HourChange, Lakehouse, LostRaceError, MergeReport
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
-from emaps_dagster.lakehouse.delta_spark import Catalog, DeltaSparkLakehouse, Folders
+from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
+from emaps_dagster.lakehouse.locations import Catalog, Folders
+from emaps_dagster.lakehouse.reports import HourChange, LostRaceError, MergeReport
 from emaps_dagster_tests.making import frame
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 

@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse.base import HourChange, Lakehouse
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import HourChange
 from emaps_dagster_tests.engines import open_folders
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, files, rows_of, stored
 

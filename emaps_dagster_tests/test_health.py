@@ -16,8 +16,8 @@ from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.defs.assets.health import health_asset
 from emaps_dagster.defs.resources.deployments import resources
-from emaps_dagster.lakehouse.base import Size
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.reports import Size
 from emaps_dagster.monitoring.health_report import numbers, page, status
 from emaps_dagster.transforms.health import DAY, Answer, Facts, Quarantined, health, revisions
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, reported_once

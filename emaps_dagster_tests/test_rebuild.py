@@ -23,9 +23,9 @@ from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.jobs.rebuild import RebuildConfig
-from emaps_dagster.lakehouse.base import RebuildReport
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.pipeline.silver import merge_silver

@@ -30,7 +30,8 @@ from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_wi
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
-from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.pipeline.check_catalog import Check, checks_of
 from emaps_dagster.pipeline.checks import Scene, judge_hours, judge_table
 from emaps_dagster.pipeline.gold import merge_gold
@@ -229,7 +230,8 @@ def _secret(scope: str, key: str) -> str:
 
 def _house(settings: Settings) -> Lakehouse:
     from emaps_dagster.defs.resources.databricks.session import cluster_session
-    from emaps_dagster.lakehouse.delta_spark import Catalog, DeltaSparkLakehouse
+    from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
+    from emaps_dagster.lakehouse.locations import Catalog
 
     return DeltaSparkLakehouse(cluster_session(), Catalog(settings.catalog))
 

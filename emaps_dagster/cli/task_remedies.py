@@ -10,7 +10,8 @@ from datetime import datetime
 
 from emaps_dagster.defs.jobs.rebuild import RebuildConfig
 from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
-from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.pipeline.withdraw import gold_without, select, selection_of, sentence, silver_without, withdraw
 

@@ -12,7 +12,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TypeVar
 
@@ -26,6 +25,14 @@ from emaps_dagster.contracts.tables import TRUSTED, WITHDRAWN_RESPONSES, Column,
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema, conform
 from emaps_dagster.lakehouse.comparison import Differences, differences, same_values
+from emaps_dagster.lakehouse.reports import (
+    HourChange,
+    LostRaceError,
+    MaintenanceReport,
+    MergeReport,
+    RebuildReport,
+    Size,
+)
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
 T = TypeVar("T")
@@ -40,78 +47,6 @@ _CELLS = 25_000_000
 _ZONES = 50
 # What a writer has written and not committed yet looks like rubbish; no run lasts a day.
 _SHORTEST_RETENTION = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class HourChange:
-    """What a merge did to the rows of one hour, all zones together."""
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-
-    @property
-    def rows(self) -> int:
-        return self.inserted + self.updated + self.unchanged
-
-    def __add__(self, other: HourChange) -> HourChange:
-        return HourChange(
-            self.inserted + other.inserted, self.updated + other.updated, self.unchanged + other.unchanged
-        )
-
-
-@dataclass(frozen=True)
-class MergeReport:
-    """What a merge did, hour by hour, and how often it had to compute again."""
-
-    hours: dict[datetime, HourChange]
-    retries: int = 0
-
-    @property
-    def total(self) -> HourChange:
-        return sum(self.hours.values(), HourChange())
-
-    def __add__(self, other: MergeReport) -> MergeReport:
-        hours = {**self.hours, **other.hours}
-        for hour in self.hours.keys() & other.hours.keys():
-            hours[hour] = self.hours[hour] + other.hours[hour]
-        return MergeReport(hours, self.retries + other.retries)
-
-
-@dataclass(frozen=True)
-class RebuildReport:
-    """What a rebuild found, what it settled of a changed contract, and how often it had to compute again."""
-
-    differences: Differences
-    contract: tuple[str, ...] = ()
-    retries: int = 0
-
-    def __add__(self, other: RebuildReport) -> RebuildReport:
-        return RebuildReport(
-            self.differences + other.differences, self.contract + other.contract, self.retries + other.retries
-        )
-
-
-@dataclass(frozen=True)
-class Size:
-    """What the latest version of a table consists of."""
-
-    files: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class MaintenanceReport:
-    """What maintenance made of a table: its latest version before and after, and what went from the disk."""
-
-    before: Size
-    after: Size
-    files_removed: int
-    retries: int = 0
-
-
-class LostRaceError(Exception):
-    """Another writer committed first."""
 
 
 class Lakehouse(ABC):

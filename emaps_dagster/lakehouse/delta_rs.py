@@ -11,31 +11,29 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import MapType, PrimitiveType
-from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse.base import Lakehouse, LostRaceError, Size
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.damage import explaining, open_table, refuse_if_torn
 from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.lakehouse.locks import one_at_a_time
-from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
+from emaps_dagster.lakehouse.parquet_insert import _commit_files, _keys_of, _moved
+from emaps_dagster.lakehouse.reports import LostRaceError, Size
 
 # Under this name a commit that changes rows says from which version it was made. delta-rs looks at versions alone;
 # Spark's Delta, which rebases, needs it (docs/adr/0008).
@@ -292,64 +290,6 @@ def _races() -> Iterator[None]:
 def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) -> None:
     with _races():
         write_deltalake(delta, rows, mode="append", commit_properties=made_from)
-
-
-def _keys_of(path: Path, table: Table) -> pa.Table:
-    """The keys of a file's rows; an error unless it has the contract's columns, and no null where none may be."""
-    with pq.ParquetFile(path) as file:
-        stored = from_arrow_schema(file.schema_arrow)
-        told = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
-        differences = [finding.what for finding in schema_matches_the_contract(told, table).findings]
-        required = {column.name for column in table.columns if not column.nullable}
-        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-        chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
-        nulls = [c.path_in_schema for c in chunks if c.path_in_schema in required and c.statistics.null_count]
-        differences += [f"column {name} holds nulls" for name in sorted(set(nulls))]
-        if differences:
-            raise LakehouseError(
-                f"{table.qualified_name}: what was computed is not what its contract promises: "
-                f"{'; '.join(differences)}. Nothing was written."
-            )
-        return file.read(columns=list(table.key))
-
-
-def _moved(path: Path, target: Path) -> Path:
-    target.parent.mkdir(exist_ok=True)
-    return path.rename(target)
-
-
-def _commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path, pa.Table], version: int) -> None:
-    """Commit files of a table's folder, each with the keys of its rows, made from `version`."""
-    added: list[AddAction | RemoveAction] = [
-        AddAction(
-            str(path.relative_to(folder)),
-            path.stat().st_size,
-            dict([path.parent.name.split("=")]),
-            int(path.stat().st_mtime * 1000),
-            True,
-            json.dumps(_statistics(keys)),
-        )
-        for path, keys in files.items()
-    ]
-    with _races():
-        delta.create_write_transaction(
-            added, "append", _schema(table), [table.partition], commit_properties=_made_from(version)
-        )
-
-
-def _statistics(keys: pa.Table) -> dict[str, Any]:
-    """What Delta's log says of a file: what reads are narrowed by (`properties`) are the keys."""
-    ends = {name: pc.min_max(keys[name]).as_py() for name in keys.column_names}
-    return {
-        "numRecords": keys.num_rows,
-        "minValues": {name: _in_log(end["min"]) for name, end in ends.items()},
-        "maxValues": {name: _in_log(end["max"]) for name, end in ends.items()},
-        "nullCount": dict.fromkeys(ends, 0),
-    }
-
-
-def _in_log(value: str | datetime) -> str:
-    return value if isinstance(value, str) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
 
 
 def _made_from(version: int) -> CommitProperties:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from emaps_dagster.lakehouse.base import Size
+from emaps_dagster.lakehouse.reports import Size
 from emaps_dagster.transforms.health import LOOKED_AT, REVISIONS_OF, Health, ZoneHealth
 
 # Dagster shows Markdown in place up to a thousand characters; a longer one hides behind a link.

@@ -4,7 +4,8 @@ from pyspark.sql import DataFrame
 
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import Window, gold_context
-from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.transforms.gold import features
 
 

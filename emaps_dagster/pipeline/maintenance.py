@@ -4,7 +4,8 @@ import time
 from datetime import timedelta
 
 from emaps_dagster.contracts.tables import Table, all_tables
-from emaps_dagster.lakehouse.base import Lakehouse, MaintenanceReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import MaintenanceReport
 
 
 def tables_of(zones: tuple[str, ...]) -> tuple[Table, ...]:

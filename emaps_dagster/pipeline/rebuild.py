@@ -10,7 +10,8 @@ from emaps_dagster.contracts.feature_query import hours_between
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
 from emaps_dagster.defs.jobs.rebuild import RebuildConfig
-from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.silver import silver_from_bronze
 from emaps_dagster.transforms.gold import features
 from emaps_dagster.transforms.timestamps import in_hours

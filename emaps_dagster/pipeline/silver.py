@@ -5,7 +5,8 @@ from pyspark.sql import DataFrame
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import Window
-from emaps_dagster.lakehouse.base import Lakehouse, MergeReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.transforms.silver import energy_data
 
 

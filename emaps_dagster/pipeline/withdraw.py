@@ -17,8 +17,9 @@ from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RE
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, REACH, Window, floor_hour
 from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
-from emaps_dagster.lakehouse.base import Lakehouse, RebuildReport
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import Differences
+from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.rebuild import rebuild_gold, rebuild_silver
 from emaps_dagster.transforms.timestamps import instant
 

@@ -13,7 +13,8 @@ from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.assets.metadata import change_metadata
 from emaps_dagster.defs.partitions import hours_of
-from emaps_dagster.lakehouse.base import HourChange, Lakehouse, MergeReport
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.reports import HourChange, MergeReport
 from emaps_dagster.monitoring.hourly_summary import numbers_of
 
 

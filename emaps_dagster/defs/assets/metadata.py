@@ -14,7 +14,7 @@ from emaps_dagster.contracts.lineage import Source, sources_of
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.defs.assets.descriptions import FRESHNESS, links_of, page_of
 from emaps_dagster.defs.resources.step_launcher import launchable
-from emaps_dagster.lakehouse.base import HourChange
+from emaps_dagster.lakehouse.reports import HourChange
 
 OWNERS = ["team:data-platform"]
 

@@ -20,8 +20,8 @@ from emaps_dagster.defs.assets.metadata import pool_of
 from emaps_dagster.defs.names import REBUILD
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
-from emaps_dagster.lakehouse.base import RebuildReport
 from emaps_dagster.lakehouse.comparison import HourDifference
+from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.rebuild import FIRST, LAST, hours_to_rebuild, rebuild_gold, rebuild_silver
 
 

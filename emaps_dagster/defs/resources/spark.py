@@ -15,7 +15,8 @@ from pydantic import Field
 
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
-from emaps_dagster.lakehouse.delta_spark import Catalog, DeltaSparkLakehouse, Folders
+from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
+from emaps_dagster.lakehouse.locations import Catalog, Folders
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, SESSION_CONFIG, connect_session, jvm_session
 
 

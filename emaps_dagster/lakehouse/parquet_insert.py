@@ -1,0 +1,78 @@
+"""Commits Parquet files that the engine wrote: initial loads bypass the merge."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction, RemoveAction
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.lakehouse.delta_rs import _made_from, _races, _schema
+from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
+
+
+def _keys_of(path: Path, table: Table) -> pa.Table:
+    """The keys of a file's rows; an error unless it has the contract's columns, and no null where none may be."""
+    with pq.ParquetFile(path) as file:
+        stored = from_arrow_schema(file.schema_arrow)
+        told = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
+        differences = [finding.what for finding in schema_matches_the_contract(told, table).findings]
+        required = {column.name for column in table.columns if not column.nullable}
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+        nulls = [c.path_in_schema for c in chunks if c.path_in_schema in required and c.statistics.null_count]
+        differences += [f"column {name} holds nulls" for name in sorted(set(nulls))]
+        if differences:
+            raise LakehouseError(
+                f"{table.qualified_name}: what was computed is not what its contract promises: "
+                f"{'; '.join(differences)}. Nothing was written."
+            )
+        return file.read(columns=list(table.key))
+
+
+def _moved(path: Path, target: Path) -> Path:
+    target.parent.mkdir(exist_ok=True)
+    return path.rename(target)
+
+
+def _commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path, pa.Table], version: int) -> None:
+    """Commit files of a table's folder, each with the keys of its rows, made from `version`."""
+    added: list[AddAction | RemoveAction] = [
+        AddAction(
+            str(path.relative_to(folder)),
+            path.stat().st_size,
+            dict([path.parent.name.split("=")]),
+            int(path.stat().st_mtime * 1000),
+            True,
+            json.dumps(_statistics(keys)),
+        )
+        for path, keys in files.items()
+    ]
+    with _races():
+        delta.create_write_transaction(
+            added, "append", _schema(table), [table.partition], commit_properties=_made_from(version)
+        )
+
+
+def _statistics(keys: pa.Table) -> dict[str, Any]:
+    """What Delta's log says of a file: what reads are narrowed by (`properties`) are the keys."""
+    ends = {name: pc.min_max(keys[name]).as_py() for name in keys.column_names}
+    return {
+        "numRecords": keys.num_rows,
+        "minValues": {name: _in_log(end["min"]) for name, end in ends.items()},
+        "maxValues": {name: _in_log(end["max"]) for name, end in ends.items()},
+        "nullCount": dict.fromkeys(ends, 0),
+    }
+
+
+def _in_log(value: str | datetime) -> str:
+    return value if isinstance(value, str) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"

@@ -1,0 +1,80 @@
+"""What a write of a table reports: rows by hour, differences, sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from emaps_dagster.lakehouse.comparison import Differences
+
+
+@dataclass(frozen=True)
+class HourChange:
+    """What a merge did to the rows of one hour, all zones together."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.inserted + self.updated + self.unchanged
+
+    def __add__(self, other: HourChange) -> HourChange:
+        return HourChange(
+            self.inserted + other.inserted, self.updated + other.updated, self.unchanged + other.unchanged
+        )
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did, hour by hour, and how often it had to compute again."""
+
+    hours: dict[datetime, HourChange]
+    retries: int = 0
+
+    @property
+    def total(self) -> HourChange:
+        return sum(self.hours.values(), HourChange())
+
+    def __add__(self, other: MergeReport) -> MergeReport:
+        hours = {**self.hours, **other.hours}
+        for hour in self.hours.keys() & other.hours.keys():
+            hours[hour] = self.hours[hour] + other.hours[hour]
+        return MergeReport(hours, self.retries + other.retries)
+
+
+@dataclass(frozen=True)
+class RebuildReport:
+    """What a rebuild found, what it settled of a changed contract, and how often it had to compute again."""
+
+    differences: Differences
+    contract: tuple[str, ...] = ()
+    retries: int = 0
+
+    def __add__(self, other: RebuildReport) -> RebuildReport:
+        return RebuildReport(
+            self.differences + other.differences, self.contract + other.contract, self.retries + other.retries
+        )
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the latest version of a table consists of."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MaintenanceReport:
+    """What maintenance made of a table: its latest version before and after, and what went from the disk."""
+
+    before: Size
+    after: Size
+    files_removed: int
+    retries: int = 0
+
+
+class LostRaceError(Exception):
+    """Another writer committed first."""
