@@ -16,11 +16,11 @@ from emaps_dagster.defs.assets.bronze import bronze_assets  # noqa: E402
 from emaps_dagster.defs.assets.gold import gold_asset  # noqa: E402
 from emaps_dagster.defs.assets.health import health_asset  # noqa: E402
 from emaps_dagster.defs.assets.silver import silver_asset  # noqa: E402
-from emaps_dagster.defs.jobs.backfill_cost import backfill_cost_job
-from emaps_dagster.defs.jobs.hourly import health_job, hourly_job
-from emaps_dagster.defs.jobs.maintenance import maintenance_job
-from emaps_dagster.defs.jobs.rebuild import rebuild_job
-from emaps_dagster.defs.jobs.withdraw import withdraw_job
+from emaps_dagster.defs.jobs.backfill_cost import backfill_cost_job  # noqa: E402
+from emaps_dagster.defs.jobs.hourly import health_job, hourly_job  # noqa: E402
+from emaps_dagster.defs.jobs.maintenance import maintenance_job  # noqa: E402
+from emaps_dagster.defs.jobs.rebuild import rebuild_job  # noqa: E402
+from emaps_dagster.defs.jobs.withdraw import withdraw_job  # noqa: E402
 from emaps_dagster.defs.partitions import hourly_partitions  # noqa: E402
 from emaps_dagster.defs.resources.deployments import resources  # noqa: E402
 from emaps_dagster.defs.schedules import health_schedule, hourly_schedule, maintenance_schedule  # noqa: E402
