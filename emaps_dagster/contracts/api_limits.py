@@ -9,7 +9,7 @@ LONGEST_RANGE = timedelta(days=10)
 
 
 # /history carries the running hour and the 23 before it.
-_HISTORY = timedelta(hours=23)
+HISTORY_SPAN = timedelta(hours=23)
 
 # A past-range body spans at most its 10 days and the day of tolerance on both sides.
 LONGEST_BODY = timedelta(days=12)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from emaps_dagster.contracts.api_limits import _HISTORY, LONGEST_BODY
+from emaps_dagster.contracts.api_limits import HISTORY_SPAN, LONGEST_BODY
 from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
 from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, REACH, Window, floor_hour
@@ -30,7 +30,7 @@ class Failure:
 
 def calls(window: Window, now: datetime) -> int:
     """How many requests a window of one feed and zone costs, when all goes well."""
-    older_than = floor_hour(now) - _HISTORY
+    older_than = floor_hour(now) - HISTORY_SPAN
     history = int(window.end > older_than)
     if window.start >= older_than:
         return history
@@ -65,7 +65,7 @@ def fetch(
 def _fetch_zone(
     client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
 ) -> Iterator[Response | Failure]:
-    older_than = floor_hour(now) - _HISTORY
+    older_than = floor_hour(now) - HISTORY_SPAN
     if window.end > older_than:
         try:
             response = _near(client.history(feed, zone), window, now)

@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,9 +18,8 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from deltalake.schema import MapType, PrimitiveType
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
@@ -30,14 +29,19 @@ from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.damage import explaining, open_table, refuse_if_torn
+from emaps_dagster.lakehouse.delta_commits import (
+    _arrow_schema,
+    _field,
+    commit_conflicts,
+    delta_schema,
+    made_from,
+    properties,
+)
 from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.lakehouse.locks import one_at_a_time
-from emaps_dagster.lakehouse.parquet_insert import _commit_files, _keys_of, _moved
+from emaps_dagster.lakehouse.parquet_insert import commit_files, keys_of, moved
 from emaps_dagster.lakehouse.reports import LostRaceError, Size
 
-# Under this name a commit that changes rows says from which version it was made. delta-rs looks at versions alone;
-# Spark's Delta, which rebases, needs it (docs/adr/0008).
-TRANSACTIONS = "emaps"
 _LONGEST_WAIT_SECONDS = 60.0
 
 
@@ -118,7 +122,7 @@ class FolderLakehouse(Lakehouse):
         try:
             DeltaTable.create(
                 self._path(table),
-                schema=_schema(table),
+                schema=delta_schema(table),
                 partition_by=[table.partition],
                 description=table.meaning,
                 configuration=properties(table),
@@ -130,18 +134,18 @@ class FolderLakehouse(Lakehouse):
                 raise
 
     def _add_columns(self, table: Table, columns: list[Column]) -> None:
-        with _races():
+        with commit_conflicts():
             self._delta(table).alter.add_columns([_field(column) for column in columns])
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         delta = self._delta(table)
-        _add(delta, rows, None if table.append_only else _made_from(delta.version()))
+        _add(delta, rows, None if table.append_only else made_from(delta.version()))
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
         target = self._delta(table, version)
         if pc.all(pc.equal(rows["_change"], "inserted")).as_py():
             # What a merge would insert, without its reading of the months and its join.
-            _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), _made_from(version))
+            _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), made_from(version))
             return
         # Literal months prune partitions: the cost does not grow with the table.
         literals = ", ".join(f"'{month}'" for month in months)
@@ -151,9 +155,9 @@ class FolderLakehouse(Lakehouse):
             predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
             source_alias="s",
             target_alias="t",
-            commit_properties=_made_from(version),
+            commit_properties=made_from(version),
         )
-        with _races():
+        with commit_conflicts():
             (
                 merger.when_matched_update({n: f"s.`{n}`" for n in table.value_columns}, "s.`_change` = 'updated'")
                 .when_not_matched_insert({n: f"s.`{n}`" for n in table.column_names}, "s.`_change` = 'inserted'")
@@ -166,13 +170,13 @@ class FolderLakehouse(Lakehouse):
         staged = folder / f"insert-{uuid4().hex}"
         try:
             rows.select(table.column_names).write.partitionBy(table.partition).parquet(str(staged))
-            checked = {path: _keys_of(path, table) for path in staged.rglob("*.parquet")}
+            checked = {path: keys_of(path, table) for path in staged.rglob("*.parquet")}
             # Never taken back: whether a commit that failed was made is not always known, and maintenance finds them.
-            files = {_moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}
+            files = {moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         if files:
-            _commit_files(self._delta(table, version), table, folder, files, version)
+            commit_files(self._delta(table, version), table, folder, files, version)
         return pa.concat_tables(files.values()) if files else _arrow_schema(table).empty_table().select(list(table.key))
 
     def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
@@ -194,13 +198,13 @@ class FolderLakehouse(Lakehouse):
         return Size(len(sizes), sum(sizes))
 
     def _compact(self, table: Table) -> None:
-        with _races():
+        with commit_conflicts():
             self._delta(table).optimize.compact()
 
     def _vacuum(self, table: Table, retain: timedelta) -> int:
         hours = math.ceil(retain / HOUR)
         delta = self._delta(table)
-        with _races():
+        with commit_conflicts():
             # In full, it also takes what killed writers left behind, once that is as old.
             removed = delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
         self._delta(table).create_checkpoint()
@@ -216,13 +220,13 @@ class FolderLakehouse(Lakehouse):
         predicate: str | None = None,
         schema_mode: Literal["overwrite"] | None = None,
     ) -> None:
-        with _races():
+        with commit_conflicts():
             write_deltalake(
                 self._delta(table, version),
                 rows,
                 mode="overwrite",
                 partition_by=[table.partition],
-                commit_properties=_made_from(version),
+                commit_properties=made_from(version),
                 predicate=predicate,
                 schema_mode=schema_mode,
             )
@@ -268,48 +272,6 @@ def rows_of_files(
         raise LakehouseError(f"{table.qualified_name} at {delta.table_uri} cannot be read: {error}") from error
 
 
-def properties(table: Table) -> dict[str, str]:
-    """The Delta properties of a table, whoever creates it."""
-    narrowing = ("zone", "datetime", "window_start", "window_end")
-    return {
-        "delta.appendOnly": "true" if table.append_only else "false",
-        # What reads are narrowed by; statistics of a hundred values would only swell the log.
-        "delta.dataSkippingStatsColumns": ",".join(name for name in narrowing if name in table.column_names),
-    }
-
-
-@contextmanager
-def _races() -> Iterator[None]:
-    """delta-rs's refusal of a commit is a lost race: nothing was written, and computing again may win."""
-    try:
-        yield
-    except CommitFailedError as error:
-        raise LostRaceError(str(error)) from error
-
-
 def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) -> None:
-    with _races():
+    with commit_conflicts():
         write_deltalake(delta, rows, mode="append", commit_properties=made_from)
-
-
-def _made_from(version: int) -> CommitProperties:
-    """A commit on another base must not be rebased onto rows it has not seen."""
-    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(TRANSACTIONS, version)])
-
-
-def _schema(table: Table) -> Schema:
-    return Schema([_field(column) for column in table.columns])
-
-
-def _arrow_schema(table: Table) -> pa.Schema:
-    return pa.schema(_schema(table).to_arrow())
-
-
-def _field(column: Column) -> Field:
-    primitive = {"int": "integer"}
-    type_: PrimitiveType | MapType = (
-        MapType(PrimitiveType("string"), PrimitiveType("double"))
-        if column.type == "map<string,double>"
-        else PrimitiveType(primitive.get(column.type, column.type))
-    )
-    return Field(column.name, type_, nullable=column.nullable, metadata={"comment": column.comment})

@@ -6,16 +6,13 @@ compare-and-swap is argued in docs/adr/0008.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -28,8 +25,8 @@ from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.lakehouse.delta_rs import TRANSACTIONS, properties
-from emaps_dagster.lakehouse.locations import Place
+from emaps_dagster.lakehouse.delta_commits import TRANSACTIONS, properties
+from emaps_dagster.lakehouse.locations import Commit, Place, quoted
 from emaps_dagster.lakehouse.reports import LostRaceError, Size
 
 _WRITING = {
@@ -46,20 +43,6 @@ _WRITING = {
 _LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataChanged|ProtocolChanged)Exception\b")
 # They change no row, so nothing that was computed beside them is stale.
 _MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}
-
-
-@dataclass(frozen=True)
-class Commit:
-    """An entry of a table's history; `mark` is what its writer wrote on it."""
-
-    version: int
-    operation: str
-    mark: str | None
-    metrics: dict[str, Any]
-
-    @property
-    def is_maintenance(self) -> bool:
-        return self.operation in _MAINTENANCE
 
 
 class DeltaSparkLakehouse(Lakehouse):
@@ -99,15 +82,15 @@ class DeltaSparkLakehouse(Lakehouse):
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(
-            f"`{column.name}` {column.type}{'' if column.nullable else ' NOT NULL'} COMMENT {_text(column.comment)}"
+            f"`{column.name}` {column.type}{'' if column.nullable else ' NOT NULL'} COMMENT {quoted(column.comment)}"
             for column in table.columns
         )
-        told = ", ".join(f"{_text(name)} = {_text(value)}" for name, value in properties(table).items())
+        told = ", ".join(f"{quoted(name)} = {quoted(value)}" for name, value in properties(table).items())
         try:
             self.place.prepare(self._writer, table)
             self._writer.sql(
                 f"CREATE TABLE IF NOT EXISTS {self.place.name(table)} ({columns}) USING DELTA "
-                f"PARTITIONED BY (`{table.partition}`) COMMENT {_text(table.meaning)} TBLPROPERTIES ({told})"
+                f"PARTITIONED BY (`{table.partition}`) COMMENT {quoted(table.meaning)} TBLPROPERTIES ({told})"
             )
         except Exception:
             # Another writer made it at the same moment; each layer that can notice has an error of its own.
@@ -115,7 +98,7 @@ class DeltaSparkLakehouse(Lakehouse):
                 raise
 
     def _add_columns(self, table: Table, columns: list[Column]) -> None:
-        told = ", ".join(f"`{column.name}` {column.type} COMMENT {_text(column.comment)}" for column in columns)
+        told = ", ".join(f"`{column.name}` {column.type} COMMENT {quoted(column.comment)}" for column in columns)
         with self._writing, _races():
             try:
                 self._writer.sql(f"ALTER TABLE {self.place.name(table)} ADD COLUMNS ({told})").collect()
@@ -265,13 +248,6 @@ class DeltaSparkLakehouse(Lakehouse):
             limit *= 10
 
 
-def _commit_of(version: int, log: str) -> Commit:
-    """What an entry of the log says of its writer."""
-    entries = map(json.loads, log.splitlines())
-    info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
-    return Commit(version, info.get("operation", ""), info.get("userMetadata"), info.get("operationMetrics") or {})
-
-
 @contextmanager
 def _races() -> Iterator[None]:
     """Delta's refusals of a commit are lost races: nothing was written, and computing again may win."""
@@ -282,8 +258,3 @@ def _races() -> Iterator[None]:
         if _LOST_RACE.search(told) or "DELTA_CONCURRENT_" in told:
             raise LostRaceError(told.splitlines()[0]) from error
         raise
-
-
-def _text(value: str) -> str:
-    """A literal of Spark's SQL."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -18,7 +21,7 @@ from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
 from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, turn
-from emaps_dagster.lakehouse.delta_spark import Commit, _commit_of
+from emaps_dagster.lakehouse.delta_spark import _MAINTENANCE
 
 
 class Place(ABC):
@@ -99,7 +102,7 @@ class Folders(Place):
         newest_first = range(-1 if latest is None else latest, -1, -1)[:limit]
         # Below a checkpoint the log may have been cleaned up.
         files = takewhile(lambda file: file[1].exists(), ((v, log / f"{v:020}.json") for v in newest_first))
-        return [_commit_of(version, path.read_text()) for version, path in files]
+        return [commit_of(version, path.read_text()) for version, path in files]
 
     def rows(
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
@@ -154,3 +157,29 @@ class Catalog(Place):
     def prepare(self, spark: SparkSession, table: Table) -> None:
         schema = ".".join(f"`{part}`" for part in self._parts(table)[:-1])
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """An entry of a table's history; `mark` is what its writer wrote on it."""
+
+    version: int
+    operation: str
+    mark: str | None
+    metrics: dict[str, Any]
+
+    @property
+    def is_maintenance(self) -> bool:
+        return self.operation in _MAINTENANCE
+
+
+def commit_of(version: int, log: str) -> Commit:
+    """What an entry of the log says of its writer."""
+    entries = map(json.loads, log.splitlines())
+    info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
+    return Commit(version, info.get("operation", ""), info.get("userMetadata"), info.get("operationMetrics") or {})
+
+
+def quoted(value: str) -> str:
+    """A literal of Spark's SQL."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -16,11 +16,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.tables import Table
-from emaps_dagster.lakehouse.delta_rs import _made_from, _races, _schema
+from emaps_dagster.lakehouse.delta_commits import commit_conflicts, delta_schema, made_from
 from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
 
 
-def _keys_of(path: Path, table: Table) -> pa.Table:
+def keys_of(path: Path, table: Table) -> pa.Table:
     """The keys of a file's rows; an error unless it has the contract's columns, and no null where none may be."""
     with pq.ParquetFile(path) as file:
         stored = from_arrow_schema(file.schema_arrow)
@@ -39,12 +39,12 @@ def _keys_of(path: Path, table: Table) -> pa.Table:
         return file.read(columns=list(table.key))
 
 
-def _moved(path: Path, target: Path) -> Path:
+def moved(path: Path, target: Path) -> Path:
     target.parent.mkdir(exist_ok=True)
     return path.rename(target)
 
 
-def _commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path, pa.Table], version: int) -> None:
+def commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path, pa.Table], version: int) -> None:
     """Commit files of a table's folder, each with the keys of its rows, made from `version`."""
     added: list[AddAction | RemoveAction] = [
         AddAction(
@@ -57,9 +57,9 @@ def _commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Pat
         )
         for path, keys in files.items()
     ]
-    with _races():
+    with commit_conflicts():
         delta.create_write_transaction(
-            added, "append", _schema(table), [table.partition], commit_properties=_made_from(version)
+            added, "append", delta_schema(table), [table.partition], commit_properties=made_from(version)
         )
 
 

@@ -20,7 +20,7 @@ from emaps_dagster.defs.instance.runs import (
 from emaps_dagster.defs.partitions import nothing_over_yet
 from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.defs.sensors.results import _LOOKS_SECONDS, _result
+from emaps_dagster.defs.sensors.results import SCAN_SECONDS, result_of
 from emaps_dagster.monitoring import gaps
 from emaps_dagster.monitoring.hour_ranges import missed, oldest_carried
 from emaps_dagster.monitoring.revision_scan import FOLDERS
@@ -35,7 +35,7 @@ def gaps_sensor(
     @dg.sensor(
         job=job,
         name="gaps",
-        minimum_interval_seconds=_LOOKS_SECONDS,
+        minimum_interval_seconds=SCAN_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every half hour: hours of the last 92 days that bronze, silver or gold lacks, or whose last run failed, "
@@ -45,7 +45,7 @@ def gaps_sensor(
     def sensor(context: dg.SensorEvaluationContext, electricity_maps: ElectricityMapsResource) -> dg.SensorResult:
         now = electricity_maps.clock()
         if early := nothing_over_yet(settings.start, now):
-            return _result([], [early], None)
+            return result_of([], [early], None)
         watched = Window(max(settings.start, floor_hour(now) - gaps.WATCHED), floor_hour(now))
         shown = statuses(context.instance, list(upper[1].path), partitions, watched)
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
@@ -57,7 +57,7 @@ def gaps_sensor(
             try:
                 found = missing(settings.warehouse, settings.zones, watched)
             except LakehouseError as error:
-                return _result([], [str(error)], None)
+                return result_of([], [str(error)], None)
         else:
             found = _missing_by_status(shown, settings.zones)
         decision = gaps.decide(
@@ -87,7 +87,7 @@ def gaps_sensor(
         ]
         for sentence in decision.sentences:
             context.log.info(sentence)
-        return _result(requests, decision.sentences or ["Nothing is missing."], decision.memory.dumps())
+        return result_of(requests, decision.sentences or ["Nothing is missing."], decision.memory.dumps())
 
     return sensor
 

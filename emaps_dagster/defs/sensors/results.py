@@ -3,10 +3,10 @@
 import dagster as dg
 
 # The provider goes over its records once an hour.
-_LOOKS_SECONDS = 1800
+SCAN_SECONDS = 1800
 
 
-def _result(requests: list[dg.RunRequest], sentences: list[str], cursor: str | None) -> dg.SensorResult:
+def result_of(requests: list[dg.RunRequest], sentences: list[str], cursor: str | None) -> dg.SensorResult:
     """Requests or, without any, the reason; both with the cursor."""
     if requests:
         return dg.SensorResult(run_requests=requests, cursor=cursor)

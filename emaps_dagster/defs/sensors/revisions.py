@@ -17,7 +17,7 @@ from emaps_dagster.defs.instance.runs import (
 from emaps_dagster.defs.partitions import nothing_over_yet
 from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.defs.sensors.results import _LOOKS_SECONDS, _result
+from emaps_dagster.defs.sensors.results import SCAN_SECONDS, result_of
 from emaps_dagster.monitoring import revisions
 from emaps_dagster.monitoring.hour_ranges import told
 from emaps_dagster.monitoring.revision_scan import RevisionLook, time_is_up
@@ -31,7 +31,7 @@ def revisions_sensor(
     @dg.sensor(
         job=job,
         name="revisions",
-        minimum_interval_seconds=_LOOKS_SECONDS,
+        minimum_interval_seconds=SCAN_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every half hour: hours older than a day that the provider has changed since, in the few ranges that hold "
@@ -42,13 +42,13 @@ def revisions_sensor(
         until = time_is_up()
         now = electricity_maps.clock()
         if early := nothing_over_yet(settings.start, now):
-            return _result([], [early], None)
+            return result_of([], [early], None)
         memory = revisions.Memory.loads(context.cursor)
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
         if plan is None:
-            return _result([], ["The provider does not say what the plan serves; see the log of the daemon."], None)
+            return result_of([], ["The provider does not say what the plan serves; see the log of the daemon."], None)
         if not plan.past_range:
-            return _result([], ["The plan serves no hours older than a day: revisions come with each tick."], None)
+            return result_of([], ["The plan serves no hours older than a day: revisions come with each tick."], None)
         watched = Window(max(settings.start, floor_hour(now) - revisions.WATCHED), floor_hour(now))
         shown = statuses(context.instance, gold, partitions, watched)
         made = {hour for hour, status in shown.items() if status == AssetPartitionStatus.MATERIALIZED}
@@ -67,6 +67,6 @@ def revisions_sensor(
         requests = [dg.RunRequest(tags=tags_of(window, asked_by="revisions")) for window in ask]
         for sentence in look.sentences:
             context.log.info(sentence)
-        return _result(requests, look.sentences or ["Nothing has changed."], look.memory(later).dumps())
+        return result_of(requests, look.sentences or ["Nothing has changed."], look.memory(later).dumps())
 
     return sensor

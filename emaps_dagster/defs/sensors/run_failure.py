@@ -5,7 +5,7 @@ import dagster as dg
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.defs.instance.runs import present
 from emaps_dagster.defs.sensors.alert_outbox import Inbox
-from emaps_dagster.defs.sensors.results import _result
+from emaps_dagster.defs.sensors.results import result_of
 from emaps_dagster.monitoring.alert_delivery import ways_of
 from emaps_dagster.monitoring.incident_messages import text_of
 
@@ -34,6 +34,6 @@ def run_failure_sensor() -> dg.SensorDefinition:
         nobody = [] if ways_of(settings) else ["Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL."]
         said = [f"{told} message{'' if told == 1 else 's'} sent."] if told else []
         causes = f"{len(inbox.causes.open)} cause{'' if len(inbox.causes.open) == 1 else 's'} of failure open."
-        return _result([], [*said, *nobody, *problems, causes], inbox.dumps())
+        return result_of([], [*said, *nobody, *problems, causes], inbox.dumps())
 
     return sensor
