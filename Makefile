@@ -40,7 +40,7 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
 
 docs: setup ## docs/tables.md from the contracts
-	mkdir -p docs && $(BIN)/python -m emaps_dagster.contracts.tables > docs/tables.md
+	mkdir -p docs && $(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
 
 screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
 	@$(BIN)/python -m emaps_dagster_tests.screenshots

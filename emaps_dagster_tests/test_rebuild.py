@@ -22,7 +22,6 @@ from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.jobs.rebuild import RebuildConfig
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.reports import RebuildReport
@@ -321,17 +320,17 @@ def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
 
 
 def test_the_launchpad_begins_with_all_hours_that_a_table_holds(house: FolderLakehouse) -> None:
-    assert hours_to_rebuild(house, GR, RebuildConfig()) == HELD
-    assert hours_to_rebuild(house, GR, RebuildConfig(start="2024-05-01")) == Window(utc(2024, 5, 1), HELD.end)
-    assert hours_to_rebuild(house, GR, RebuildConfig(end="2024-05-01")) == Window(HELD.start, utc(2024, 5, 1))
+    assert hours_to_rebuild(house, GR) == HELD
+    assert hours_to_rebuild(house, GR, start="2024-05-01") == Window(utc(2024, 5, 1), HELD.end)
+    assert hours_to_rebuild(house, GR, end="2024-05-01") == Window(HELD.start, utc(2024, 5, 1))
     # A row that bronze does not give is among them: it has to go.
     _add(house, ENERGY_DATA, datetime=HELD.end + 5 * HOUR)
-    assert hours_to_rebuild(house, GR, RebuildConfig()) == Window(HELD.start, HELD.end + 6 * HOUR)
+    assert hours_to_rebuild(house, GR) == Window(HELD.start, HELD.end + 6 * HOUR)
 
 
 def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(LakehouseError, match="No table holds an hour yet"):
-        hours_to_rebuild(FolderLakehouse(spark, tmp_path / "nothing"), GR, RebuildConfig())
+        hours_to_rebuild(FolderLakehouse(spark, tmp_path / "nothing"), GR)
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,8 @@ def test_a_connection_is_used_again_after_a_whole_response_and_closed_after_a_br
 def test_an_interrupt_ends_a_read_at_once(api: Api) -> None:
     api.script.append(raw(f"HTTP/1.1 200 OK\nContent-Length: {len(WHOLE)}\n\n", *drip(WHOLE), pause=0.2))
     program = (
-        "from emaps_dagster.electricity_maps.client import ElectricityMapsClient as C\nfrom emaps_dagster.contracts.zones import CARBON\n"
+        "from emaps_dagster.electricity_maps.client import ElectricityMapsClient as C\n"
+        "from emaps_dagster.contracts.zones import CARBON\n"
         f"with C({api.url!r}) as client:\n    client.history(CARBON, 'GR')\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -15,7 +15,6 @@ from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import EmapsError, WithdrawalError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
 from emaps_dagster.features import load_arrow
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.stored_hours import missing
@@ -74,7 +73,7 @@ def shown(house: Lakehouse, table: Any = ENERGY_DATA) -> dict[datetime, float]:
 
 
 def chosen(house: Lakehouse, now: datetime = NOW, **config: Any) -> Selected:
-    return select(house, selection_of(WithdrawConfig(**config)), now)
+    return select(house, selection_of(**config), now)
 
 
 def do(house: Lakehouse, now: datetime = NOW, *, dry_run: bool = False, **config: Any) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""`python -m emaps_dagster.cli.orphaned_runs`: before the code server starts, runs that died with the last one are told so.
+"""`python -m emaps_dagster.cli.orphaned_runs`: marks runs of the previous code server as failed.
 
 Every run is a child of the code server, so none is alive when it is not; without a word they would count as going on
 until somebody's patience ends. Run retries then start them again. Not for an instance with several code servers.

@@ -10,7 +10,7 @@ def markdown(zone_keys: tuple[str, ...]) -> str:
     lines = [
         "# Tables",
         "",
-        "Made from `emaps_dagster/tables.py` by `make docs`. Times are UTC; power is the mean of the hour.",
+        "Made from `emaps_dagster/contracts/tables.py` by `make docs`. Times are UTC; power is the mean of the hour.",
         "Null (not reported), 0 and an absent key are three different things; nothing is filled with 0.",
     ]
     for table in all_tables(zone_keys):
@@ -29,3 +29,7 @@ def markdown(zone_keys: tuple[str, ...]) -> str:
             ),
         ]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(("GR",)), end="")

@@ -216,7 +216,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _secret(scope: str, key: str) -> str:
     from pyspark.dbutils import DBUtils  # type: ignore[import-not-found]  # part of the runtime's pyspark only
 
-    from emaps_dagster.defs.resources.databricks.session import cluster_session
+    from emaps_dagster.lakehouse.spark_sessions import cluster_session
 
     try:
         return str(DBUtils(cluster_session()).secrets.get(scope=scope, key=key))
@@ -229,9 +229,9 @@ def _secret(scope: str, key: str) -> str:
 
 
 def _house(settings: Settings) -> Lakehouse:
-    from emaps_dagster.defs.resources.databricks.session import cluster_session
     from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
     from emaps_dagster.lakehouse.locations import Catalog
+    from emaps_dagster.lakehouse.spark_sessions import cluster_session
 
     return DeltaSparkLakehouse(cluster_session(), Catalog(settings.catalog))
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from emaps_dagster.defs.jobs.rebuild import RebuildConfig
-from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
@@ -34,18 +32,16 @@ def apply(house: Lakehouse, zones: tuple[str, ...], options: argparse.Namespace,
     dry_run = options.dry_run
     if options.layer == "rebuild":
         given = {name: value for name in ("start", "end") if (value := getattr(options, name))}
-        hours = hours_to_rebuild(house, zones, RebuildConfig(**given, dry_run=dry_run))
+        hours = hours_to_rebuild(house, zones, **given)
         print(f"rebuild of {hours} from bronze alone")
         _print(rebuild_silver(house, hours, dry_run=dry_run), rebuild_gold(house, zones, hours, dry_run=dry_run))
         return
     selection = selection_of(
-        WithdrawConfig(
-            payload_sha256=options.payload_sha256,
-            ingested_in_the_future=options.ingested_in_the_future,
-            ingested_from=options.ingested_from,
-            ingested_until=options.ingested_until,
-            zone=options.zone,
-        )
+        payload_sha256=options.payload_sha256,
+        ingested_in_the_future=options.ingested_in_the_future,
+        ingested_from=options.ingested_from,
+        ingested_until=options.ingested_until,
+        zone=options.zone,
     )
     selected = select(house, selection, now, options.reason)
     if not dry_run:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from emaps_dagster.cli.tables_doc import markdown
 from emaps_dagster.contracts.zones import MODES, neighbours_of, zone_column
 
 MEGAWATT = "MW"
@@ -333,7 +332,3 @@ def all_tables(zone_keys: tuple[str, ...]) -> tuple[Table, ...]:
         ENERGY_DATA,
         ml_features(zone_keys),
     )
-
-
-if __name__ == "__main__":
-    print(markdown(("GR",)), end="")

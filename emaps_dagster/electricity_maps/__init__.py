@@ -1,0 +1,1 @@
+"""The API of Electricity Maps: requests, retries, typed errors, and which records are admitted. No Spark."""

@@ -41,8 +41,6 @@ _WRITING = {
 }
 # Delta's names for a commit that another one has made impossible; pyspark hands them out in several guises.
 _LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataChanged|ProtocolChanged)Exception\b")
-# They change no row, so nothing that was computed beside them is stale.
-_MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}
 
 
 class DeltaSparkLakehouse(Lakehouse):

@@ -21,7 +21,6 @@ from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
 from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, turn
-from emaps_dagster.lakehouse.delta_spark import _MAINTENANCE
 
 
 class Place(ABC):
@@ -183,3 +182,7 @@ def commit_of(version: int, log: str) -> Commit:
 def quoted(value: str) -> str:
     """A literal of Spark's SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+# They change no row, so nothing that was computed beside them is stale.
+_MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}

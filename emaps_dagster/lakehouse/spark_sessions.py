@@ -22,6 +22,7 @@ from emaps_dagster.lakehouse.locks import one_at_a_time
 if TYPE_CHECKING:
     from pysail.spark import SparkConnectServer
     from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession
 
 SESSION_CONFIG = {
     # Timestamps are UTC everywhere; without this an engine takes the machine's zone.
@@ -179,3 +180,15 @@ def _check_java() -> None:
     if version is None or int(version[1]) < _OLDEST_JAVA:
         found = next((line for line in told.stderr.splitlines() if "version" in line), told.stderr.strip())
         raise EngineError(f"{java} is too old: {found}. {remedy}")
+
+
+# What is the session's own; what is the cluster's is set with the cluster.
+CLUSTER_CONFIG = {"spark.sql.session.timeZone": "UTC"}
+
+
+def cluster_session() -> SparkSession:
+    """The session of this task on the cluster, in UTC."""
+    session = SparkSession.builder.getOrCreate()
+    for name, value in CLUSTER_CONFIG.items():
+        session.conf.set(name, value)
+    return session

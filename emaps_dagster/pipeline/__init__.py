@@ -1,0 +1,1 @@
+"""The use cases, without Dagster: ingest, silver, gold, checks, rebuild, withdrawal, maintenance, health."""

@@ -9,7 +9,6 @@ from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.feature_query import hours_between
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
-from emaps_dagster.defs.jobs.rebuild import RebuildConfig
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.silver import silver_from_bronze
@@ -19,13 +18,18 @@ from emaps_dagster.transforms.timestamps import in_hours
 FIRST, LAST = "first", "last"
 
 
-def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], config: RebuildConfig) -> Window:
-    """The hours that the launchpad names."""
-    if config.start != FIRST and config.end != LAST:
-        return hours_between(config.start, config.end)
+def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], start: str = FIRST, end: str = LAST) -> Window:
+    """The hours [start, end), as texts; `first` and `last` are the bounds of what the tables hold.
+
+    Raises:
+        LakehouseError: no table holds an hour.
+        FeaturesError: they are no full hours in this order.
+    """
+    if start != FIRST and end != LAST:
+        return hours_between(start, end)
     held = _held(house, zones)
-    start = f"{held.start:%Y-%m-%dT%H:%MZ}" if config.start == FIRST else config.start
-    end = f"{held.end:%Y-%m-%dT%H:%MZ}" if config.end == LAST else config.end
+    start = f"{held.start:%Y-%m-%dT%H:%MZ}" if start == FIRST else start
+    end = f"{held.end:%Y-%m-%dT%H:%MZ}" if end == LAST else end
     return hours_between(start, end)
 
 

@@ -15,7 +15,6 @@ from emaps_dagster.contracts.errors import WithdrawalError
 from emaps_dagster.contracts.feature_query import moment_of
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, REACH, Window, floor_hour
-from emaps_dagster.defs.jobs.withdraw import WithdrawConfig
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import Differences
@@ -67,28 +66,35 @@ class Selected:
     hours: tuple[Window, ...]
 
 
-def selection_of(config: WithdrawConfig) -> Selection:
-    """What the launchpad asks for, checked.
+def selection_of(
+    *,
+    payload_sha256: str = "",
+    ingested_in_the_future: bool = False,
+    ingested_from: str = "",
+    ingested_until: str = "",
+    zone: str = "",
+) -> Selection:
+    """A checked selection; the arguments are those of the job `withdraw`.
 
     Raises:
         WithdrawalError: it would select every response, or nothing by a slip of the pen.
         FeaturesError: a time is none.
     """
-    hashes = tuple(filter(None, re.split(r"[\s,]+", config.payload_sha256.lower())))
+    hashes = tuple(filter(None, re.split(r"[\s,]+", payload_sha256.lower())))
     for given in hashes:
         if not re.fullmatch(r"[0-9a-f]{64}", given):
             raise WithdrawalError(
                 f"payload_sha256 is {given!r}; give all 64 hexadecimal digits, as the check and "
                 "bronze.*.payload_sha256 have them. Nothing was withdrawn."
             )
-    since = moment_of(config.ingested_from, "ingested_from") if config.ingested_from else None
-    until = moment_of(config.ingested_until, "ingested_until") if config.ingested_until else None
-    if not (hashes or config.ingested_in_the_future or since or until):
+    since = moment_of(ingested_from, "ingested_from") if ingested_from else None
+    until = moment_of(ingested_until, "ingested_until") if ingested_until else None
+    if not (hashes or ingested_in_the_future or since or until):
         raise WithdrawalError(
             "Nothing says which responses to withdraw: give payload_sha256, ingested_in_the_future: true, or "
             "ingested_from and ingested_until; zone narrows them. Nothing was withdrawn."
         )
-    if not hashes and not config.ingested_in_the_future and not (since and until):
+    if not hashes and not ingested_in_the_future and not (since and until):
         raise WithdrawalError(
             "Without payload_sha256 or ingested_in_the_future both ingested_from and ingested_until are needed: "
             "not all that follows or precedes can be meant. Nothing was withdrawn."
@@ -98,7 +104,7 @@ def selection_of(config: WithdrawConfig) -> Selection:
             f"ingested_from, {since.isoformat()}, is not before ingested_until, {until.isoformat()}. "
             "Nothing was withdrawn."
         )
-    return Selection(hashes, config.ingested_in_the_future, since, until, config.zone.strip())
+    return Selection(hashes, ingested_in_the_future, since, until, zone.strip())
 
 
 def select(house: Lakehouse, selection: Selection, now: datetime, reason: str = "") -> Selected:

@@ -1,1 +1,1 @@
-"""`python -m emaps_dagster.cli.preflight`: is everything there that this deployment needs? A sentence for what is not."""
+"""`python -m emaps_dagster.cli.preflight`: checks that everything that a deployment needs is there."""

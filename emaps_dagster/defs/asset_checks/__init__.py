@@ -1,0 +1,1 @@
+"""The checks of `pipeline` as Dagster asset checks, with one evaluation an hour."""

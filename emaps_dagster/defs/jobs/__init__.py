@@ -1,0 +1,1 @@
+"""The jobs: hourly, rebuild, withdraw, maintenance, backfill_cost, health_report."""

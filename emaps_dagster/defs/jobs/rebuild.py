@@ -55,7 +55,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
         house = lakehouse.open()
-        hours = hours_to_rebuild(house, zones, config)
+        hours = hours_to_rebuild(house, zones, config.start, config.end)
         report = rebuild_silver(house, hours, dry_run=config.dry_run)
         report_rebuild(context, ENERGY_DATA, str(rebuilt_silver(hours)), report, first_partition, config.dry_run)
 
@@ -70,7 +70,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
         house = lakehouse.open()
-        hours = hours_to_rebuild(house, zones, config)
+        hours = hours_to_rebuild(house, zones, config.start, config.end)
         report = rebuild_gold(house, zones, hours, dry_run=config.dry_run)
         report_rebuild(context, ml_features(zones), str(rebuilt_gold(hours)), report, first_partition, config.dry_run)
 

@@ -22,6 +22,7 @@ from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.pipeline.withdraw import (
     Selected,
+    Selection,
     gold_without,
     select,
     selection_of,
@@ -52,6 +53,16 @@ class WithdrawConfig(dg.Config):
     dry_run: bool = Field(default=False, description="List them and count what would differ, write nothing")
 
 
+def _selection(config: WithdrawConfig) -> Selection:
+    return selection_of(
+        payload_sha256=config.payload_sha256,
+        ingested_in_the_future=config.ingested_in_the_future,
+        ingested_from=config.ingested_from,
+        ingested_until=config.ingested_until,
+        zone=config.zone,
+    )
+
+
 @dg.config_mapping
 def same_for_all_steps(config: WithdrawConfig) -> dg.RunConfig:
     return dg.RunConfig(ops=dict.fromkeys(("withdraw_responses", "silver_without_them", "gold_without_them"), config))
@@ -73,7 +84,7 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
         electricity_maps: ElectricityMapsResource,
     ) -> None:
         house = lakehouse.open()
-        selected = select(house, selection_of(config), electricity_maps.clock(), config.reason)
+        selected = select(house, _selection(config), electricity_maps.clock(), config.reason)
         if not config.dry_run:
             withdraw(house, selected)
         context.log.warning(sentence(selected, dry_run=config.dry_run))
@@ -101,7 +112,7 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
         electricity_maps: ElectricityMapsResource,
     ) -> None:
         house = lakehouse.open()
-        selected = select(house, selection_of(config), electricity_maps.clock())
+        selected = select(house, _selection(config), electricity_maps.clock())
         report = silver_without(house, selected, dry_run=config.dry_run)
         hours = ", ".join(str(rebuilt_silver(span)) for span in selected.hours)
         report_rebuild(context, ENERGY_DATA, hours, report, first_partition, config.dry_run, "withdraw")
@@ -120,7 +131,7 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
         electricity_maps: ElectricityMapsResource,
     ) -> None:
         house = lakehouse.open()
-        selected = select(house, selection_of(config), electricity_maps.clock())
+        selected = select(house, _selection(config), electricity_maps.clock())
         report = gold_without(house, zones, selected, dry_run=config.dry_run)
         hours = ", ".join(str(rebuilt_gold(span)) for span in selected.hours)
         report_rebuild(context, ml_features(zones), hours, report, first_partition, config.dry_run, "withdraw")

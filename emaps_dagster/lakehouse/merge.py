@@ -1,0 +1,197 @@
+"""Merge and rebuild: computed rows are compared with the stored ones, and only what differs is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.arrow_schema import conform
+from emaps_dagster.lakehouse.comparison import Differences, differences, same_values
+from emaps_dagster.lakehouse.reports import (
+    HourChange,
+    MergeReport,
+    RebuildReport,
+)
+from emaps_dagster.lakehouse.storage import TableStorage, all_inserted
+
+# Values that a merge holds at once: 8 bytes each, in the engine, here, and on their way to the file.
+_CELLS = 25_000_000
+# Expected where the caller gives no number of zones.
+_ZONES = 50
+
+
+class TableMerges(TableStorage):
+    """Idempotent writes of silver and gold."""
+
+    def merge(
+        self,
+        table: Table,
+        window: Window,
+        compute: Callable[[Window], DataFrame],
+        zones: Callable[[], int] = lambda: _ZONES,
+    ) -> MergeReport:
+        """Bring the table's rows of the window to what `compute` says, some months at a time.
+
+        Rows that would not change are not written; months without changes get no Delta version. Rows
+        that `compute` does not return stay. A writer that loses a race computes again from fresh input.
+
+        Args:
+            table: silver or gold, keyed by zone and datetime.
+            window: the hours to bring up to date.
+            compute: the rows wanted for a part of the window; called at every attempt, it must read anew.
+            zones: how many the window holds rows of at most; asked only where the window is long for fifty.
+
+        Raises:
+            WriteConflictError: other writers kept winning; nothing stale was written.
+        """
+        # Parts bound the memory of a long backfill, and what is done stays done; each costs a plan and a commit.
+        room = _CELLS / len(table.columns) * HOUR
+        longest = room / _ZONES
+        if window.duration > longest:
+            longest = room / max(1, zones())
+        report = MergeReport({})
+        for part in window.in_months(longest):
+            report += self._merge_part(table, part, compute)
+        return report
+
+    def _merge_part(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
+        def attempt(number: int) -> MergeReport:
+            # The target is pinned before the input is read: a commit after it may have seen more than we do.
+            version = self.version(table)
+            if version is None:
+                raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
+            stored = self._rows(table, window, version, window.months(), ())
+            if not stored.num_rows:
+                inserted = self._insert(table, window.months(), compute(window), version)
+                return _report(all_inserted(inserted), retries=number)
+            compared = _compare(self._computed(compute(window), table), conform(stored, table), table)
+            changed = compared.filter(pc.field("_change") != "unchanged")
+            if changed.num_rows:
+                self._merge(table, window.months(), changed, version)
+            return _report(compared, retries=number)
+
+        return self._until_won(table, f"the merge of {window}", attempt)
+
+    def rebuild(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame], *, dry_run: bool = False
+    ) -> RebuildReport:
+        """Make the table's rows of the window exactly what `compute` says, and tell what differed.
+
+        Unlike a merge it also removes: rows that `compute` does not return, second rows of a key. A month that
+        does not differ gets no Delta version. When the contract changed, the whole table is written anew with its
+        columns, in one version; values are then compared in the columns that both have.
+
+        Args:
+            table: silver or gold, keyed by zone and datetime; made when it does not exist.
+            window: the hours to rebuild.
+            compute: all rows wanted for a part of the window; called at every attempt, it must read anew.
+            dry_run: compare only, write nothing.
+
+        Raises:
+            ContractChangedError: the contract changed and the window is not all of the table.
+            WriteConflictError: other writers kept winning; nothing stale was written.
+        """
+        if table.append_only:
+            raise LakehouseError(f"{table.qualified_name} cannot be rebuilt: all else is rebuilt from it.")
+        if not dry_run and self.version(table) is None:
+            self._create(table)
+        if self.version(table) is not None and self.schema_differences(table):
+            return self._until_won(
+                table, "the rebuild", lambda number: self._rebuild_whole(table, window, compute, dry_run, number)
+            )
+        report = RebuildReport(Differences({}))
+        for part in window.by_month():
+            report += self._rebuild_part(table, part, compute, dry_run)
+        return report
+
+    def _rebuild_part(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame], dry_run: bool
+    ) -> RebuildReport:
+        def attempt(number: int) -> RebuildReport:
+            version = self.version(table)
+            wanted = self._computed(compute(window), table)
+            stored = self._stored(table, window, version)
+            found = differences(wanted, stored, (*table.value_columns, table.partition))
+            if version is not None and not dry_run and found.total.differing:
+                self._replace(table, window, wanted, version)
+            return RebuildReport(found, retries=number)
+
+        return self._until_won(table, f"the rebuild of {window}", attempt)
+
+    def _rebuild_whole(
+        self, table: Table, window: Window, compute: Callable[[Window], DataFrame], dry_run: bool, number: int
+    ) -> RebuildReport:
+        version = self.version(table)
+        assert version is not None
+        changes = self.schema_differences(table, version=version)
+        span = self.span(table, version=version)
+        if span and not (window.start <= span.start and span.end <= window.end):
+            raise ContractChangedError(
+                f"{table.qualified_name} ({self.where(table)}) has other columns than its contract: "
+                f"{'; '.join(changes)}. They can only change in the whole table, and {window} is not all of it: "
+                f"{self._rebuild_command(table)}."
+            )
+        stored_types = self.types(table, version=version)
+        kept = [c.name for c in table.columns if c.name not in table.key and stored_types.get(c.name) == c.type]
+        found = Differences({})
+
+        def parts() -> Iterator[pa.Table]:
+            nonlocal found
+            for part in window.by_month():
+                wanted = self._computed(compute(part), table)
+                found += differences(wanted, self._stored(table, part, version), kept)
+                yield wanted
+
+        if dry_run:
+            for _ in parts():
+                pass
+        else:
+            self._overwrite(table, parts(), version)
+        return RebuildReport(found, tuple(changes), number)
+
+    def _rebuild_command(self, table: Table) -> str:
+        span = self.span(table)
+        hours = span or Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 2, tzinfo=timezone.utc))
+        return (
+            "rebuild it from bronze: launch the job `rebuild` in Dagster's UI, or run `dagster job execute -m "
+            f"emaps_dagster.definitions -j rebuild -c rebuild.yaml`, with {'' if span else 'any hours, such as '}"
+            f'{{start: "{hours.start:%Y-%m-%dT%H:%MZ}", end: "{hours.end:%Y-%m-%dT%H:%MZ}"}} '
+            "(docs/operations.md, Rebuild)"
+        )
+
+
+def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
+    """Fresh rows with `_change`: inserted, updated or unchanged against the stored row of the same key."""
+    place = pa.array(range(stored.num_rows), pa.int64())
+    # A key that is stored twice is told by its check and removed by a rebuild; it must not stop a merge.
+    places = stored.select(table.key).append_column("_stored", place)
+    keys = places.group_by(table.key).aggregate([("_stored", "min")]).rename_columns([*table.key, "_stored"])
+    numbered = fresh.append_column("_fresh", pa.array(range(fresh.num_rows), pa.int64()))
+    found = numbered.select([*table.key, "_fresh"]).join(keys, list(table.key)).sort_by("_fresh")["_stored"]
+    old = stored.take(found)
+    same = pa.array([True] * fresh.num_rows, pa.bool_())
+    for name in table.value_columns:
+        same = pc.and_(same, same_values(fresh[name], old[name]))
+    change = pc.case_when(
+        pc.make_struct(pc.is_null(found), same), pa.scalar("inserted"), pa.scalar("unchanged"), pa.scalar("updated")
+    )
+    return fresh.append_column("_change", change)
+
+
+def _report(compared: pa.Table, retries: int) -> MergeReport:
+    counted = compared.group_by(["datetime", "_change"]).aggregate([([], "count_all")])
+    # Without its time zone, of which Arrow makes an object for every value.
+    moments = counted["datetime"].cast(pa.timestamp("us")).to_pylist()
+    hours: dict[datetime, dict[str, int]] = {}
+    for moment, change, rows in zip(
+        moments, counted["_change"].to_pylist(), counted["count_all"].to_pylist(), strict=True
+    ):
+        hours.setdefault(moment.replace(tzinfo=timezone.utc), {})[change] = rows
+    return MergeReport({hour: HourChange(**counts) for hour, counts in sorted(hours.items())}, retries)

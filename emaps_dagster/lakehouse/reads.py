@@ -1,0 +1,95 @@
+"""Reads of tables by hours; bronze without the responses that were withdrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from emaps_dagster.contracts.tables import TRUSTED, WITHDRAWN_RESPONSES, Table
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.lakehouse.storage import TableStorage
+from emaps_dagster.transforms.timestamps import in_hours, instant
+
+
+class TableReads(TableStorage):
+    """Lazy reads for transforms, and rows as Arrow tables."""
+
+    def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
+        """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
+        return self.read(table, version=version).where(
+            F.col(table.partition).isin(window.months()) & in_hours(window.start, window.end)
+        )
+
+    def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
+        """The rows of bronze that share an hour with the window, without those that were withdrawn.
+
+        Args:
+            table: a bronze table; it lies in partitions by the month in which a body begins.
+            window: the hours of interest.
+            longest: no body spans more, so none that begins earlier reaches into the window.
+        """
+        months = window.widen(longest, timedelta(0)).months()
+        rows = self.read(table).where(
+            F.col(table.partition).isin(months)
+            & (F.col("window_start") < instant(window.end))
+            & (F.col("window_end") > instant(window.start))
+        )
+        # Tables of a release that did not quarantine records have it from the next run of bronze on.
+        if TRUSTED not in self.types(table):
+            rows = rows.withColumn(TRUSTED, F.lit(None).cast("string"))
+        return self.without_withdrawn(table, rows, months)
+
+    def without_withdrawn(self, table: Table, rows: DataFrame, months: list[str] | None = None) -> DataFrame:
+        """The rows of a bronze table without those that were withdrawn (docs/adr/0014).
+
+        Args:
+            table: which bronze table the rows are of.
+            rows: with the columns of its key at least.
+            months: the partitions that they lie in, all of them without.
+        """
+        if self._left_out is not None and self._left_out.num_rows:
+            rows = self._without(table, rows, self.spark.createDataFrame(self._left_out))
+        # Where nothing was ever withdrawn there is no table, and no plan grows by a join.
+        if self.version(WITHDRAWN_RESPONSES) is None:
+            return rows
+        withdrawn = self.read(WITHDRAWN_RESPONSES)
+        if months:
+            withdrawn = withdrawn.where(F.col(WITHDRAWN_RESPONSES.partition).isin(months))
+        return self._without(table, rows, withdrawn)
+
+    @contextmanager
+    def leaving_out(self, responses: pa.Table) -> Iterator[None]:
+        """In here reads leave these rows of `WITHDRAWN_RESPONSES` out as if they were stored: for a dry run."""
+        self._left_out = responses
+        try:
+            yield
+        finally:
+            self._left_out = None
+
+    def _without(self, table: Table, rows: DataFrame, withdrawn: DataFrame) -> DataFrame:
+        keys = withdrawn.where(F.col("bronze_table") == table.name).select(*table.key)
+        return rows.join(keys, list(table.key), "left_anti")
+
+    def rows(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
+        """The rows of `read_hours` as the contract has them, here, read the fastest way; none without the table.
+
+        Args:
+            table: silver or gold. Bronze has a file for every tick, which the engine opens faster.
+            window: the hours of interest.
+            columns: those that are needed; all without.
+
+        Raises:
+            LakehouseError: its files are gone or cannot be read.
+        """
+        rows = self._stored(table, window, self.version(table), window.months(), columns)
+        return rows.select(list(columns)) if columns else rows
+
+    def zones(self, rows: DataFrame) -> int:
+        """How many zones the rows are of."""
+        found = self.collect(rows.agg(F.count_distinct("zone").alias("zones")))
+        return int(found["zones"][0].as_py())
