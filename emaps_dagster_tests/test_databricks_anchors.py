@@ -13,21 +13,15 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 from dagster._core.definitions.step_launcher import StepLauncher
-from dagster._core.events import DagsterEvent
-from dagster._core.events.log import EventLogEntry
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.external_step import (
-    external_instance_from_step_run_ref,
-    run_step_from_ref,
-    step_context_to_step_run_ref,
-)
-from dagster._serdes import deserialize_value, serialize_value
+from dagster._core.execution.plan.external_step import external_instance_from_step_run_ref, run_step_from_ref
+from dagster._serdes import serialize_value
 
 from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.instance import versions
+from emaps_dagster.defs.instance.versions import check_launcher_versions
 from emaps_dagster.defs.partitions import hourly_partitions, run_window
-from emaps_dagster.defs.resources.databricks import event_provenance as anchors
-from emaps_dagster.defs.resources.databricks.event_provenance import Anchors, check_versions
+from emaps_dagster.defs.resources.databricks.event_provenance import Anchors
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster_tests.making import utc
@@ -42,13 +36,13 @@ class Elsewhere(StepLauncher):
     def __init__(self, *, tied: bool) -> None:
         self.tied = tied
 
-    def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
+    def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
         tie = Anchors(step_context).tie if self.tied else lambda entry: entry
-        told: list[EventLogEntry] = []
-        reference = step_context_to_step_run_ref(step_context)
+        told: list[dg.EventLogEntry] = []
+        reference = dg.step_context_to_step_run_ref(step_context)
         with external_instance_from_step_run_ref(reference, told.append) as instance:
             list(run_step_from_ref(reference, instance))
-        for entry in deserialize_value(serialize_value(told), list):
+        for entry in dg.deserialize_value(serialize_value(told), list):
             here = tie(entry)
             step_context.instance.handle_new_event(here)
             if here.dagster_event is not None:
@@ -228,11 +222,11 @@ def test_without_being_tied_a_launched_check_would_judge_nothing(instance: dg.Da
 
 
 def test_another_release_of_dagster_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_versions()
+    check_launcher_versions()
     there = metadata.version
-    monkeypatch.setattr(anchors, "version", lambda name: "0.30.0" if name == "dagster-databricks" else there(name))
+    monkeypatch.setattr(versions, "version", lambda name: "0.30.0" if name == "dagster-databricks" else there(name))
     with pytest.raises(LauncherError) as caught:
-        check_versions()
+        check_launcher_versions()
     assert "dagster 1.13.27, dagster-databricks 0.29.27 only, and this machine has dagster-databricks 0.30.0" in str(
         caught.value
     )
@@ -240,5 +234,5 @@ def test_another_release_of_dagster_is_refused_with_what_to_do(monkeypatch: pyte
 
 def test_the_versions_that_were_tried_are_those_that_are_pinned() -> None:
     pins = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
-    for name, tried in anchors.TRIED_WITH.items():
+    for name, tried in versions.TESTED_VERSIONS.items():
         assert f'"{name}=={tried}"' in pins

@@ -21,7 +21,6 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pytest
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from deltalake import DeltaTable
 
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
@@ -152,7 +151,7 @@ def _checks(home: Path) -> tuple[dict[tuple[str, str, str | None], Any], list[An
         for key in keys:
             for record in reversed(instance.event_log_storage.get_asset_check_execution_history(key, limit=1000)):
                 evaluation = record.evaluation
-                if isinstance(evaluation, AssetCheckEvaluation):
+                if isinstance(evaluation, dg.AssetCheckEvaluation):
                     said[key.asset_key.to_user_string(), key.name, evaluation.partition] = (
                         evaluation.passed,
                         evaluation.severity,

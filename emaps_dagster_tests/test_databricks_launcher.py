@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import requests
-from dagster._core.events.log import EventLogEntry
 from dagster._serdes import serialize_value
 from databricks.sdk.errors.platform import InternalError, NotFound, PermissionDenied, Unauthenticated
 
@@ -335,7 +335,7 @@ def _written(value: object) -> bytes:
 
 
 def test_events_are_read_once_they_are_whole() -> None:
-    entry = EventLogEntry(None, 20, "hello", "run", 0.0, "step", "job", None)
+    entry = dg.EventLogEntry(None, 20, "hello", "run", 0.0, "step", "job", None)
     whole = _written(serialize_value([entry, entry]))
     assert entries_of(whole) == [entry, entry]
     assert [entries_of(whole[:length]) for length in (0, 1, 10, len(whole) // 2, len(whole) - 1)] == [None] * 5

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.pool import NullPool, QueuePool
 
 from benchmarks import postgres
-from emaps_dagster.defs.instance import storage as storages
+from emaps_dagster.defs.instance import versions
 from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
@@ -100,11 +100,11 @@ def test_what_the_open_sqlite_event_log_writes_dagsters_own_reads(home: Path) ->
 def test_another_release_of_dagster_gets_dagsters_own_sqlite(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(storages, "TRIED_WITH", "1.12.0")
+    monkeypatch.setitem(versions.TESTED_VERSIONS, "dagster", "1.12.0")
     open_sqlite(home)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert type(instance.event_log_storage) is SqliteEventLogStorage
-    assert "OpenSqliteEventLog was tried with Dagster 1.12.0, not with 1." in caplog.text
+    assert "OpenSqliteEventLog was tested with Dagster 1.12.0, not with 1." in caplog.text
 
 
 @NO_POSTGRES

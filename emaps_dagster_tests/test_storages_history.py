@@ -11,11 +11,9 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.partition_key_range import PartitionKeyRange
-from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.runs.run_domain import RunDomain
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._serdes import deserialize_value
 
 from emaps_dagster.cli.home import prepare
 from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
@@ -240,7 +238,7 @@ def test_every_event_of_a_run_is_read_back_with_all_that_its_class_can_say(tmp_p
     assert len({entry.dagster_event_type for entry in entries}) > 12
     shared = ("message", "level", "run_id", "timestamp", "step_key", "job_name", "error_info")
     for entry in entries:
-        again = deserialize_value(text_of(entry), EventLogEntry)
+        again = dg.deserialize_value(text_of(entry), dg.EventLogEntry)
         assert [getattr(again, name) for name in shared] == [getattr(entry, name) for name in shared]
         if entry.dagster_event:
             assert again.dagster_event is not None

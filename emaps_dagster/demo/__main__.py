@@ -12,8 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events.log import EventLogEntry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -47,7 +45,7 @@ def main() -> int:
     except EmapsError as error:
         console.print(f"[red]{error}")
         return 1
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         console.print("[yellow]Interrupted; nothing is left running.")
         return _INTERRUPTED
 
@@ -89,13 +87,13 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _watch(progress: Progress) -> Callable[[str], Callable[[int, EventLogEntry], None]]:
+def _watch(progress: Progress) -> Callable[[str], Callable[[int, dg.EventLogEntry], None]]:
     """Who draws a bar for a run: one unit a materialization or check evaluation."""
 
-    def watch(title: str) -> Callable[[int, EventLogEntry], None]:
+    def watch(title: str) -> Callable[[int, dg.EventLogEntry], None]:
         task = progress.add_task(title, total=None, step="starting")
 
-        def heard(events: int, entry: EventLogEntry) -> None:
+        def heard(events: int, entry: dg.EventLogEntry) -> None:
             event = entry.dagster_event
             if event is None:
                 return

@@ -6,6 +6,7 @@ No terminal in here: __main__.py shows it.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,9 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events.log import EventLogEntry
-from dagster._core.utils import make_new_run_id
 
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
@@ -67,7 +65,7 @@ def run_job(
     times: Times,
     now: datetime,
     window: Window,
-    heard: Callable[[int, EventLogEntry], None],
+    heard: Callable[[int, dg.EventLogEntry], None],
 ) -> RunReport:
     """Run the main job over a window in one run, as Dagster's backfill does.
 
@@ -89,7 +87,7 @@ def run_job(
     evaluations = sum(hours if graph.get(key).partitions_def else 1 for key in graph.asset_check_keys)
     events = len(graph.materializable_asset_keys) * hours + evaluations
     first, last = partition_key(window.start), partition_key(window.end - HOUR)
-    run_id = make_new_run_id()
+    run_id = str(uuid.uuid4())
     instance.add_event_listener(run_id, lambda entry: heard(events, entry))
     result = job.execute_in_process(
         instance=instance,
@@ -143,7 +141,7 @@ def _report(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, exp
             # Dagster wraps what our code raised; the person needs the sentence inside.
             while error.cause is not None:
                 error = error.cause
-            if error.cls_name == DagsterExecutionInterruptedError.__name__:
+            if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 # Dagster reports a Ctrl-C as the failure of the step that it hit.
                 raise KeyboardInterrupt
             errors.append(f"{event.step_key}: {error.message.strip()}")
@@ -157,7 +155,7 @@ def tell(
     instance: dg.DagsterInstance,
     simulator: Simulator,
     times: Times,
-    watch: Callable[[str], Callable[[int, EventLogEntry], None]],
+    watch: Callable[[str], Callable[[int, dg.EventLogEntry], None]],
 ) -> Story:
     """Backfill, let the provider revise, tick, judge what came of it, and make the page `health`.
 

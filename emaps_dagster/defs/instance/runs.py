@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
-from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
+    WILL_RETRY_TAG,
 )
 from dagster._time import get_current_timestamp
 from dagster_shared.error import SerializableErrorInfo
@@ -104,7 +103,7 @@ def going_on(instance: dg.DagsterInstance, silence: float) -> dict[str, Window]:
     return found
 
 
-def _bury(instance: dg.DagsterInstance, record: RunRecord, silence: float) -> bool:
+def _bury(instance: dg.DagsterInstance, record: dg.RunRecord, silence: float) -> bool:
     """Report a run of which nothing was heard for too long as ended; whether it was one."""
     run = record.dagster_run
     if run.status not in _GOING:
@@ -127,7 +126,7 @@ def _bury(instance: dg.DagsterInstance, record: RunRecord, silence: float) -> bo
 
 def statuses(
     instance: dg.DagsterInstance, table_key: list[str], partitions: dg.PartitionsDefinition[str], window: Window
-) -> Mapping[datetime, AssetPartitionStatus | None]:
+) -> Mapping[datetime, dg.AssetPartitionStatus | None]:
     """What Dagster shows of each hour of a table."""
     keys = {partition_key(hour): hour for hour in window.hours()}
     found = instance.get_status_by_partition(dg.AssetKey(table_key), list(keys), partitions) or {}
@@ -150,7 +149,7 @@ def last_tick_succeeded(instance: dg.DagsterInstance) -> bool:
     return True
 
 
-def _history_read_at(record: RunRecord) -> datetime | None:
+def _history_read_at(record: dg.RunRecord) -> datetime | None:
     """When a run began that asked for /history; None for one that did not, such as one of hours not over."""
     hours = hours_of_run(record.dagster_run)
     if record.start_time is None or hours is None or not fetches(record.dagster_run):
@@ -159,13 +158,18 @@ def _history_read_at(record: RunRecord) -> datetime | None:
     return began if oldest_carried(began) < hours.end <= floor_hour(began) else None
 
 
-def finished(instance: dg.DagsterInstance, since: datetime, limit: int) -> Iterator[RunRecord]:
+def finished(instance: dg.DagsterInstance, since: datetime, limit: int) -> Iterator[dg.RunRecord]:
     """Runs of this code that succeeded or failed since a moment, the first first."""
     ended = dg.RunsFilter(statuses=_FINISHED, updated_after=since)
     yield from instance.get_run_records(ended, limit=limit, order_by="update_timestamp", ascending=True)
 
 
-def outcome_of(instance: dg.DagsterInstance, record: RunRecord) -> Outcome:
+def will_be_retried(run: dg.DagsterRun) -> bool:
+    """Whether Dagster itself runs a failed run again."""
+    return run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
+
+
+def outcome_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> Outcome:
     run = record.dagster_run
     ok = run.status == dg.DagsterRunStatus.SUCCESS
     hours = hours_of_run(run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.no_step_launcher import no_step_launcher
 
 from emaps_dagster.contracts.databricks_settings import check_workspace
 from emaps_dagster.contracts.settings import Settings, on_databricks_cluster
@@ -50,7 +49,7 @@ def _engine(settings: Settings) -> dict[str, Any]:
 
 def _step_launcher(settings: Settings) -> dg.ResourceDefinition:
     if settings.deployment != "databricks" or on_databricks_cluster():
-        return no_step_launcher
+        return dg.ResourceDefinition.none_resource(description="Steps run in this process.")
     check_workspace(settings)
 
     @dg.resource(description="Runs each step on the cluster that the settings EMAPS_DATABRICKS_* name.")

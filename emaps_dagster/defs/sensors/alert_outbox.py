@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from emaps_dagster.contracts.errors import (
     AlertError,
 )
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.defs.instance.runs import finished, outcome_of
+from emaps_dagster.defs.instance.runs import finished, outcome_of, will_be_retried
 from emaps_dagster.monitoring.alert_delivery import tell
 from emaps_dagster.monitoring.incidents import Alert, Healed, Memory, digest
 
@@ -69,7 +68,7 @@ class Inbox:
             self.since = max(self.since, record.update_timestamp.astimezone(self.since.tzinfo))
             run = record.dagster_run
             # Dagster tries it again by itself: its last try speaks.
-            again = run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
+            again = will_be_retried(run)
             if run.run_id not in self.seen and not again:
                 outcomes.append(outcome_of(instance, record))
                 self.seen.append(run.run_id)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import dagster as dg
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.settings import Settings
@@ -66,7 +65,7 @@ def gaps_sensor(
                 found.lacking,
                 found.unmerged,
                 quarantined=found.quarantined,
-                failed={hour for hour, status in shown.items() if status == AssetPartitionStatus.FAILED},
+                failed={hour for hour, status in shown.items() if status == dg.AssetPartitionStatus.FAILED},
                 untried=missed(
                     now,
                     settings.start,
@@ -92,7 +91,7 @@ def gaps_sensor(
     return sensor
 
 
-def _missing_by_status(shown: Mapping[datetime, AssetPartitionStatus | None], zones: tuple[str, ...]) -> Missing:
+def _missing_by_status(shown: Mapping[datetime, dg.AssetPartitionStatus | None], zones: tuple[str, ...]) -> Missing:
     """Where tables cannot be read from here: hours without a run, from the first that has one on."""
     tried = [hour for hour, status in shown.items() if status is not None]
     lacking = {hour for hour, status in shown.items() if tried and status is None and hour > min(tried)}

@@ -1,7 +1,6 @@
 """The sensor `revisions`: hours that the provider has changed are run again."""
 
 import dagster as dg
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ml_features
@@ -51,7 +50,7 @@ def revisions_sensor(
             return result_of([], ["The plan serves no hours older than a day: revisions come with each tick."], None)
         watched = Window(max(settings.start, floor_hour(now) - revisions.WATCHED), floor_hour(now))
         shown = statuses(context.instance, gold, partitions, watched)
-        made = {hour for hour, status in shown.items() if status == AssetPartitionStatus.MATERIALIZED}
+        made = {hour for hour, status in shown.items() if status == dg.AssetPartitionStatus.MATERIALIZED}
         look = RevisionLook(now, settings, memory, made, reads_of_history(context.instance, now), until)
         with electricity_maps.hasty_client() as client:
             look.at_updates(client, plan)

@@ -13,7 +13,7 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.storage import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 
-from emaps_dagster.defs.instance.storage import is_tried
+from emaps_dagster.defs.instance.versions import supports_storage
 
 # One for the thread that writes events; what else there is at the same moment connects and goes again.
 _KEPT = {"pool_size": 1, "max_overflow": -1}
@@ -35,7 +35,7 @@ class OpenPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> DagsterPostgresStorage:  # type: ignore[override]
         # Dagster's own is the fallback, which the type of its base class does not foresee.
-        storage = cls if is_tried(cls.__name__) else DagsterPostgresStorage
+        storage = cls if supports_storage(cls.__name__) else DagsterPostgresStorage
         return storage(
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),

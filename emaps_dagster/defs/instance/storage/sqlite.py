@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from sqlalchemy import Connection, Engine, StaticPool, bindparam, create_engine, func, or_, select, text
 
-from emaps_dagster.defs.instance.storage import is_tried
 from emaps_dagster.defs.instance.storage.texts import (
     for_the_page_of_its_check,
     made_in_short,
@@ -31,6 +29,7 @@ from emaps_dagster.defs.instance.storage.texts import (
     shortened,
     text_of,
 )
+from emaps_dagster.defs.instance.versions import supports_storage
 
 # The index and a few runs: the UI reads many runs, each in a file of its own, which must not all stay open.
 _OPEN_FILES = 8
@@ -76,7 +75,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> SqliteEventLogStorage:  # type: ignore[override]  # Dagster's own
-        storage = cls if is_tried(cls.__name__) else SqliteEventLogStorage
+        storage = cls if supports_storage(cls.__name__) else SqliteEventLogStorage
         return storage(inst_data=inst_data, **config_value)
 
     @contextmanager
@@ -130,7 +129,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._engines.clear()
         super().dispose()
 
-    def store_event(self, event: EventLogEntry) -> None:
+    def store_event(self, event: dg.EventLogEntry) -> None:
         kind = event.dagster_event_type
         if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.run_id:
             self._store_evaluation(shortened(event))
@@ -143,7 +142,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         else:
             super().store_event(shortened(event))
 
-    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+    def _event_to_row(self, event: dg.EventLogEntry) -> dict[str, Any]:
         told = event.dagster_event
         key = told.asset_key if told else None
         return {
@@ -156,7 +155,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             "partition": (told.partition if told else None) or None,
         }
 
-    def _store_evaluation(self, event: EventLogEntry) -> None:
+    def _store_evaluation(self, event: dg.EventLogEntry) -> None:
         evaluation = event.get_dagster_event().asset_check_evaluation_data
         asset_key, name = evaluation.asset_key.to_string(), evaluation.check_name
         check = {
@@ -184,7 +183,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             )
             index.execute(_EXECUTIONS.insert(), execution)
 
-    def _store_planned_evaluation(self, event: EventLogEntry) -> None:
+    def _store_planned_evaluation(self, event: dg.EventLogEntry) -> None:
         planned: Any = event.get_dagster_event().event_specific_data
         row = self._event_to_row(planned_in_short(event))
         self._log(row)
@@ -203,7 +202,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             keys = subset.get_partition_keys() if subset else [None]
             index.execute(_EXECUTIONS.insert(), [{**common, "partition": key} for key in keys])
 
-    def _store_materialization(self, event: EventLogEntry) -> None:
+    def _store_materialization(self, event: dg.EventLogEntry) -> None:
         row = self._event_to_row(event)
         if row["partition"] and not self._is_first(event.run_id, row["asset_key"], "made"):
             self._log(self._event_to_row(made_in_short(event)))
@@ -211,13 +210,13 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._log(row)
         self._index(event, row)
 
-    def _store_planned_materialization(self, event: EventLogEntry) -> None:
+    def _store_planned_materialization(self, event: dg.EventLogEntry) -> None:
         row = self._event_to_row(event)
         if self._is_first(event.run_id, row["asset_key"], "planned"):
             self._log(row)
         self._index(event, row)
 
-    def _index(self, event: EventLogEntry, row: dict[str, Any]) -> None:
+    def _index(self, event: dg.EventLogEntry, row: dict[str, Any]) -> None:
         """Store the event of an asset where its page reads it."""
         with self.index_connection() as index:
             inserted: Any = index.execute(_EVENTS.insert(), row).inserted_primary_key
@@ -256,6 +255,6 @@ def _begin(file: Path, page_bytes: int) -> None:
             connection.execute("VACUUM")
 
 
-def _moment(event: EventLogEntry) -> datetime:
+def _moment(event: dg.EventLogEntry) -> datetime:
     """As Dagster's columns have it: UTC, without saying so."""
     return datetime.fromtimestamp(event.timestamp, timezone.utc).replace(tzinfo=None)

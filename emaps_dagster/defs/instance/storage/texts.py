@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events import StepMaterializationData
-from dagster._core.events.log import EventLogEntry
 from dagster_shared.serdes import pack_value
 
 # A retry learns from the events of a step's beginning and end which steps there were, not from these.
@@ -21,7 +20,7 @@ _WITHOUT_STEP = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.
 _EVALUATION = {"severity": {"__enum__": "AssetCheckSeverity.ERROR"}, "metadata": {}}
 
 
-def shortened(entry: EventLogEntry) -> EventLogEntry:
+def shortened(entry: dg.EventLogEntry) -> dg.EventLogEntry:
     """The same event without what its row and its own data say already."""
     event = entry.dagster_event
     if event is None:
@@ -34,13 +33,13 @@ def shortened(entry: EventLogEntry) -> EventLogEntry:
     return entry._replace(dagster_event=event)
 
 
-def for_the_page_of_its_check(entry: EventLogEntry) -> EventLogEntry:
+def for_the_page_of_its_check(entry: dg.EventLogEntry) -> dg.EventLogEntry:
     """An evaluation without what only the log of its run shows."""
     event = entry.get_dagster_event()
     return entry._replace(job_name=None, dagster_event=event._replace(message=None, step_key=None))
 
 
-def planned_in_short(entry: EventLogEntry) -> EventLogEntry:
+def planned_in_short(entry: dg.EventLogEntry) -> dg.EventLogEntry:
     """That a check is planned, without its hours, which are rows among the executions."""
     event = entry.get_dagster_event()
     told = event.asset_check_planned_data
@@ -48,7 +47,7 @@ def planned_in_short(entry: EventLogEntry) -> EventLogEntry:
     return entry._replace(dagster_event=event._replace(event_specific_data=short))
 
 
-def made_in_short(entry: EventLogEntry) -> EventLogEntry:
+def made_in_short(entry: dg.EventLogEntry) -> dg.EventLogEntry:
     """That an hour was made, without its numbers, which the page of the asset shows."""
     event = entry.get_dagster_event()
     made = event.step_materialization_data.materialization
@@ -56,7 +55,7 @@ def made_in_short(entry: EventLogEntry) -> EventLogEntry:
     return entry._replace(dagster_event=event._replace(event_specific_data=short))
 
 
-def text_of(entry: EventLogEntry) -> str:
+def text_of(entry: dg.EventLogEntry) -> str:
     """The entry as JSON that `deserialize_value` of any Dagster reads."""
     packed: Any = pack_value(shortened(entry))
     # Of the fields of an entry only this one has no default; `message` is a field of former times.

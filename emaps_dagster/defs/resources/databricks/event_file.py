@@ -9,8 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from dagster._core.events.log import EventLogEntry
-from dagster._serdes import deserialize_value
+import dagster as dg
 
 from emaps_dagster.contracts.errors import LauncherError
 
@@ -25,7 +24,7 @@ class _TextOnly(pickle.Unpickler):
         )
 
 
-def entries_of(content: bytes) -> Sequence[EventLogEntry] | None:
+def entries_of(content: bytes) -> Sequence[dg.EventLogEntry] | None:
     """The entries of an events file; None while it is being written."""
     if not content:
         return None
@@ -33,4 +32,4 @@ def entries_of(content: bytes) -> Sequence[EventLogEntry] | None:
         text = _TextOnly(io.BytesIO(gzip.decompress(content))).load()
     except (pickle.UnpicklingError, EOFError, zlib.error, gzip.BadGzipFile):
         return None
-    return deserialize_value(text, list)
+    return dg.deserialize_value(text, list)

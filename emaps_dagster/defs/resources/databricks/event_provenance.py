@@ -6,19 +6,13 @@ there. Uses names that Dagster does not promise, so it only runs with the versio
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.definitions.data_version import (
     DATA_VERSION_IS_USER_PROVIDED_TAG,
     DATA_VERSION_TAG,
-    DataVersion,
     compute_logical_data_version,
 )
 from dagster._core.events import StepMaterializationData
-from dagster._core.events.log import EventLogEntry
-from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.execute_step import (
     _build_data_version_tags,
     _get_code_version,
@@ -26,29 +20,8 @@ from dagster._core.execution.plan.execute_step import (
 )
 from dagster_shared.record import replace
 
-from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.defs.instance.materializations import Target, latest_materializations
 from emaps_dagster.defs.partitions import hours_of, run_window
-
-# The versions whose events and private names are those that this file knows.
-TRIED_WITH = {"dagster": "1.13.27", "dagster-databricks": "0.29.27"}
-
-
-def check_versions() -> None:
-    """Make sure that this Dagster is one whose insides are known.
-
-    Raises:
-        LauncherError: it is another one.
-    """
-    others = [f"{name} {version(name)}" for name, tried in TRIED_WITH.items() if version(name) != tried]
-    if others:
-        wanted = ", ".join(f"{name} {tried}" for name, tried in TRIED_WITH.items())
-        raise LauncherError(
-            f"Steps are launched on Databricks with {wanted} only, and this machine has {', '.join(others)}: events "
-            "of launched steps would be stored with wrong provenance. Install what requirements.lock names. For a "
-            "new release of Dagster run emaps_dagster_tests/test_databricks_anchors.py with it, then change "
-            "TRIED_WITH in emaps_dagster/resources/databricks/anchors.py."
-        )
 
 
 class Anchors:
@@ -58,7 +31,7 @@ class Anchors:
     judged; the step's own is.
     """
 
-    def __init__(self, step_context: StepExecutionContext) -> None:
+    def __init__(self, step_context: dg.StepExecutionContext) -> None:
         self._context = step_context
         if step_context.is_sda_step:
             # What a step that runs here does before its first line.
@@ -85,19 +58,19 @@ class Anchors:
                 else None
             )
 
-    def tie(self, entry: EventLogEntry) -> EventLogEntry:
+    def tie(self, entry: dg.EventLogEntry) -> dg.EventLogEntry:
         """The entry as it would be, had the step run here."""
         event = entry.dagster_event
         if event is None:
             return entry
         data = event.event_specific_data
-        tied: StepMaterializationData | AssetCheckEvaluation
+        tied: StepMaterializationData | dg.AssetCheckEvaluation
         if isinstance(data, StepMaterializationData):
             self._made.add(data.materialization.asset_key)
             if DATA_VERSION_TAG not in (data.materialization.tags or {}):
                 return entry
             tied = data._replace(materialization=self._materialization(data.materialization))
-        elif isinstance(data, AssetCheckEvaluation):
+        elif isinstance(data, dg.AssetCheckEvaluation):
             tied = replace(data, target_materialization_data=self._target(data))
         else:
             return entry
@@ -109,13 +82,13 @@ class Anchors:
         code_version = _get_code_version(made.asset_key, self._context)
         told = DATA_VERSION_IS_USER_PROVIDED_TAG in tags
         data_version = (
-            DataVersion(tags[DATA_VERSION_TAG])
+            dg.DataVersion(tags[DATA_VERSION_TAG])
             if told
             else compute_logical_data_version(code_version, {key: was["data_version"] for key, was in inputs.items()})
         )
         return made._replace(tags={**tags, **_build_data_version_tags(data_version, code_version, inputs, told)})
 
-    def _target(self, evaluation: AssetCheckEvaluation) -> Target | None:
+    def _target(self, evaluation: dg.AssetCheckEvaluation) -> Target | None:
         if evaluation.asset_key in self._made:
             # By now it is stored.
             self._look_up(evaluation.asset_key)

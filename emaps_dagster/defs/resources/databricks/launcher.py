@@ -18,14 +18,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.errors import raise_execution_interrupts
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.external_step import (
-    PICKLED_EVENTS_FILE_NAME,
-    PICKLED_STEP_RUN_REF_FILE_NAME,
-    step_context_to_step_run_ref,
-)
+from dagster._core.events import EngineEventData
+from dagster._core.execution.plan.external_step import PICKLED_EVENTS_FILE_NAME, PICKLED_STEP_RUN_REF_FILE_NAME
 from dagster_databricks import databricks_step_main
 from dagster_databricks.databricks_pyspark_step_launcher import (
     CODE_ZIP_NAME,
@@ -36,8 +30,9 @@ from databricks.sdk.service import iam
 
 from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.defs.instance.versions import check_launcher_versions
 from emaps_dagster.defs.resources.databricks.event_file import entries_of
-from emaps_dagster.defs.resources.databricks.event_provenance import Anchors, check_versions
+from emaps_dagster.defs.resources.databricks.event_provenance import Anchors
 from emaps_dagster.defs.resources.databricks.retries import REFUSED, patiently, token_from
 from emaps_dagster.defs.resources.databricks.run_state import RunState, no_end, too_long, why_it_failed, why_refused
 from emaps_dagster.defs.resources.databricks.staging import staging
@@ -48,7 +43,7 @@ T = TypeVar("T")
 
 # Files that the cluster writes last are seen by the API a little later.
 _DELIVERY_SECONDS = 60.0
-_ENDS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY)
+_ENDS = (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY)
 _MAIN = Path(databricks_step_main.__file__)
 _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
 _RIGHTS = "The one who asks needs the right to use that cluster or to make one, and to submit runs"
@@ -62,7 +57,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
     """
 
     def __init__(self, settings: Settings) -> None:
-        check_versions()
+        check_launcher_versions()
         token, secret = settings.databricks_token, settings.databricks_client_secret
         with warnings.catch_warnings():
             # Dagster recommends Pipes for new projects; that a step runs unchanged is what is wanted here.
@@ -93,16 +88,16 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # it is given no other way
         self._staging = staging(self.databricks_runner.client, settings.databricks_staging)
 
-    def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
+    def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
         anchors = Anchors(step_context)
         folder = self._staging.folder(step_context.run_id, step_context.step.key)
         launched = _Launched(step_context, folder)
-        with raise_execution_interrupts():
+        with dg.raise_execution_interrupts():
             self.sign_in()
         try:
             launched.doing = f"staging in {folder}"
             files = self._files(step_context)
-            with raise_execution_interrupts():
+            with dg.raise_execution_interrupts():
                 self._staging.put(folder, files)
             launched.doing = "submitting the run"
             # Asked again for the same token, Databricks answers with the same run.
@@ -137,8 +132,8 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         stock = self.create_remote_config()
         return Exported(stock.env_variables, stock.secrets)
 
-    def _files(self, step_context: StepExecutionContext) -> dict[str, bytes]:
-        step_run_ref = step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
+    def _files(self, step_context: dg.StepExecutionContext) -> dict[str, bytes]:
+        step_run_ref = dg.step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
         return {
             _MAIN.name: _MAIN.read_bytes(),
             CODE_ZIP_NAME: package_zip(),
@@ -162,7 +157,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         assert isinstance(answer, dict)
         return RunState.of({"run_id": run_id, **answer})
 
-    def _grant(self, step_context: StepExecutionContext, state: RunState) -> None:
+    def _grant(self, step_context: dg.StepExecutionContext, state: RunState) -> None:
         wanted = self._settings.databricks_permissions
         if not wanted or state.job_id is None:
             return
@@ -177,7 +172,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             # Who else may look at a run is no reason to lose it.
             step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
 
-    def _follow(self, launched: _Launched, anchors: Anchors) -> Iterator[DagsterEvent]:
+    def _follow(self, launched: _Launched, anchors: Anchors) -> Iterator[dg.DagsterEvent]:
         """Replay what the run tells until it is over and has told its end."""
         events = self._replay(launched, anchors)
         began = time.monotonic()
@@ -186,14 +181,14 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             if time.monotonic() - began > self.databricks_runner.max_wait_time_sec:
                 seconds = int(self.databricks_runner.max_wait_time_sec)
                 raise self._failure(launched, too_long(launched.state, launched.step_key, seconds))
-            with raise_execution_interrupts():
+            with dg.raise_execution_interrupts():
                 time.sleep(self.databricks_runner.poll_interval_sec)
                 launched.state = self._state(launched.state.run_id)
                 told = next(events)
             yield from told
         over = time.monotonic()
         while launched.state.is_done and not launched.has_ended and time.monotonic() - over < _DELIVERY_SECONDS:
-            with raise_execution_interrupts():
+            with dg.raise_execution_interrupts():
                 time.sleep(min(1.0, self.databricks_runner.poll_interval_sec))
                 told = next(events)
             yield from told
@@ -206,7 +201,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             limit = self._settings.databricks_timeout_seconds
             raise self._failure(launched, why_it_failed(launched.state, launched.step_key, said, limit))
 
-    def _replay(self, launched: _Launched, anchors: Anchors) -> Iterator[Sequence[DagsterEvent]]:
+    def _replay(self, launched: _Launched, anchors: Anchors) -> Iterator[Sequence[dg.DagsterEvent]]:
         """Each time it is asked: store what is new, and give the Dagster events of it."""
         context = launched.context
         name = f"{context.previous_attempt_count}_{PICKLED_EVENTS_FILE_NAME}"
@@ -215,7 +210,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         while True:
             content = self._staging.get(path) or b""
             entries = entries_of(content) if content != known else None
-            told: list[DagsterEvent] = []
+            told: list[dg.DagsterEvent] = []
             if entries is not None:
                 known = content
                 for entry in entries[seen:]:
@@ -282,7 +277,7 @@ def _let_in(host: str | None, ask: Callable[[], T]) -> T:
 class _Launched:
     """Where a step stands on its way."""
 
-    def __init__(self, context: StepExecutionContext, folder: str) -> None:
+    def __init__(self, context: dg.StepExecutionContext, folder: str) -> None:
         self.context = context
         self.folder = folder
         self.doing = ""
@@ -303,10 +298,10 @@ class _Launched:
         return self.state.page if self.state else ""
 
 
-def _started(step_context: StepExecutionContext, state: RunState) -> DagsterEvent:
+def _started(step_context: dg.StepExecutionContext, state: RunState) -> dg.DagsterEvent:
     page = {"databricks_run": dg.MetadataValue.url(state.page)} if state.page else {}
-    return DagsterEvent.from_step(
-        event_type=DagsterEventType.ENGINE_EVENT,
+    return dg.DagsterEvent.from_step(
+        event_type=dg.DagsterEventType.ENGINE_EVENT,
         step_context=step_context,
         message=f"Databricks run {state.run_id} was submitted. {state.page}",
         event_specific_data=EngineEventData(metadata=page),
