@@ -33,6 +33,7 @@ from emaps_dagster.bodies import Response
 from emaps_dagster.engine import embedded_session
 from emaps_dagster.fetch import fetch
 from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.local_files import dataset
 from emaps_dagster.tables import ENERGY_DATA, Table, ml_features
 from emaps_dagster.transforms.differences import same_values
 from emaps_dagster.transforms.quality.contract import conform
@@ -100,7 +101,7 @@ def assert_equal(table: Table, ours: Path, theirs: Path) -> int:
 
 
 def _rows(table: Table, warehouse: Path) -> pa.Table:
-    stored = DeltaTable(warehouse / table.layer / table.name).to_pyarrow_table()
+    stored = dataset(DeltaTable(warehouse / table.layer / table.name)).to_table()
     return conform(stored, table).sort_by([(name, "ascending") for name in table.key])
 
 
