@@ -126,7 +126,7 @@ WORLD = WorldLimits(
     carbon_intensity_source="lignite of 2019, lifecycle, electricitymaps-contrib config/zones/GR.yaml",
     # A third more than that.
     power=2_000_000.0,
-    power_source="the largest national load, China's of July 2025, was 1,508,000 MW: NDRC, 1 August 2025",
+    power_source="the largest national load, China's of 2025, was 1,508,000 MW: NDRC, 1 August 2025",
     # Eight of them side by side.
     flow=100_000.0,
     flow_source="the largest single link, Changji-Guquan, carries 12,000 MW: Hitachi Energy",
@@ -173,8 +173,8 @@ _LIMITS = {
         carbon_intensity=(10.7, 918.0),
         carbon_intensity_source="hydro, lifecycle, electricitymaps-contrib config/zones/GR.yaml; hourly GR export of "
         "2022, Electricity Maps",
-        # From 2021, the first year that the provider exports. Modes listed there with 0 MW are left out: the provider
-        # reports a little oil all the same.
+        # From 2021; the file has earlier years, too. Modes listed there with 0 MW are left out: the provider reports a
+        # little oil all the same.
         capacity={
             "biomass": {2021: 95, 2022: 106, 2023: 127, 2024: 120, 2025: 146, 2026: 150},
             "coal": {2021: 2561, 2022: 2001, 2023: 2650, 2025: 1800, 2026: 1500},
@@ -190,11 +190,15 @@ _LIMITS = {
         border_source="the Arachthos-Galatina cable, electricitymaps-contrib config/exchanges/GR_IT-SO.yaml",
     ),
     "DE": PlausibleLimits(
-        # Six reactors until the end of 2021, three until 15 April 2023, none since. Wind is 63,500 MW on land and 9,200
-        # at sea; the file has 80,417 for 2026, and 124,341 of solar: the margin covers what they can give of it.
-        capacity={"nuclear": {2021: 8114, 2022: 4056, 2024: 0}, "solar": {2021: 99_300}, "wind": {2021: 72_700}},
+        # Six reactors until the end of 2021, three until 15 April 2023, none since. Wind and sun of the end of 2024,
+        # 63,500 MW of wind on land and 9,200 at sea, hold for the years before as well: they only grew.
+        capacity={
+            "nuclear": {2021: 8114, 2022: 4056, 2024: 0},
+            "solar": {2021: 99_300, 2026: 124_341},
+            "wind": {2021: 72_700, 2026: 80_417},
+        },
         capacity_source="nuclear: Fraunhofer ISE, in electricitymaps-contrib config/zones/DE.yaml; wind and sun: "
-        "Bundesnetzagentur, 8 January 2025, end of 2024",
+        "Bundesnetzagentur, 8 January 2025, from 2026 the same file",
     ),
     "FR": PlausibleLimits(
         # 56 reactors, and Flamanville 3 since December 2024.
