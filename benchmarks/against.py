@@ -35,6 +35,7 @@ from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.comparison import same_values
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.pipeline.ingest import rows_of
 
@@ -100,7 +101,7 @@ def assert_equal(table: Table, ours: Path, theirs: Path) -> int:
 
 
 def _rows(table: Table, warehouse: Path) -> pa.Table:
-    stored = DeltaTable(warehouse / table.layer / table.name).to_pyarrow_table()
+    stored = dataset(DeltaTable(warehouse / table.layer / table.name)).to_table()
     return conform(stored, table).sort_by([(name, "ascending") for name in table.key])
 
 

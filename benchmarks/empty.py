@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-PARTITIONS = dg.HourlyPartitionsDefinition(start_date="2026-12-01-00:00", timezone="UTC", fmt="%Y-%m-%d-%H:%M")
+PARTITIONS = dg.HourlyPartitionsDefinition(start_date="2025-12-01-00:00", timezone="UTC", fmt="%Y-%m-%d-%H:%M")
 # By table: what it is made from, checks of each hour, checks of the table.
 GRAPH = {
-    "power_data": ((), 2, 1),
-    "carbon_data": ((), 2, 1),
-    "energy_data": (("power_data", "carbon_data"), 7, 2),
-    "ml_features": (("energy_data",), 5, 2),
+    "power_data": ((), 3, 1),
+    "carbon_data": ((), 3, 1),
+    "energy_data": (("power_data", "carbon_data"), 11, 2),
+    "ml_features": (("energy_data",), 6, 2),
 }
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import against, backfill, bodies, growth, large
+from benchmarks import against, backfill, bodies, empty, floor, growth, large
 from benchmarks.__main__ import MEASURES
 from benchmarks.figures import Figures, machine
-from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.contracts.zones import POWER
+from emaps_dagster.defs.partitions import hourly_partitions, hours_of
+from emaps_dagster.pipeline.check_catalog import checks_of
 from emaps_dagster.simulator.provider import Provider
 
 BENCHMARKS = Path(backfill.__file__).parent
@@ -69,6 +73,30 @@ def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by
     DeltaTable(polars / "silver" / "energy_data").update({"production_oil": "production_oil + 1e-9"})
     with pytest.raises(AssertionError, match=r"silver\.energy_data\.production_oil differs in \d+ rows, first"):
         against.assert_equal(ENERGY_DATA, ours, polars)
+
+
+def test_the_benchmarks_hours_are_over_by_dagsters_clock() -> None:
+    # The benchmarks add some ticks to it.
+    assert bodies.PRESENT + timedelta(days=2) < utc_now()
+    window = floor.hours(floor.HOURS)
+    keys = hourly_partitions(window.start).get_partition_keys()
+    assert keys[:720] == list(hours_of(window).values())
+
+
+def test_the_least_that_dagster_takes_has_every_status_of_every_hour(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    window = floor.hours(3)
+    # It counts the statuses itself.
+    assert floor.once(floor.floor(window), window, tmp_path) > 0
+
+
+def test_the_empty_graph_has_as_many_checks_as_ours() -> None:
+    ours = {}
+    for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(("GR",))):
+        of_the_table = sum(check.of_the_table for check in checks_of(table))
+        ours[table.name] = (len(checks_of(table)) - of_the_table, of_the_table)
+    assert {name: counts for name, (_, *counts) in empty.GRAPH.items()} == {name: list(ours[name]) for name in ours}
+    assert empty.PARTITIONS.start <= bodies.days_before(14).start
 
 
 def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,8 +182,9 @@ IF_NULL = (
             [hour_of(LAST, carbon_intensity=9999.0), hour_of(LAST - HOUR, carbon_intensity=1e5), *HOURS[2:]],
             {},
             "GR: 2 hours with values that cannot be (`[2024-05-04-10:00...2024-05-04-11:00]`), the first: "
-            "carbon_intensity is 100000 gCO2eq/kWh, beyond 10.7 to 918 (hydro's lifecycle factor of UNECE 2022; hourly "
-            "GR export of 2022, Electricity Maps). See the check values_are_plausible of silver for what to do.",
+            "carbon_intensity is 100000 gCO2eq/kWh, beyond 10.7 to 918 (hydro, lifecycle, electricitymaps-contrib "
+            "config/zones/GR.yaml; hourly GR export of 2022, Electricity Maps). "
+            "See the check values_are_plausible of silver for what to do.",
         ),
         (
             [hour_of(LAST - number * HOUR, production_gas=900.0) for number in range(106)],

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from emaps_dagster.lakehouse.base.comparison import HourDifference
+from emaps_dagster.lakehouse.base.reports import HourChange
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
 from emaps_dagster.contracts.tables import TRUSTED, Column, Table, all_tables
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse import storage as lakehouse_module
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.lakehouse.comparison import HourDifference
-from emaps_dagster.lakehouse.reports import HourChange
+from emaps_dagster.lakehouse.base import storage as lakehouse_module
 from emaps_dagster_tests.engines import open_folders
 from emaps_dagster_tests.making import frame
 
@@ -548,7 +548,7 @@ def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
     warehouse: Path, house: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.create(READINGS)
-    monkeypatch.setattr("emaps_dagster.lakehouse.delta_rs._LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("emaps_dagster.lakehouse.base.delta_rs._LONGEST_WAIT_SECONDS", 0.1)
     other = (
         "from filelock import FileLock; import sys; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
     )

@@ -111,7 +111,7 @@ def test_values_are_plausible(changed: dict[str, Any], says: str | None) -> None
 @pytest.mark.parametrize(
     ("zone", "changed", "says"),
     [
-        ("DE", {"production_nuclear": 9e8}, "production_nuclear is 9e+08 MW, beyond 0 (net capacity: IAEA PRIS; wind"),
+        ("DE", {"production_nuclear": 9e8}, "production_nuclear is 9e+08 MW, beyond 0 (nuclear: Fraunhofer ISE"),
         (
             "DE",
             {"consumption_nuclear": 9e8},
@@ -121,10 +121,10 @@ def test_values_are_plausible(changed: dict[str, Any], says: str | None) -> None
         (
             "FR",
             {"carbon_intensity": 9999.0},
-            "carbon_intensity is 9999 gCO2eq/kWh, beyond 0 to 1744 (lignite, lifecycle",
+            "carbon_intensity is 9999 gCO2eq/kWh, beyond 0 to 1744 (lignite of 2019",
         ),
         ("FR", {"production_nuclear": 62_000.0}, None),
-        ("FR", {"production_nuclear": 80_000.0}, "production_nuclear is 80000 MW, beyond 76712.5 (net capacity: IAEA"),
+        ("FR", {"production_nuclear": 80_000.0}, "production_nuclear is 80000 MW, beyond 76712.5 (installed capacity"),
         # A zone that nothing is known of.
         ("XX-1", {"carbon_intensity": 1700.0, "production_solar": 1.9e6}, None),
         ("XX-1", {"carbon_intensity": 1745.0}, "carbon_intensity is 1745 gCO2eq/kWh, beyond 0 to 1744"),

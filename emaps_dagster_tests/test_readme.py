@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from emaps_dagster.defs.assets.checks import checks_of
 
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster_tests import screenshots
 from emaps_dagster_tests.conftest import DemoRun
 
@@ -102,6 +104,23 @@ def test_the_page_of_the_ui_shows_every_picture_that_is_taken_and_no_other() -> 
     assert {picture.name for picture in pictures} == {f"{name}.png" for name in screenshots.NAMES}
     # A clone is to stay small.
     assert [picture.name for picture in pictures if picture.stat().st_size > 150_000] == []
+
+
+def test_the_page_of_the_ui_explains_every_check_and_counts_golds_columns() -> None:
+    page = (CHECKOUT / "docs" / "ui.md").read_text("utf-8")
+    (section,) = re.findall(r"^### The checks\n(.*?)^### ", page, flags=re.DOTALL | re.MULTILINE)
+    red, orange = section.split("| orange")
+    tables = (POWER_DATA, ENERGY_DATA, ml_features(("GR",)))
+    checks = {check.name: check.blocking for table in tables for check in checks_of(table)}
+    assert {name for name in re.findall(r"`(\w+)`", red) if name in checks} == {n for n in checks if checks[n]}
+    assert {name for name in re.findall(r"`(\w+)`", orange) if name in checks} == {n for n in checks if not checks[n]}
+    assert f"Gold has {len(ml_features(('GR',)).column_names)}" in page
+
+
+def test_the_page_of_the_architecture_places_every_module() -> None:
+    page = (CHECKOUT / "docs" / "architecture.md").read_text("utf-8")
+    modules = {path.name for path in (CHECKOUT / "emaps_dagster").glob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if not re.search(rf"\b{name}", page)} == set()
 
 
 def test_every_command_of_the_page_is_there() -> None:

@@ -33,6 +33,8 @@ from emaps_dagster.pipeline.withdraw import (
 from emaps_dagster_tests.making import as_rows, body, bronze, record, utc
 
 pytestmark = pytest.mark.both_engines
+# Selecting and withdrawing run on both engines here, and what follows, the rebuild, in test_lakehouse.
+EMBEDDED = pytest.mark.embedded_alone(reason="its reads and writes run on both engines elsewhere")
 
 GR = ("GR",)
 GOLD = ml_features(GR)
@@ -109,6 +111,7 @@ def test_without_it_silver_and_gold_are_what_the_others_say_and_bronze_keeps_it(
     assert (row["reason"], row["withdrawn_at"]) == ("selected by ingested_in_the_future", NOW)
 
 
+@EMBEDDED
 def test_a_launch_can_be_repeated_also_when_that_time_has_come(held: Lakehouse) -> None:
     do(held, ingested_in_the_future=True)
     versions = [held.version(table) for table in (WITHDRAWN_RESPONSES, ENERGY_DATA, GOLD)]
@@ -118,6 +121,7 @@ def test_a_launch_can_be_repeated_also_when_that_time_has_come(held: Lakehouse) 
     assert [held.version(table) for table in (WITHDRAWN_RESPONSES, ENERGY_DATA, GOLD)] == versions
 
 
+@EMBEDDED
 def test_a_launch_that_ended_before_the_rebuild_is_finished_by_the_next(held: Lakehouse) -> None:
     withdraw(held, chosen(held, payload_sha256=SHA))
     assert shown(held)[H] == 100.0
@@ -125,6 +129,7 @@ def test_a_launch_that_ended_before_the_rebuild_is_finished_by_the_next(held: La
     assert shown(held) == shown(held, GOLD) == AS_IF_IT_HAD_NEVER_COME
 
 
+@EMBEDDED
 def test_the_next_answer_of_these_hours_counts_and_a_later_same_body_does_too(
     held: Lakehouse, spark: SparkSession
 ) -> None:
@@ -151,6 +156,7 @@ def test_responses_are_selected_by_body_time_zone_and_clock(
     assert chosen(held, **config).fresh.num_rows == responses
 
 
+@EMBEDDED
 @pytest.mark.parametrize(
     ("config", "says"),
     [
@@ -173,17 +179,20 @@ def test_what_selects_nothing_or_everything_is_refused_with_a_sentence(
     assert held.version(WITHDRAWN_RESPONSES) is None
 
 
+@EMBEDDED
 def test_without_any_bronze_there_is_nothing_to_withdraw(house: Lakehouse) -> None:
     with pytest.raises(WithdrawalError, match="No response of bronze matches ingested_in_the_future"):
         select(house, Selection((), in_the_future=True, since=None, until=None, zone=""), NOW)
 
 
+@EMBEDDED
 def test_a_response_stored_twice_is_withdrawn_once_and_leaves_both(held: Lakehouse, spark: SparkSession) -> None:
     held.append(CARBON_DATA, bronze(spark, (WRONG, AHEAD)))
     assert do(held, payload_sha256=SHA) == (1, 3, 4)
     assert shown(held) == AS_IF_IT_HAD_NEVER_COME
 
 
+@EMBEDDED
 def test_the_same_body_of_the_other_feed_or_zone_stays(held: Lakehouse, spark: SparkSession) -> None:
     held.append(POWER_DATA, bronze(spark, (WRONG, AHEAD)))
     held.append(CARBON_DATA, bronze(spark, (WRONG, AHEAD), zone="BG"))
@@ -196,6 +205,7 @@ def test_the_same_body_of_the_other_feed_or_zone_stays(held: Lakehouse, spark: S
     assert sorted(found) == [("carbon_data", "BG", True), ("carbon_data", "GR", False), ("power_data", "GR", True)]
 
 
+@EMBEDDED
 def test_hours_far_apart_are_made_again_apart(held: Lakehouse, spark: SparkSession) -> None:
     year = timedelta(days=365)
     held.append(CARBON_DATA, bronze(spark, (carbon(1, H + year), AHEAD + year)))
@@ -206,6 +216,7 @@ def test_hours_far_apart_are_made_again_apart(held: Lakehouse, spark: SparkSessi
     ]
 
 
+@EMBEDDED
 def test_the_health_report_does_not_count_it_any_more(held: Lakehouse) -> None:
     assert max(answer.ingested_at for answer in read_facts(held, GR, NOW).answers) == AHEAD
     do(held, ingested_in_the_future=True)

@@ -1,7 +1,7 @@
 """Bronze to silver and gold as a hand-written script of Polars and delta-rs does it, in one go and in memory.
 
 Its author knows the zones and their neighbours, trusts the bodies, and cares for nothing but this job. The tables
-are ours: same rows, columns, types, comments, months; `benchmarks.against_polars` asserts it before it prints a time.
+are ours: same rows, columns, types, comments, months; `benchmarks.against` asserts it before it prints a time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from emaps_dagster.contracts.tables import (
     rolling_column,
 )
 from emaps_dagster.contracts.zones import MODE_KEYS, ZONES, mode_column, neighbours_of, zone_column
+from emaps_dagster.lakehouse.local_files import files_of
 
 _UTC = pl.Datetime("us", "UTC")
 _HOUR = timedelta(hours=1)
@@ -144,8 +145,10 @@ def tick(
     _merge(target, ENERGY_DATA, silver(warehouse, start, end))
     first = start - 23 * _HOUR
     months = sorted({f"{day:%Y-%m}" for day in _days(first, gold_end)})
-    context = DeltaTable(target / "silver" / "energy_data").to_pyarrow_table(
+    stored = DeltaTable(target / "silver" / "energy_data")
+    context = stored.to_pyarrow_table(
         filters=[("year_month", "in", months), ("datetime", ">=", first), ("datetime", "<", gold_end)],
+        filesystem=files_of(stored),
     )
     _merge(target, ml_features(zones), gold(context, zones, start, gold_end))
 
@@ -169,23 +172,28 @@ def _records(
         }
     )
     months = sorted({f"{day:%Y-%m}" for day in _days(start - timedelta(days=12), end)})
-    stored = DeltaTable(bronze).to_pyarrow_table(
-        columns=["zone", "raw_json", "ingested_at", "payload_sha256"],
+    table = DeltaTable(bronze)
+    stored = table.to_pyarrow_table(
+        columns=["zone", "raw_json", "trusted_json", "ingested_at", "payload_sha256"],
         filters=[("year_month", "in", months), ("window_start", "<", end), ("window_end", ">", start)],
+        # Else the process may abort at its end (local_files.py).
+        filesystem=files_of(table),
     )
     bodies = pl.from_arrow(stored)
     assert isinstance(bodies, pl.DataFrame)
     times = {"updated_at": "updatedAt", "created_at": "createdAt"}
     records = (
         bodies.with_columns(
-            pl.col("raw_json").str.json_decode(pl.Struct({"history": pl.List(record), "data": pl.List(record)}))
+            pl.coalesce("trusted_json", "raw_json")
+            .str.json_decode(pl.Struct({"history": pl.List(record), "data": pl.List(record)}))
+            .alias("raw_json")
         )
         .with_columns(
             pl.coalesce(pl.col("raw_json").struct.field("history"), pl.col("raw_json").struct.field("data")).alias(
                 "record"
             )
         )
-        .drop("raw_json")
+        .drop("raw_json", "trusted_json")
         .explode("record", empty_as_null=True)
         .unnest("record")
         .with_columns(_moment("datetime"))

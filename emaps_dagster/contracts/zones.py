@@ -120,14 +120,16 @@ class WorldLimits:
 
 
 WORLD = WorldLimits(
-    # A mix is never dirtier than its dirtiest fuel. IPCC 2014 (Annex III) has 910 for coal at most, UNECE 2022 1,095.
+    # A mix is never dirtier than its dirtiest fuel. Greek lignite had 1,743.92 in 2019, the highest factor in the
+    # provider's files of BG, DE, EE, FR, GR and PL; the other zones' files were not looked at.
     carbon_intensity=(0.0, 1744.0),
-    carbon_intensity_source="lignite, lifecycle, electricitymaps-contrib config/zones/GR.yaml: the dirtiest fuel known",
+    carbon_intensity_source="lignite of 2019, lifecycle, electricitymaps-contrib config/zones/GR.yaml",
+    # A third more than that.
     power=2_000_000.0,
-    power_source="the largest national load, China's of 2024, was 1,451,000 MW: National Energy Administration",
+    power_source="the largest national load, China's of 2025, was 1,508,000 MW: NDRC, 1 August 2025",
     # Eight of them side by side.
     flow=100_000.0,
-    flow_source="the largest single link, Changji-Guquan, carries 12,000 MW",
+    flow_source="the largest single link, Changji-Guquan, carries 12,000 MW: Hitachi Energy",
 )
 
 
@@ -160,18 +162,19 @@ class PlausibleLimits:
 
 
 _OF_ANY_ZONE = PlausibleLimits()
-# Registered capacity lags behind what is built: Greek solar has grown by up to a third in a year.
+# Registered capacity lags behind what is built: Greek solar has grown by a third a year, by `_LIMITS`.
 _MARGIN = 1.25
 
 # Zones that are not listed are judged by what holds everywhere: signs, percentages, the limits of the world.
 _LIMITS = {
     "GR": PlausibleLimits(
-        # Nothing that carries a mix is cleaner than hydro; 918 is the highest hour of 2022, 739.5, and the largest
-        # step between two hours of that year, 178.
+        # Only nuclear power has a lower factor in GR.yaml than hydro, 5.13, and Greece has none. 918 is the highest
+        # hour of 2022, 739.52, plus the largest step between two hours of that year, 178.49.
         carbon_intensity=(10.7, 918.0),
-        carbon_intensity_source="hydro's lifecycle factor of UNECE 2022; hourly GR export of 2022, Electricity Maps",
-        # From 2021, the first year that the provider exports. Modes listed there with 0 MW are left out: the provider
-        # reports a little oil all the same.
+        carbon_intensity_source="hydro, lifecycle, electricitymaps-contrib config/zones/GR.yaml; hourly GR export of "
+        "2022, Electricity Maps",
+        # From 2021; the file has earlier years, too. Modes listed there with 0 MW are left out: the provider reports a
+        # little oil all the same.
         capacity={
             "biomass": {2021: 95, 2022: 106, 2023: 127, 2024: 120, 2025: 146, 2026: 150},
             "coal": {2021: 2561, 2022: 2001, 2023: 2650, 2025: 1800, 2026: 1500},
@@ -187,14 +190,20 @@ _LIMITS = {
         border_source="the Arachthos-Galatina cable, electricitymaps-contrib config/exchanges/GR_IT-SO.yaml",
     ),
     "DE": PlausibleLimits(
-        # Six reactors until the end of 2021, three until 15 April 2023, none since. Wind with what stands at sea.
-        capacity={"nuclear": {2021: 8113, 2022: 4055, 2024: 0}, "solar": {2021: 99_300}, "wind": {2021: 72_700}},
-        capacity_source="net capacity: IAEA PRIS; wind and sun: Bundesnetzagentur, end of 2024",
+        # Six reactors until the end of 2021, three until 15 April 2023, none since. Wind and sun of the end of 2024,
+        # 63,500 MW of wind on land and 9,200 at sea, hold for the years before as well: they only grew.
+        capacity={
+            "nuclear": {2021: 8114, 2022: 4056, 2024: 0},
+            "solar": {2021: 99_300, 2026: 124_341},
+            "wind": {2021: 72_700, 2026: 80_417},
+        },
+        capacity_source="nuclear: Fraunhofer ISE, in electricitymaps-contrib config/zones/DE.yaml; wind and sun: "
+        "Bundesnetzagentur, 8 January 2025, from 2026 the same file",
     ),
     "FR": PlausibleLimits(
         # 56 reactors, and Flamanville 3 since December 2024.
-        capacity={"nuclear": {2021: 61_370, 2025: 63_000}},
-        capacity_source="net capacity: IAEA PRIS",
+        capacity={"nuclear": {2021: 61_370, 2025: 62_990}},
+        capacity_source="installed capacity, entsoe.eu, in electricitymaps-contrib config/zones/FR.yaml",
     ),
 }
 

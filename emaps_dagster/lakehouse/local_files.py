@@ -2,8 +2,9 @@
 
 By default deltalake passes every byte to Arrow as a Python object (its `DeltaStorageHandler`). Arrow's threads drop the
 last of these objects a moment after the answer is there. If the interpreter is ending by then, they cannot get its
-lock, and the process aborts: "terminate called without an active exception", return code 134. Every pyarrow from 18 to
-26 does that, so no pin avoids it. Bytes that Arrow reads itself belong to no interpreter.
+lock, and the process aborts: "terminate called without an active exception", return code 134. Every pyarrow that was
+tried does that (18, 19.0.1, 20, 21, 22, 23.0.1, 24, 25, 26), so no pin avoids it. Bytes that Arrow reads itself belong
+to no interpreter.
 """
 
 from __future__ import annotations
