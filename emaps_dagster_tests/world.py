@@ -38,9 +38,10 @@ BRONZE = {POWER.name: POWER_DATA, CARBON.name: CARBON_DATA}
 
 
 FLAWS: tuple[Callable[[str], str], ...] = (
-    # An absurd total or intensity; a number beyond a double; a string; an unknown mode; nothing; no time; twice a key.
+    # An absurd total or intensity; a number beyond a double; NaN; a string; an unknown mode; nothing; no time; a key twice.
     lambda text: _with(text, '"powerProductionTotal": 2147220000, "carbonIntensity": 2147220000'),
     lambda text: _with(text, '"more": -1e400'),
+    lambda text: _with(text, '"more": NaN'),
     lambda text: _with(text, '"powerImportTotal": "5", "carbonIntensity": "5"'),
     lambda text: _with(text, '"powerProductionBreakdown": {"fusion": 1}, "isEstimated": "no"'),
     lambda _: "null",
