@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 
 from benchmarks import postgres
 from emaps_dagster.check.__main__ import findings
 from emaps_dagster.check.findings import Finding
-from emaps_dagster.check.surroundings import clock, java
-from emaps_dagster.settings import Settings
+from emaps_dagster.check.surroundings import api, clock, java, warehouse
+from emaps_dagster.settings import Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
@@ -77,6 +79,22 @@ def test_where_all_is_well_nothing_is_missing(home: Path, simulator: Simulator, 
 def test_a_home_that_cannot_be_used_is_a_problem(value: str | None, says: str) -> None:
     (problem,) = told("problem", look({"DAGSTER_HOME": value} if value else {}, dagster_only=True))
     assert problem.startswith(says)
+
+
+def test_a_home_is_set_and_made_as_the_problems_say(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.touch()
+    for value, says in (
+        (None, "Set it to a folder that stays"),
+        ("home", "Dagster wants an absolute path"),
+        (str(home), "make it, and put a dagster.yaml into it"),
+    ):
+        (problem,) = told("problem", look({"DAGSTER_HOME": value} if value else {}, dagster_only=True))
+        assert says in problem
+    home.unlink()
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    assert told("problem", look({"DAGSTER_HOME": str(home)}, dagster_only=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -140,6 +158,10 @@ def test_a_wrong_password_and_a_schema_of_another_release_are_told_apart(
         connection.close()
         (problem,) = told("problem", look(right, dagster_only=True))
         assert "dagster instance migrate" in problem
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            # As `dagster instance migrate` does.
+            instance.upgrade()
+        assert told("problem", look(right, dagster_only=True)) == []
 
 
 def test_a_wrong_setting_is_told_and_what_does_not_depend_on_it_as_well(
@@ -160,6 +182,13 @@ def test_a_warehouse_that_cannot_be_written_is_a_problem(
     assert problem.startswith("EMAPS_WAREHOUSE (/proc/warehouse) cannot be made by this user (uid ")
 
 
+def test_a_full_disk_is_a_warning_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, warnings in ((10**9, 1), (3 * 10**9, 0)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        found = told("warning", warehouse(tmp_path))
+        assert ["1.0 GB left: make room before runs fail" in one for one in found] == [True] * warnings
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -178,6 +207,12 @@ def test_what_the_world_has_to_mend_does_not_keep_dagster_down(
     found = look({"DAGSTER_HOME": str(home)})
     assert told("problem", found) == []
     assert any(says in warning for warning in told("warning", found)), found
+    # The remedy: what is named is corrected or removed.
+    for name in settings:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("EMAPS_API_URL", simulator.url)
+    monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
+    assert list(told("warning", api(read_settings()))) == []
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ BRONZE = {POWER.name: POWER_DATA, CARBON.name: CARBON_DATA}
 
 
 FLAWS: tuple[Callable[[str], str], ...] = (
-    # An absurd total or intensity; a number beyond a double; NaN; a string; an unknown mode; nothing; no time; a key twice.
+    # An absurd total or intensity; beyond a double; NaN; a string; an unknown mode; nothing; no time; a key twice.
     lambda text: _with(text, '"powerProductionTotal": 2147220000, "carbonIntensity": 2147220000'),
     lambda text: _with(text, '"more": -1e400'),
     lambda text: _with(text, '"more": NaN'),
