@@ -168,8 +168,7 @@ class FolderLakehouse(Lakehouse):
         folder = Path(self._path(table))
         staged = folder / f"insert-{uuid4().hex}"
         try:
-            with self._explaining(None):
-                rows.select(table.column_names).write.partitionBy(table.partition).parquet(str(staged))
+            rows.select(table.column_names).write.partitionBy(table.partition).parquet(str(staged))
             checked = {path: _keys_of(path, table) for path in staged.rglob("*.parquet")}
             # Never taken back: whether a commit that failed was made is not always known, and maintenance finds them.
             files = {_moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}
@@ -236,9 +235,7 @@ def explaining_folders(
     warehouse: Path, table: Table | None, read: Iterable[tuple[str, str]]
 ) -> AbstractContextManager[None]:
     """In here an error that comes from a broken file of the table, or else of those read, becomes a sentence."""
-    if table is None:
-        return explaining(warehouse, read=read, passing=(LostRaceError,))
-    return explaining(warehouse, (table.layer, table.name), passing=(LostRaceError,))
+    return explaining(warehouse, (table.layer, table.name) if table else None, read, passing=(LostRaceError,))
 
 
 def turn(folder: Path) -> AbstractContextManager[None]:

@@ -516,9 +516,9 @@ class Lakehouse(ABC):
         return nullcontext()
 
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
-        """In here an error that comes from a broken file of the table becomes a sentence, where files can be looked at.
+        """In here an error that comes from a broken file becomes a sentence, where files can be looked at.
 
-        Without a table: of those that were read.
+        It is looked for in the table, if one is given, and in those that were read, and in no other.
         """
         return nullcontext()
 

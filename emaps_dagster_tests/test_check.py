@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zoneinfo
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -17,7 +18,7 @@ import pytest
 from benchmarks import postgres
 from emaps_dagster.check.__main__ import findings
 from emaps_dagster.check.findings import Finding
-from emaps_dagster.check.surroundings import api, clock, java, warehouse
+from emaps_dagster.check.surroundings import api, clock, java, time_zones, warehouse
 from emaps_dagster.settings import Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
 
@@ -130,6 +131,29 @@ def test_a_postgresql_that_does_not_answer_is_told_without_the_password(home: Pa
     (problem,) = told("problem", look(given, dagster_only=True, wait=0.5))
     assert problem.startswith("PostgreSQL at 127.0.0.1:1, database history, cannot be used by somebody: ")
     assert "sesame" not in problem
+
+
+def test_what_is_to_be_installed_is_no_problem_once_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "dagster.yaml").write_text((DEPLOY / "dagster.yaml").read_text())
+    named = {"HOST": "127.0.0.1", "PORT": "1", "DB": "history", "USER": "somebody", "PASSWORD": "sesame"}
+    given = {"DAGSTER_HOME": str(home), **{f"DAGSTER_POSTGRES_{name}": value for name, value in named.items()}}
+    folders = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(())
+    try:
+        with monkeypatch.context() as without:
+            for module in ("psycopg2", "tzdata"):
+                without.setitem(sys.modules, module, None)
+            zoneinfo.ZoneInfo.clear_cache()
+            (problem,) = told("problem", look(given, dagster_only=True))
+            assert problem.endswith("is not installed: pip install 'emaps_dagster[postgres]'.")
+            problems = told("problem", time_zones(("GR",)))
+            assert [problem.endswith(": pip install tzdata.") for problem in problems] == [True, True]
+        (problem,) = told("problem", look(given, dagster_only=True))
+        assert "pip install" not in problem
+        assert told("problem", time_zones(("GR",))) == []
+    finally:
+        zoneinfo.reset_tzpath(folders)
+        zoneinfo.ZoneInfo.clear_cache()
 
 
 @pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL on this machine: apt-get install postgresql")
