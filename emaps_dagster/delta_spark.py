@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -101,7 +101,7 @@ class Place(ABC):
     def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
         """Make what a table lies in, if that has to be."""
 
-    def explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+    def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
         return nullcontext()
 
@@ -160,8 +160,8 @@ class Folders(Place):
             # Somebody switched on what only Spark can read, such as deletion vectors.
             return None
 
-    def explaining(self, table: Table | None) -> AbstractContextManager[None]:
-        return explaining_folders(self.warehouse, table)
+    def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:
+        return explaining_folders(self.warehouse, table, read)
 
     def refuse_if_torn(self, table: Table) -> None:
         refuse_if_torn(Path(self.where(table)))
@@ -218,6 +218,7 @@ class DeltaSparkLakehouse(Lakehouse):
         return self.place.version(self.spark, table)
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+        self._read.add((table.layer, table.name))
         reader = self.spark.read
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -227,7 +228,7 @@ class DeltaSparkLakehouse(Lakehouse):
             return reader.table(self.place.name(table))
 
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
-        return self.place.explaining(table)
+        return self.place.explaining(table, self._read)
 
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return self.place.turn(table)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +17,7 @@ from deltalake import DeltaTable
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 
+from emaps_dagster import zones
 from emaps_dagster.assets.bronze import ingest, noting
 from emaps_dagster.assets.health import read_facts
 from emaps_dagster.assets.quarantine import BRONZE
@@ -30,7 +35,7 @@ from emaps_dagster.transforms.health import health
 from emaps_dagster.windows import HOUR, Window, silver_window
 from emaps_dagster.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster_tests.days import machine
-from emaps_dagster_tests.making import utc
+from emaps_dagster_tests.making import record, utc
 from emaps_dagster_tests.test_pipeline import Pipeline
 from emaps_dagster_tests.world import stored_rows
 
@@ -243,6 +248,31 @@ def test_gaps_asks_for_the_hour_and_no_run_fails_of_it(tmp_path: Path) -> None:
 
 def floor(moment: datetime) -> datetime:
     return moment.replace(minute=0)
+
+
+NEW_MODE = """
+import sys
+from emaps_dagster import bodies, tables, zones
+from datetime import datetime, timezone
+response = bodies.Response(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
+print([one.reason for one in bodies.judged(response).rejected])
+print([name for name in tables.ENERGY_DATA.column_names if "fusion" in name])
+"""
+
+
+def test_a_new_mode_is_trusted_once_zones_py_has_it(tmp_path: Path) -> None:
+    """The record counts, and silver and gold get columns, which their contract leads to by a rebuild."""
+    shutil.copytree(Path(zones.__file__).parent, tmp_path / "emaps_dagster", ignore=shutil.ignore_patterns("__py*"))
+    fusion = {"powerConsumptionBreakdown": {"fusion": 50}, "powerProductionBreakdown": {"fusion": 50}}
+    told = []
+    for mode in ("", '    "fusion",\n'):
+        file = tmp_path / "emaps_dagster" / "zones.py"
+        file.write_text(file.read_text().replace("MODE_KEYS = (\n", f"MODE_KEYS = (\n{mode}"))
+        command = [sys.executable, "-c", NEW_MODE, json.dumps({"zone": "GR", "history": [record(BAD, **fusion)]})]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        told.append(done.stdout.splitlines())
+    assert "the mode 'fusion', which zones.py does not know" in told[0][0]
+    assert told[1] == ["[]", "['production_fusion', 'consumption_fusion']"]
 
 
 def test_a_sandbox_among_good_records_is_refused_whole(sim: Simulator, client: ElectricityMapsClient) -> None:
