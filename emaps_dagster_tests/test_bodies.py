@@ -210,8 +210,10 @@ REFUSED: list[tuple[Feed, str, str]] = [
     (CARBON, body(ROW).replace("300", "300,"), "not strict JSON"),
     (CARBON, carbon(emissionFactorType="a\nb").replace("\\n", "\n"), "control character"),
     *((CARBON, number(digits), "not strict JSON") for digits in ("01", "+1", ".5", "5.", "0x10", "1_000", "NULL")),
-    (CARBON, number("NaN"), "NaN"),
-    (CARBON, number("-Infinity"), "Infinity"),
+    *((CARBON, number(word), "not strict JSON") for word in ("nan", "Nan", "+Infinity", "inf", "-NaN", "undefined")),
+    (CARBON, "NaN", "JSON float, not an object"),
+    (CARBON, '{"zone":"GR","history":NaN}', "'history' is not a list"),
+    (CARBON, '{"zone":NaN,"history":[]}', "for zone 'nan', not 'GR'"),
     (CARBON, "\ufeff" + body(ROW), "byte order"),
     (CARBON, " " * 16_000_001, "16,000,001 characters"),
     (CARBON, "[" * 100_000, "deep"),
@@ -323,6 +325,10 @@ FLAWED: list[tuple[Feed, str, str]] = [
     (CARBON, carbon(x=10**400), "401 digits"),
     (CARBON, carbon(x=0).replace('"x": 0', '"x": 0.' + "1" * 2000), "2002 digits"),
     (CARBON, number("1E400"), "beyond what a double holds"),
+    *((CARBON, number(word), f"{word} is no number") for word in ("NaN", "Infinity", "-Infinity")),
+    (CARBON, carbon(x=float("nan")), "NaN is no number"),
+    (POWER, power(powerImportBreakdown={"BG": float("nan"), "AL": 1}), "NaN is no number"),
+    (CARBON, carbon(datetime=float("nan")), "NaN is no number"),
     # The longest with as few digits in a row as can be.
     (CARBON, carbon(x=0).replace('"x": 0', f'"x": -{"1" * 33}.{"1" * 32}e-{"0" * 32}'), "101 digits"),
     (CARBON, carbon(emissionFactorType="\ud800"), "half a character"),
@@ -430,7 +436,16 @@ def test_numbers_of_trusted_records_keep_their_digits() -> None:
 
 @pytest.mark.parametrize(
     "envelope",
-    ['"x": 1e400', '"x": {"a": 1, "a": 2}', '"x": 1, "x": 2', '"x": 1, "X": 2', '"x": "\\ud800"', f'"x": {"1" * 5000}'],
+    [
+        '"x": NaN',
+        '"x": [-Infinity]',
+        '"x": 1e400',
+        '"x": {"a": 1, "a": 2}',
+        '"x": 1, "x": 2',
+        '"x": 1, "X": 2',
+        '"x": "\\ud800"',
+        f'"x": {"1" * 5000}',
+    ],
 )
 def test_what_else_an_envelope_holds_costs_no_record(envelope: str) -> None:
     admitted = admit(response_of(body(ROW).replace("{", f"{{{envelope}, ", 1), CARBON))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zoneinfo
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 
 from benchmarks import postgres
-from emaps_dagster.cli.preflight.__main__ import findings
-from emaps_dagster.cli.preflight.findings import Finding
-from emaps_dagster.cli.preflight.surroundings import clock, java
-from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.check.__main__ import findings
+from emaps_dagster.check.findings import Finding
+from emaps_dagster.check.surroundings import api, clock, java, time_zones, warehouse
+from emaps_dagster.settings import Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
@@ -79,6 +82,22 @@ def test_a_home_that_cannot_be_used_is_a_problem(value: str | None, says: str) -
     assert problem.startswith(says)
 
 
+def test_a_home_is_set_and_made_as_the_problems_say(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.touch()
+    for value, says in (
+        (None, "Set it to a folder that stays"),
+        ("home", "Dagster wants an absolute path"),
+        (str(home), "make it, and put a dagster.yaml into it"),
+    ):
+        (problem,) = told("problem", look({"DAGSTER_HOME": value} if value else {}, dagster_only=True))
+        assert says in problem
+    home.unlink()
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    assert told("problem", look({"DAGSTER_HOME": str(home)}, dagster_only=True)) == []
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [
@@ -114,6 +133,29 @@ def test_a_postgresql_that_does_not_answer_is_told_without_the_password(home: Pa
     assert "sesame" not in problem
 
 
+def test_what_is_to_be_installed_is_no_problem_once_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "dagster.yaml").write_text((DEPLOY / "dagster.yaml").read_text())
+    named = {"HOST": "127.0.0.1", "PORT": "1", "DB": "history", "USER": "somebody", "PASSWORD": "sesame"}
+    given = {"DAGSTER_HOME": str(home), **{f"DAGSTER_POSTGRES_{name}": value for name, value in named.items()}}
+    folders = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(())
+    try:
+        with monkeypatch.context() as without:
+            for module in ("psycopg2", "tzdata"):
+                without.setitem(sys.modules, module, None)
+            zoneinfo.ZoneInfo.clear_cache()
+            (problem,) = told("problem", look(given, dagster_only=True))
+            assert problem.endswith("is not installed: pip install 'emaps_dagster[postgres]'.")
+            problems = told("problem", time_zones(("GR",)))
+            assert [problem.endswith(": pip install tzdata.") for problem in problems] == [True, True]
+        (problem,) = told("problem", look(given, dagster_only=True))
+        assert "pip install" not in problem
+        assert told("problem", time_zones(("GR",))) == []
+    finally:
+        zoneinfo.reset_tzpath(folders)
+        zoneinfo.ZoneInfo.clear_cache()
+
+
 @pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL on this machine: apt-get install postgresql")
 def test_a_wrong_password_and_a_schema_of_another_release_are_told_apart(
     home: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +182,10 @@ def test_a_wrong_password_and_a_schema_of_another_release_are_told_apart(
         connection.close()
         (problem,) = told("problem", look(right, dagster_only=True))
         assert "dagster instance migrate" in problem
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            # As `dagster instance migrate` does.
+            instance.upgrade()
+        assert told("problem", look(right, dagster_only=True)) == []
 
 
 def test_a_wrong_setting_is_told_and_what_does_not_depend_on_it_as_well(
@@ -160,6 +206,13 @@ def test_a_warehouse_that_cannot_be_written_is_a_problem(
     assert problem.startswith("EMAPS_WAREHOUSE (/proc/warehouse) cannot be made by this user (uid ")
 
 
+def test_a_full_disk_is_a_warning_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, warnings in ((10**9, 1), (3 * 10**9, 0)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        found = told("warning", warehouse(tmp_path))
+        assert ["1.0 GB left: make room before runs fail" in one for one in found] == [True] * warnings
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -178,6 +231,12 @@ def test_what_the_world_has_to_mend_does_not_keep_dagster_down(
     found = look({"DAGSTER_HOME": str(home)})
     assert told("problem", found) == []
     assert any(says in warning for warning in told("warning", found)), found
+    # The remedy: what is named is corrected or removed.
+    for name in settings:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("EMAPS_API_URL", simulator.url)
+    monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
+    assert list(told("warning", api(read_settings()))) == []
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,11 @@ def test_many_ranges_are_counted_and_not_listed(warehouse: Path, spark: SparkSes
     said = str(caught.value)
     assert "lacks 14 of the 32 hours asked for: zone GR 7 in [2024-04-01T03:00Z, 2024-04-01T04:00Z), " in said
     assert "2024-04-01T12:00Z) and 2 more ranges; zone BG 7 in " in said
+    # The remedy: the pipeline runs for these hours.
+    hours = Window(APRIL, APRIL + 16 * HOUR)
+    past.backfill(hours, BEGAN)
+    past.merge(hours)
+    assert len(features.load(["GR", "BG"], hours.start, hours.end, warehouse=tmp_path / "holes")) == 32
 
 
 # As of a moment

@@ -23,6 +23,8 @@ from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.instance.runs import tags_of
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, Table, ml_features
+from emaps_dagster.windows import Window
 from emaps_dagster_tests import evaluating
 from emaps_dagster_tests.evaluating import look
 from emaps_dagster_tests.making import utc
@@ -277,9 +279,8 @@ def test_without_a_copy_the_last_commit_is_moved_away_and_its_hours_are_run_agai
     before = {table: rows(folder, table) for table in (ENERGY_DATA, GOLD)}
     file = how(last_commit(folder, CARBON_DATA))
     with Simulator(zones=("GR",), now=NOW) as sim:
-        said = said_by("hourly", folder, instance, tags=tags_of(LAST), url=sim.url)
-    assert said
-    assert all(told.startswith(f"bronze.carbon_data cannot be used: its file {file} ") for told in said)
+        (told,) = said_by("hourly", folder, instance, tags=tags_of(LAST), url=sim.url)
+    assert told.startswith(f"bronze.carbon_data cannot be used: its file {file} ")
     # As docs/operations.md says it.
     file.rename(folder.parent / file.name)
     evaluating.fill(embedded, folder, HELD[1:], NOW)
@@ -301,6 +302,41 @@ def test_without_a_copy_a_data_file_is_taken_out_and_its_hours_are_run_again(
     DeltaTable(str(folder / "bronze" / "carbon_data")).repair()
     evaluating.fill(embedded, folder, [Window(START, LAST.end)], NOW)
     assert {table: rows(folder, table) for table in before} == before
+
+
+# --- and no other table ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["a commit cut off", "an empty commit", "a data file gone"])
+def test_a_damaged_table_fails_no_work_on_another(
+    damage: str, folder: Path, embedded: SparkSession, instance: dg.DagsterInstance
+) -> None:
+    """Whether that work succeeds, finds no table yet, or fails for a reason of its own."""
+    where, how, _ = DAMAGES[damage]
+    how(where(folder, CARBON_DATA))
+    house = FolderLakehouse(embedded, folder)
+    assert house.version(REJECTED_RECORDS) is None
+    assert house.collect(house.read(POWER_DATA)).num_rows > 0
+    for readable in (house.read(GOLD), house.read(POWER_DATA)):
+        with pytest.raises(Exception, match="no_such_column") as caught:
+            house.collect(readable.select("no_such_column"))
+        assert not isinstance(caught.value, DamagedTableError)
+    assert features.load("GR", START, LAST.end, warehouse=folder).shape[0] == 5 * 24 + 10
+    with Simulator(zones=("GR",), now=NOW) as sim:
+        only_power = {"asset_selection": [dg.AssetKey(POWER_DATA.asset_key)]}
+        assert said_by("hourly", folder, instance, tags=tags_of(LAST), url=sim.url, **only_power) == []
+    assert house.version(REJECTED_RECORDS) == 0
+
+
+def test_a_damaged_table_keeps_no_missing_one_from_being_made(folder: Path, instance: dg.DagsterInstance) -> None:
+    before = rows(folder, ENERGY_DATA)
+    halve(last_commit(folder, GOLD))
+    (folder / "silver" / "energy_data").rename(folder.parent / "away")
+    (told,) = said_by(
+        "rebuild", folder, instance, run_config={"start": "2024-05-04T09:00Z", "end": "2024-05-04T10:00Z"}
+    )
+    assert told.startswith("gold.ml_features cannot be used: ")
+    assert rows(folder, ENERGY_DATA) == before[-24:]
 
 
 # --- every door -----------------------------------------------------------------------------------

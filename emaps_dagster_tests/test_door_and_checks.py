@@ -53,7 +53,7 @@ MOMENTS = (
 )  # fmt: skip
 NUMBERS = (
     0, -0.0, 0.5, -1219, 1e9, -1e9, 1e-7, 5e-324, 1e-400, 0.1, 123456.789012345, 999999999.999999, 10**9, 3e2, 33.3,
-    None, True, "300", 1e10, [], {},
+    None, True, "300", 1e10, [], {}, float("nan"), float("-inf"),
 )  # fmt: skip
 TEXTS = (
     "sandbox", "https://sandbox.example.org/docs", "SandBox_Mode_Data", "", "a\u0000b", "\U0001f600", "lifecycle", "-",

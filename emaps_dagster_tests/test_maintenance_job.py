@@ -99,6 +99,7 @@ def test_less_than_a_day_is_refused_with_a_sentence(grown: FolderLakehouse, inst
     errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
     assert any("Keep 1 day, 0:00:00 at least; nothing was changed" in str(error) for error in errors)
     assert grown.version(POWER_DATA) == 5
+    assert launch(grown, instance, retain_days=1).success
 
 
 def test_it_runs_by_itself_with_its_defaults(grown: FolderLakehouse, instance: dg.DagsterInstance) -> None:

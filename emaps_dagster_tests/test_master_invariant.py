@@ -126,7 +126,7 @@ class Machine(RuleBasedStateMachine):
         self.provider.repeats ^= {self.hour(back)}
         self.count()
 
-    @rule(feed=FEED, back=BACK, hours=st.integers(1, 3), flaw=st.integers(0, 7))
+    @rule(feed=FEED, back=BACK, hours=st.integers(1, 3), flaw=st.integers(0, 8))
     def records_come_with_a_flaw(self, feed: str, back: int, hours: int, flaw: int) -> None:
         self.provider.flaws |= {(feed, self.hour(back + number)): flaw for number in range(hours)}
         self.count()

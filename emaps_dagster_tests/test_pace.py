@@ -77,6 +77,27 @@ def test_a_sensor_does_not_wait_beyond_its_time_and_names_what_to_do(api: Api, m
     assert len(api.requests) == 2
 
 
+def test_below_the_limit_of_the_plan_no_call_is_refused(api: Api) -> None:
+    good, refuse = api.then(200, GOOD).then(429, "").script
+    arrivals: list[float] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        arrivals.append(time.monotonic())
+        (refuse if len(arrivals) > 1 and arrivals[-1] - arrivals[-2] < 0.4 else good)(handler)
+
+    api.script[:] = [answer]
+    for limit in (None, 120):
+        with ElectricityMapsClient(api.url, attempts=1, calls_per_minute=limit) as client:
+            client.history(CARBON, "GR")
+            if limit is None:
+                with pytest.raises(RateLimitedError, match="with EMAPS_CALLS_PER_MINUTE below the plan's limit"):
+                    client.history(CARBON, "GR")
+                time.sleep(0.5)
+            else:
+                client.history(CARBON, "GR")
+    assert len(arrivals) == 4
+
+
 def test_another_token_and_another_host_have_a_limit_of_their_own() -> None:
     same = pace_file("https://api.example.org/v3", SecretStr(TOKEN))
     assert pace_file("https://API.example.org/v4/", SecretStr(TOKEN)) == same

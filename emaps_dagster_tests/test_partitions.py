@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,7 +17,11 @@ from emaps_dagster.contracts.partition_keys import refuse_hours_not_over
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.partitions import partition_hour
+from emaps_dagster.errors import PartitionError
+from emaps_dagster.native_job import Task
+from emaps_dagster.native_job import run as run_task
+from emaps_dagster.partitions import complete_window, hourly_partitions, partition_hour, refuse_hours_not_over
+from emaps_dagster.settings import Settings
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.command_line import run_hourly_job
 from emaps_dagster_tests.making import utc
@@ -152,3 +158,48 @@ def test_the_cost_of_hours_that_are_not_over_is_not_told() -> None:
             job.execute_in_process(
                 instance=instance, run_config={"start": "2024-05-01", "end": f"{end:%Y-%m-%dT%H:00Z}"}
             )
+
+
+@dataclass(frozen=True)
+class Named:
+    """A run by the keys that it names."""
+
+    first: str
+    last: str
+
+    @property
+    def partition_key_range(self) -> dg.PartitionKeyRange:
+        return dg.PartitionKeyRange(self.first, self.last)
+
+
+@pytest.mark.parametrize(
+    ("refused", "start", "now", "mended"),
+    [
+        # A full hour; an earlier hour, or this one later; the end that is named, or later; exchanged; EMAPS_START.
+        (("09:30", "09:30"), 1, NOW, {"keys": ("09:00", "09:00")}),
+        (("10:00", "10:00"), 1, NOW, {"keys": ("09:00", "09:00")}),
+        (("10:00", "10:00"), 1, NOW, {"now": NOW.replace(hour=11, minute=0)}),
+        (("07:00", "11:00"), 1, NOW, {"keys": ("07:00", "09:00")}),
+        (("07:00", "11:00"), 1, NOW, {"now": NOW.replace(hour=12, minute=0)}),
+        (("09:00", "07:00"), 1, NOW, {"keys": ("07:00", "09:00")}),
+        (("01:00", "02:00"), 5, NOW.replace(day=9), {"keys": ("00:00", "02:00"), "day": 5}),
+        (("01:00", "02:00"), 5, NOW.replace(day=9), {"start": 4}),
+    ],
+)
+def test_what_a_refusal_names_is_taken(
+    refused: tuple[str, str], start: int, now: datetime, mended: dict[str, Any]
+) -> None:
+    def window(keys: tuple[str, str], start: int, now: datetime, day: int = 4) -> Window:
+        named = Named(*(f"2024-05-{day:02}-{key}" for key in keys))
+        return complete_window(named, hourly_partitions(utc(2024, 5, start)), now)
+
+    with pytest.raises(PartitionError) as caught:
+        window(refused, start, now)
+    keys = mended.get("keys", refused)
+    later = mended.get("now", now)
+    if "keys" in mended and refused != ("09:00", "07:00"):
+        assert {f"-{key}" in str(caught.value) for key in set(keys) - set(refused)} == {True}
+    if "now" in mended:
+        assert f"after {later:%Y-%m-%dT%H:%MZ}" in str(caught.value)
+    taken = window(keys, mended.get("start", start), later, mended.get("day", 4))
+    assert [f"{hour:%H:%M}" for hour in (taken.start, taken.end - HOUR)] == list(keys)

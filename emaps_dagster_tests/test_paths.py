@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def test_a_warehouse_that_delta_cannot_write_is_refused_by_the_settings(
     assert read_settings().warehouse == Path(name, "warehouse")
     with pytest.raises(FeaturesError, match=r"^warehouse is .*Delta's writer .* choose another folder"):
         features.load("GR", DAY, DAY.replace(hour=1), warehouse=tmp_path / name / "warehouse")
+    # The remedy: another folder.
+    monkeypatch.delenv("EMAPS_DEPLOYMENT")
+    monkeypatch.setenv("EMAPS_WAREHOUSE", "another/warehouse")
+    assert plain_path(read_settings().warehouse.resolve()) == tmp_path / "another" / "warehouse"
 
 
 def test_a_working_folder_that_delta_cannot_write_is_refused_as_well(
@@ -70,11 +75,35 @@ def test_the_home_of_nobody_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> No
         features.load("GR", DAY, DAY.replace(hour=1), warehouse="~no-such-user/warehouse")
 
 
+def test_a_folder_named_like_a_home_is_written_with_a_dot_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMAPS_WAREHOUSE", "./~no-such-user/warehouse")
+    folder = tmp_path / "~no-such-user" / "warehouse"
+    assert read_settings().warehouse == folder
+    for given in ({"warehouse": "./~no-such-user/warehouse"}, {}):
+        with pytest.raises(NoFeaturesError, match=f"^There is no gold.ml_features at {folder}/gold/ml_features"):
+            features.load("GR", DAY, DAY.replace(hour=1), **given)
+
+
 def test_no_plain_name_anywhere_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(**_: object) -> str:
+    make = tempfile.mkdtemp
+    named = tmp_path / "plain"
+    named.mkdir()
+
+    def nowhere(**given: str) -> str:
+        if given["dir"] == str(named):
+            return make(**given)
         raise OSError
 
     monkeypatch.setattr("tempfile.mkdtemp", nowhere)
     with pytest.raises(LakehouseError, match=r"^EMAPS_WAREHOUSE is .*Set TMPDIR to a folder whose path has letters"):
         plain_path(tmp_path / "my data")
     assert not (tmp_path / "my data").exists()
+    # The remedy. Python looks for TMPDIR once.
+    monkeypatch.setenv("TMPDIR", str(named))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    link = plain_path(tmp_path / "my data")
+    assert link.parent.parent == named
+    assert link.resolve() == tmp_path / "my data"

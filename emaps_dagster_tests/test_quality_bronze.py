@@ -74,6 +74,21 @@ def test_of_a_body_with_quarantined_records_what_is_left_is_judged(trusted: str,
     assert [says in finding.what if says else finding for finding in outcome.findings] == ([True] if says else [])
 
 
+NOT_A_NUMBER = TWO.replace("1" + "0" * 5000, "NaN")
+
+
+def test_of_a_body_with_nan_in_a_quarantined_record_what_is_left_is_judged() -> None:
+    assert "NaN" in NOT_A_NUMBER
+    left = response(NOT_A_NUMBER, trusted_json=GOOD)
+    assert judge_bronze(bronze.raw_json_parses, left).findings == ()
+    for trusted in (None, NOT_A_NUMBER):
+        (found,) = judge_bronze(bronze.raw_json_parses, response(NOT_A_NUMBER, trusted_json=trusted)).findings
+        assert "not strict JSON" in found.what
+    marked = NOT_A_NUMBER.replace('"zone"', '"_disclaimer": "SANDBOX MODE", "zone"', 1)
+    (found,) = judge_bronze(bronze.no_sandbox_data, response(marked, trusted_json=GOOD)).findings
+    assert "sandbox marker in _disclaimer" in found.what
+
+
 def rejected(hour: datetime | None, ingested_at: datetime = LATE, raw: str = TWO, **columns: Any) -> dict[str, Any]:
     row = response(raw, ingested_at)
     told = {"zone": "GR", "datetime": hour, "position": 1, "reason": "gas of it is beyond 1e+09", **columns}

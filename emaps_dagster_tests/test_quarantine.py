@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,24 +17,22 @@ from deltalake import DeltaTable
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 
-from emaps_dagster.contracts.errors import RejectedBodyError
-from emaps_dagster.contracts.responses import Response
-from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
-from emaps_dagster.contracts.windows import HOUR, Window, silver_window
-from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
-from emaps_dagster.electricity_maps.client import ElectricityMapsClient
-from emaps_dagster.electricity_maps.fetch import Failure, fetch
-from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
-from emaps_dagster.monitoring.stored_hours import missing
-from emaps_dagster.pipeline.health import read_facts
-from emaps_dagster.pipeline.ingest import ingest, noting
-from emaps_dagster.pipeline.quarantine import BRONZE
-from emaps_dagster.pipeline.silver import merge_silver
+from emaps_dagster import zones
+from emaps_dagster.assets.bronze import ingest, noting
+from emaps_dagster.assets.health import read_facts
+from emaps_dagster.assets.quarantine import BRONZE
+from emaps_dagster.assets.silver import merge_silver
+from emaps_dagster.bodies import Response
+from emaps_dagster.client import ElectricityMapsClient
+from emaps_dagster.errors import RejectedBodyError
+from emaps_dagster.fetch import Failure, fetch
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.holdings import missing
 from emaps_dagster.simulator.perturbations import FLAWS
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.transforms.health import health
 from emaps_dagster_tests.days import machine
-from emaps_dagster_tests.making import utc
+from emaps_dagster_tests.making import record, utc
 from emaps_dagster_tests.test_pipeline import Pipeline
 from emaps_dagster_tests.world import stored_rows
 
@@ -243,6 +245,31 @@ def test_gaps_asks_for_the_hour_and_no_run_fails_of_it(tmp_path: Path) -> None:
 
 def floor(moment: datetime) -> datetime:
     return moment.replace(minute=0)
+
+
+NEW_MODE = """
+import sys
+from emaps_dagster import bodies, tables, zones
+from datetime import datetime, timezone
+response = bodies.Response(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
+print([one.reason for one in bodies.judged(response).rejected])
+print([name for name in tables.ENERGY_DATA.column_names if "fusion" in name])
+"""
+
+
+def test_a_new_mode_is_trusted_once_zones_py_has_it(tmp_path: Path) -> None:
+    """The record counts, and silver and gold get columns, which their contract leads to by a rebuild."""
+    shutil.copytree(Path(zones.__file__).parent, tmp_path / "emaps_dagster", ignore=shutil.ignore_patterns("__py*"))
+    fusion = {"powerConsumptionBreakdown": {"fusion": 50}, "powerProductionBreakdown": {"fusion": 50}}
+    told = []
+    for mode in ("", '    "fusion",\n'):
+        file = tmp_path / "emaps_dagster" / "zones.py"
+        file.write_text(file.read_text().replace("MODE_KEYS = (\n", f"MODE_KEYS = (\n{mode}"))
+        command = [sys.executable, "-c", NEW_MODE, json.dumps({"zone": "GR", "history": [record(BAD, **fusion)]})]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        told.append(done.stdout.splitlines())
+    assert "the mode 'fusion', which zones.py does not know" in told[0][0]
+    assert told[1] == ["[]", "['production_fusion', 'consumption_fusion']"]
 
 
 def test_a_sandbox_among_good_records_is_refused_whole(sim: Simulator, client: ElectricityMapsClient) -> None:

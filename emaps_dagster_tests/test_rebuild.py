@@ -18,16 +18,17 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
-from emaps_dagster.contracts.partition_keys import partition_key
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
-from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse.comparison import HourDifference
-from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
-from emaps_dagster.lakehouse.reports import RebuildReport
-from emaps_dagster.pipeline.gold import merge_gold
-from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
-from emaps_dagster.pipeline.silver import merge_silver
+from benchmarks.past import Past
+from emaps_dagster.assets.gold import merge_gold
+from emaps_dagster.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.assets.silver import merge_silver
+from emaps_dagster.errors import ContractChangedError, LakehouseError
+from emaps_dagster.folders import FolderLakehouse
+from emaps_dagster.lakehouse import RebuildReport
+from emaps_dagster.partitions import partition_key
+from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.transforms.differences import HourDifference
+from emaps_dagster.windows import HOUR, Window
 from emaps_dagster_tests.making import body, bronze, record, utc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,6 +228,11 @@ def test_without_bronze_nothing_is_rebuilt(house: FolderLakehouse, healthy: Fold
     with pytest.raises(LakehouseError, match=r"bronze\.carbon_data does not exist at .*nothing was changed"):
         rebuild(house)
     assert rows(house, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
+    # The remedy: bronze is restored.
+    _alter(house, GOLD)
+    shutil.copytree(healthy.where(CARBON_DATA), house.where(CARBON_DATA))
+    rebuild(house)
+    assert rows(house, GOLD) == rows(healthy, GOLD)
 
 
 def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
@@ -329,8 +335,12 @@ def test_the_launchpad_begins_with_all_hours_that_a_table_holds(house: FolderLak
 
 
 def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession, tmp_path: Path) -> None:
-    with pytest.raises(LakehouseError, match="No table holds an hour yet"):
-        hours_to_rebuild(FolderLakehouse(spark, tmp_path / "nothing"), GR)
+    house = FolderLakehouse(spark, tmp_path / "nothing")
+    with pytest.raises(LakehouseError, match=r"No table holds an hour yet.* Materialize some hours first\."):
+        hours_to_rebuild(house, GR, RebuildConfig())
+    past, hour = Past(house), Window(utc(2024, 5, 1, 6), utc(2024, 5, 1, 7))
+    past.backfill(hour, utc(2024, 5, 4))
+    assert hours_to_rebuild(house, GR, RebuildConfig()) == hour
 
 
 @pytest.mark.parametrize(

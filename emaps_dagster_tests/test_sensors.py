@@ -379,9 +379,13 @@ def test_a_cause_that_is_over_is_told_once_more(
 
 
 def test_without_an_address_the_page_says_what_to_set(
-    sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path
+    sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed_run(instance, engine_failed)
     assert look(settings(sim, tmp_path), "run_failure", instance).skip_message == (
         "Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL. 1 cause of failure open."
     )
+    with Chat() as chat:
+        monkeypatch.setenv("EMAPS_ALERT_WEBHOOK", chat.url)
+        found = look(settings(sim, tmp_path), "run_failure", instance)
+        assert (found.skip_message, len(chat.messages)) == ("1 message sent. 1 cause of failure open.", 1)

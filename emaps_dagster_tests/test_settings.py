@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -189,6 +190,49 @@ def test_a_wrong_value_is_one_sentence_with_what_was_given_and_what_is_allowed(
     assert str(caught.value) == f"{name} is {given!r}: {allowed}"
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "examples"),
+    [
+        ("EMAPS_DEPLOYMENT", "cluster", ["embedded", "spark"]),
+        ("EMAPS_API_URL", "api.example.org/v3", ["http://api.example.org/v3", "https://api.example.org/v3"]),
+        ("EMAPS_UI_URL", "dagster", ["http://dagster", "https://dagster"]),
+        ("EMAPS_ZONES", " , ", ["GR,BG"]),
+        ("EMAPS_ZONES", "gr", ["GR", "IT-SO"]),
+        ("EMAPS_START", "yesterday", ["2024-01-01", "2024-01-01T06:00"]),
+        ("EMAPS_NOW", "now", ["2024-05-04T10:07:00Z"]),
+        ("EMAPS_CALLS_PER_MINUTE", "0", ["30", ""]),
+        ("EMAPS_ALERT_WEBHOOK", "chat", ["http://chat", "https://chat"]),
+        ("EMAPS_ALERT_FROM", "me", ["emaps@example.org"]),
+        ("EMAPS_ALERT_SMTP", "host", ["smtp://user:password@host:587", "smtps://host:465"]),
+        ("EMAPS_API_TOKEN", "two words", ["oneword"]),
+        ("EMAPS_WAREHOUSE", "s3://bucket/lake", ["lake"]),
+        ("EMAPS_CATALOG", "main.silver", ["main"]),
+    ],
+)
+def test_what_a_sentence_allows_is_taken(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, examples: list[str]
+) -> None:
+    monkeypatch.setenv(name, given)
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    for example in examples:
+        stands = example in str(caught.value) or example.split("://")[0] in str(caught.value)
+        assert stands or example in ("", "oneword", "lake", "main")
+        monkeypatch.setenv(name, example)
+        read_settings()
+
+
+def test_mail_needs_the_server_that_the_sentence_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAPS_ALERT_EMAIL", "me")
+    with pytest.raises(SettingsError, match=r"such as me@example\.org is allowed"):
+        read_settings()
+    monkeypatch.setenv("EMAPS_ALERT_EMAIL", "me@example.org")
+    with pytest.raises(SettingsError, match="name the server, such as smtp://host:587"):
+        read_settings()
+    monkeypatch.setenv("EMAPS_ALERT_SMTP", "smtp://host:587")
+    assert read_settings().alert_email == ("me@example.org",)
+
+
 WHOLE = {"host": "https://h", "token": "t", "cluster_id": "c"}
 
 
@@ -264,6 +308,14 @@ def test_a_misspelt_name_is_an_error_that_says_which_names_there_are(
     with pytest.raises(SettingsError) as caught:
         read_settings()
     assert str(caught.value) == f"{name.upper()} is no setting: {', '.join(sorted(NAMES))} are allowed{meant}"
+    if named := re.search("EMAPS_[A-Z_]+", meant):
+        right = {"EMAPS_ZONES": "BG", "EMAPS_API_TOKEN": "s3cret", "EMAPS_API_URL": "http://h/v3"}[named[0]]
+        if where == ".env":
+            Path(".env").write_text(f"{named[0]}={right}\n")
+        else:
+            monkeypatch.delenv(name)
+            monkeypatch.setenv(named[0], right)
+        read_settings()
 
 
 def test_names_of_other_programs_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,8 +26,9 @@ from emaps_dagster.contracts.errors import (
     RejectedBodyError,
     WrongAddressError,
 )
-from emaps_dagster.contracts.zones import CARBON
-from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.simulator.server import Simulator
+from emaps_dagster.zones import CARBON
+from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.test_client import GOOD, NOW, TOKEN, Api, ask, tell
 
 NGINX = (
@@ -204,6 +206,51 @@ def test_the_address_that_a_gateways_404_asks_for_works(api: Api) -> None:
         ask(api, api.url.removesuffix("/v3"))
     api.script[:] = []
     assert ask(api.then(200, GOOD)).received_at == NOW
+
+
+# --- what a person is asked to do -----------------------------------------------------------------
+
+# What comes first, its error, what the message asks for; then it has come about, and the same is asked again.
+CAUSES: dict[str, tuple[int, Any, type[ProviderError], str]] = {
+    "no data yet": (404, NO_DATA, NoDataError, "run these partitions again when the provider has them"),
+    "nothing yet": (204, "", NoDataError, "run these partitions again when the provider has them"),
+    "an error in a 200": (200, NO_DATA, NoDataError, "run these partitions again when the provider has them"),
+    "firewall": (403, FORTINET, BlockedError, "Have the host of EMAPS_API_URL allowed there"),
+    "plan": (401, PLAN, NotInPlanError, "Change EMAPS_ZONES, the range, or the plan"),
+    "token": (401, KEY, InvalidTokenError, "a new token can take a while to work"),
+    "limit": (429, LIMIT, RateLimitedError, "Run these partitions again later"),
+    "down": (503, "", ProviderUnavailableError, "then run these partitions again"),
+    "sandbox": (200, {**GOOD, "_disclaimer": "SANDBOX"}, RejectedBodyError, "run these hours again later"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_when_it_has_come_about_the_same_question_is_answered(api: Api, cause: str) -> None:
+    status, body, kind, asked = CAUSES[cause]
+    with pytest.raises(kind, match=asked):
+        ask(api.then(status, body), attempts=1)
+    api.script[:] = []
+    assert json.loads(ask(api.then(200, GOOD), attempts=1).body) == GOOD
+
+
+def test_token_zone_range_and_plan_are_changed_as_the_messages_say() -> None:
+    old, end = utc(2024, 5, 1), utc(2024, 5, 2)
+    with Simulator(token=TOKEN, zones=("GR",), now=utc(2024, 5, 4, 10, 7), plan="free") as sim:
+
+        def client(token: str = TOKEN) -> ElectricityMapsClient:
+            return ElectricityMapsClient(sim.url, SecretStr(token), clock=sim.now, attempts=1)
+
+        with client("another") as wrong, pytest.raises(InvalidTokenError, match="Set EMAPS_API_TOKEN"):
+            wrong.history(CARBON, "GR")
+        with client() as right:
+            with pytest.raises(ProviderError, match=r"Change EMAPS_ZONES|Check EMAPS_API_URL and EMAPS_ZONES|zone key"):
+                right.history(CARBON, "FR")
+            with pytest.raises(NotInPlanError, match="Change EMAPS_ZONES, the range, or the plan"):
+                right.past_range(CARBON, "GR", old, end)
+            # The token, the zone and the range.
+            assert right.history(CARBON, "GR").window_end == utc(2024, 5, 4, 11)
+            sim.account = replace(sim.account, plan="paid")
+            assert right.past_range(CARBON, "GR", old, end).window_start == old
 
 
 # --- source ---------------------------------------------------------------------------------------

@@ -19,11 +19,14 @@ _PLAIN = re.compile(r"^[A-Za-z0-9_./-]+$")
 
 
 def expanded(folder: str | Path) -> Path:
-    """The folder with `~` replaced by the home of its user.
+    """The folder with `~` replaced by the home of its user; `./~name`, given as text, is a folder of that name.
 
     Raises:
         ValueError: there is no such user.
     """
+    # A path forgets the `./`, and would be expanded the next time.
+    if isinstance(folder, str) and re.match(r"(\./+)+~", folder):
+        return Path(folder).absolute()
     try:
         return Path(folder).expanduser()
     except RuntimeError:

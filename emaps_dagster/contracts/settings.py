@@ -166,9 +166,11 @@ class Settings(DatabricksSettings):
                 raise ValueError(f"{zone!r} is no zone key; a comma-separated list of keys like GR or IT-SO is allowed")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("warehouse")
+    @field_validator("warehouse", mode="before")
     @classmethod
-    def _local_folder(cls, value: Path) -> Path:
+    def _local_folder(cls, value: object) -> object:
+        if not isinstance(value, (str, Path)):
+            return value
         if re.match(r"[A-Za-z0-9]+:/", str(value)):
             raise ValueError("a folder of this machine is allowed; only databricks keeps tables elsewhere")
         return expanded(value)

@@ -72,7 +72,8 @@ def has_half_a_character(text: str) -> bool:
 def members(text: str) -> list[Part]:
     """The members of the object that a text is, repeated keys included.
 
-    Only its grammar is judged, not whether an engine can hold its numbers, keys and strings.
+    Only its grammar is judged, not whether an engine can hold its numbers, keys and strings. NaN and Infinity, which
+    Python's writer makes and no engine reads, are let through: `parse` refuses the parts that hold them.
 
     Raises:
         UnusableJSONError: it is not strict JSON, or no object.
@@ -82,8 +83,6 @@ def members(text: str) -> list[Part]:
         whole = _LENIENT.decode(text)
     except RecursionError:
         raise UnusableJSONError("it is nested too deeply to be one of the API's") from None
-    except UnusableJSONError:
-        raise
     except ValueError as error:
         raise UnusableJSONError(f"it is not strict JSON ({error})") from None
     if not isinstance(whole, dict):
@@ -133,7 +132,7 @@ def _refuse_constant(name: str) -> None:
 
 
 # Python refuses to make an int of more than 4,300 digits; a float of them is infinite.
-_LENIENT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)
+_LENIENT = json.JSONDecoder(parse_int=float)
 
 
 def _integer(digits: str) -> int:

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
-from emaps_dagster.contracts.errors import FeaturesError
-from emaps_dagster.contracts.feature_query import KEY, ask
-from emaps_dagster.contracts.paths import expanded, why_impossible
-from emaps_dagster.contracts.settings import read_settings
-from emaps_dagster.contracts.tables import ml_features
-from emaps_dagster.features.reading import answer, held
-from emaps_dagster.lakehouse.damage import explaining
+from emaps_dagster.answers import answer, held
+from emaps_dagster.damage import explaining
+from emaps_dagster.errors import FeaturesError
+from emaps_dagster.paths import expanded, why_impossible
+from emaps_dagster.questions import KEY, ask
+from emaps_dagster.settings import read_settings
+from emaps_dagster.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
 
 if TYPE_CHECKING:
     import polars as pl
 
 # The columns that are never null, whatever the zones.
 _COUNTS = [column.name for column in ml_features(()).columns if column.type == "int" and not column.nullable]
+
+# What a question about the past reads beside gold's schema.
+_OF_THE_PAST = (POWER_DATA, CARBON_DATA, WITHDRAWN_RESPONSES)
 
 
 def load(
@@ -124,6 +127,7 @@ def load_arrow(
         raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
     if why := why_impossible(folder):
         raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
-    with explaining(folder, passing=(FeaturesError,)):
+    read = [ml_features(()), *([] if as_of is None and known_at is None else _OF_THE_PAST)]
+    with explaining(folder, read=[(table.layer, table.name) for table in read], passing=(FeaturesError,)):
         question = ask(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))
         return answer(question, folder)

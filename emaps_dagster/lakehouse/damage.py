@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def open_table(root: Path, shown: Path, layer: str, name: str, version: int | No
         DamagedTableError: a file of it is broken.
     """
     path = root / layer / name
-    with explaining(shown, layer, name):
+    with explaining(shown, (layer, name)):
         try:
             opened = DeltaTable(str(path), version=version)
         except TableNotFoundError:
@@ -68,14 +68,20 @@ def open_table(root: Path, shown: Path, layer: str, name: str, version: int | No
 @contextmanager
 def explaining(
     warehouse: Path,
-    layer: str | None = None,
-    name: str | None = None,
+    table: tuple[str, str] | None = None,
+    read: Iterable[tuple[str, str]] = (),
     *,
     passing: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """In here an error that comes from a broken file of a table, of this one first, becomes the sentence for it.
+    """In here an error that comes from a broken file becomes the sentence for it.
 
-    Those of `passing` are known to have another cause.
+    Only tables that the work in here concerns are looked at: a broken one must not fail the work on another.
+
+    Args:
+        warehouse: the folder that the tables lie in.
+        table: layer and name of the one that is worked on, if it is a single one.
+        read: layer and name of those that are read.
+        passing: errors that are known to have another cause.
     """
     try:
         yield
@@ -84,13 +90,13 @@ def explaining(
     except Exception as error:
         if isinstance(error, passing):
             raise
-        first = warehouse / layer / name if layer and name else None
-        found = _first_damage(warehouse, first, str(error))
-        if found:
-            raise found from error
-        if first and isinstance(error, (DeltaError, pa.ArrowException)) and not isinstance(error, TableNotFoundError):
+        for layer, name in [*([table] if table else []), *sorted(read)]:
+            if found := _damage(warehouse / layer / name, str(error)):
+                raise found from error
+        if table and isinstance(error, (DeltaError, pa.ArrowException)) and not isinstance(error, TableNotFoundError):
             said = next(iter(str(error).splitlines()), type(error).__name__)
-            raise LakehouseError(f"{layer}.{name} at {first} cannot be used: {said[:300]}") from error
+            where = warehouse / table[0] / table[1]
+            raise LakehouseError(f"{'.'.join(table)} at {where} cannot be used: {said[:300]}") from error
         raise
 
 
@@ -124,17 +130,11 @@ def refuse_if_log_is_gone(folder: Path) -> None:
         raise _damaged(folder, folder / "_delta_log", "is missing or empty, though there are data files")
 
 
-def _first_damage(warehouse: Path, first: Path | None, said: str) -> DamagedTableError | None:
-    tables = sorted(log.parent for log in warehouse.glob("*/*/_delta_log"))
-    for folder in sorted(tables, key=lambda one: one != first):
-        if found := _damage(folder, said):
-            return found
-    return None
-
-
 def _damage(folder: Path, said: str) -> DamagedTableError | None:
-    """What is broken in the folder of a table; None if nothing is."""
+    """What is broken in the folder of a table; None if nothing is, or if there is none."""
     log = folder / "_delta_log"
+    if not log.is_dir():
+        return None
     commits = {int(match[1]): file for file in log.iterdir() if (match := _COMMIT.fullmatch(file.name))}
     checkpoints = {file: int(match[1]) for file in log.iterdir() if (match := _CHECKPOINT.fullmatch(file.name))}
     if not commits and not checkpoints:

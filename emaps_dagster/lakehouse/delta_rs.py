@@ -9,9 +9,9 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
@@ -61,7 +61,7 @@ class FolderLakehouse(Lakehouse):
         return str(self._root / table.layer / table.name)
 
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
-        return explaining_folders(self.warehouse, table)
+        return explaining_folders(self.warehouse, table, self._read)
 
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return turn(Path(self.where(table)))
@@ -92,6 +92,7 @@ class FolderLakehouse(Lakehouse):
             return None
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+        self._read.add((table.layer, table.name))
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -232,10 +233,11 @@ class FolderLakehouse(Lakehouse):
             )
 
 
-def explaining_folders(warehouse: Path, table: Table | None) -> AbstractContextManager[None]:
-    """In here an error that comes from a broken file of a warehouse, of this table first, becomes a sentence."""
-    named = (table.layer, table.name) if table else (None, None)
-    return explaining(warehouse, *named, passing=(LostRaceError,))
+def explaining_folders(
+    warehouse: Path, table: Table | None, read: Iterable[tuple[str, str]]
+) -> AbstractContextManager[None]:
+    """In here an error that comes from a broken file of the table, or else of those read, becomes a sentence."""
+    return explaining(warehouse, (table.layer, table.name) if table else None, read, passing=(LostRaceError,))
 
 
 def turn(folder: Path) -> AbstractContextManager[None]:

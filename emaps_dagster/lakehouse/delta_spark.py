@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from uuid import uuid4
@@ -41,6 +43,157 @@ _WRITING = {
 }
 # Delta's names for a commit that another one has made impossible; pyspark hands them out in several guises.
 _LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataChanged|ProtocolChanged)Exception\b")
+# They change no row, so nothing that was computed beside them is stale.
+_MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """An entry of a table's history; `mark` is what its writer wrote on it."""
+
+    version: int
+    operation: str
+    mark: str | None
+    metrics: dict[str, Any]
+
+    @property
+    def is_maintenance(self) -> bool:
+        return self.operation in _MAINTENANCE
+
+
+class Place(ABC):
+    """Where tables lie: the one thing in which folders and a catalog differ."""
+
+    @abstractmethod
+    def name(self, table: Table) -> str:
+        """The table's name in SQL."""
+
+    @abstractmethod
+    def where(self, table: Table) -> str:
+        """Where a person finds the table."""
+
+    @abstractmethod
+    def version(self, spark: SparkSession, table: Table) -> int | None:
+        """The table's latest version, None when it does not exist."""
+
+    @abstractmethod
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
+        """The latest commits, newest first."""
+
+    def rows(
+        self,
+        table: Table,  # noqa: ARG002  # of subclasses
+        window: Window,  # noqa: ARG002
+        version: int,  # noqa: ARG002
+        months: list[str] | None,  # noqa: ARG002
+        columns: tuple[str, ...],  # noqa: ARG002
+    ) -> pa.Table | None:
+        """The stored rows of the window, of these months or of all, where they can be read without Spark."""
+        return None
+
+    def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
+        """Make what a table lies in, if that has to be."""
+
+    def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+        """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
+        return nullcontext()
+
+    def refuse_if_torn(self, table: Table) -> None:  # noqa: B027  # a catalog's files are its own
+        """Make sure that the last commit is whole, where it can be looked at."""
+
+    def turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+        """Waits for other writers of the table where it can."""
+        return nullcontext()
+
+
+class Folders(Place):
+    """Delta folders `<warehouse>/<layer>/<table>` of this machine, those of the embedded engine."""
+
+    def __init__(self, warehouse: Path) -> None:
+        self.warehouse = warehouse.resolve()
+        self._root = plain_path(self.warehouse)
+
+    def _path(self, table: Table) -> str:
+        return str(self._root / table.layer / table.name)
+
+    def _open(self, table: Table, version: int | None = None) -> DeltaTable:
+        return open_table(self._root, self.warehouse, table.layer, table.name, version)
+
+    def name(self, table: Table) -> str:
+        return f"delta.`{self._path(table)}`"
+
+    def where(self, table: Table) -> str:
+        return str(self.warehouse / table.layer / table.name)
+
+    def version(self, spark: SparkSession, table: Table) -> int | None:  # noqa: ARG002  # a catalog needs it
+        # A look into the log: a hundred times as fast as asking Spark.
+        try:
+            return self._open(table).version()
+        except TableNotFoundError:
+            return None
+
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
+        # Not by delta-rs: in a folder such as `what? it's` its history lacks the latest commits.
+        latest = self.version(spark, table)
+        log = Path(self._path(table), "_delta_log")
+        newest_first = range(-1 if latest is None else latest, -1, -1)[:limit]
+        # Below a checkpoint the log may have been cleaned up.
+        files = takewhile(lambda file: file[1].exists(), ((v, log / f"{v:020}.json") for v in newest_first))
+        return [_commit_of(version, path.read_text()) for version, path in files]
+
+    def rows(
+        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+    ) -> pa.Table | None:
+        try:
+            with self.explaining(table):
+                return rows_of_files(self._open(table, version), table, window, months, columns)
+        except LakehouseError as error:
+            if not isinstance(error.__cause__, DeltaProtocolError):
+                raise
+            # Somebody switched on what only Spark can read, such as deletion vectors.
+            return None
+
+    def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:
+        return explaining_folders(self.warehouse, table, read)
+
+    def refuse_if_torn(self, table: Table) -> None:
+        refuse_if_torn(Path(self.where(table)))
+
+    def turn(self, table: Table) -> AbstractContextManager[None]:
+        # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
+        # between processes, so that another engine's commit of the same moment could be overwritten.
+        return turn(Path(self.where(table)))
+
+
+class Catalog(Place):
+    """Tables `<catalog>.<layer>.<table>` of Unity Catalog; without a catalog `<layer>.<table>` of the metastore."""
+
+    def __init__(self, catalog: str | None) -> None:
+        self.catalog = catalog
+
+    def _parts(self, table: Table) -> list[str]:
+        return [*([self.catalog] if self.catalog else []), table.layer, table.name]
+
+    def name(self, table: Table) -> str:
+        return ".".join(f"`{part}`" for part in self._parts(table))
+
+    def where(self, table: Table) -> str:
+        return ".".join(self._parts(table))
+
+    def version(self, spark: SparkSession, table: Table) -> int | None:
+        if not spark.catalog.tableExists(self.name(table)):
+            return None
+        return self.history(spark, table, 1)[0].version
+
+    def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
+        rows = spark.sql(f"DESCRIBE HISTORY {self.name(table)} LIMIT {limit}").collect()
+        return [
+            Commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {}) for row in rows
+        ]
+
+    def prepare(self, spark: SparkSession, table: Table) -> None:
+        schema = ".".join(f"`{part}`" for part in self._parts(table)[:-1])
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
 
 
 class DeltaSparkLakehouse(Lakehouse):
@@ -58,6 +211,7 @@ class DeltaSparkLakehouse(Lakehouse):
         return self.place.version(self.spark, table)
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+        self._read.add((table.layer, table.name))
         reader = self.spark.read
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -67,7 +221,7 @@ class DeltaSparkLakehouse(Lakehouse):
             return reader.table(self.place.name(table))
 
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
-        return self.place.explaining(table)
+        return self.place.explaining(table, self._read)
 
     def _turn(self, table: Table) -> AbstractContextManager[None]:
         return self.place.turn(table)

@@ -201,7 +201,7 @@ def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], 
         stored = open_table(plain_path(folder), folder, table.layer, table.name)
     except TableNotFoundError:
         return
-    with explaining(folder, table.layer, table.name):
+    with explaining(folder, (table.layer, table.name)):
         files = dataset(stored, [(table.partition, "in", months)])
         # A table of an earlier release may lack one.
         names = [name for name in columns if name in files.schema.names]

@@ -18,6 +18,7 @@ def spoiled(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
     changes: dict[str, dict[str, Any]] = {
         "absurd_number": _with_number(feed, row, 2_147_220_000),
         "infinite_number": _with_number(feed, row, _INFINITE),
+        "not_a_number": _with_number(feed, row, float("nan")),
         "text_number": _with_number(feed, row, "300"),
         "unreadable_time": {"datetime": "yesterday"},
         "far_hour": {"datetime": "2150-01-01T00:00:00.000Z"},

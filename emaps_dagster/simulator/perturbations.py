@@ -25,6 +25,7 @@ CARBON_INTENSITY = "carbonIntensity"
 Flaw = Literal[
     "absurd_number",  # one flow or intensity beyond anything
     "infinite_number",  # 1e400
+    "not_a_number",  # NaN, as Python's own writer makes it
     "text_number",  # a number as a string
     "unknown_mode",  # a production mode that the API never had; the carbon feed gets a wrong type
     "null_record",  # null instead of the record

@@ -43,7 +43,7 @@ def no_sandbox_data(evidence: BronzeEvidence) -> Outcome:
     """No body and no record carries the marks that admission refuses: one definition for both (records.py)."""
     findings = []
     for row in evidence.rows:
-        mark = sandbox_mark_of_body(_parsed(row["raw_json"]))
+        mark = sandbox_mark_of_body(_parsed(row["raw_json"], strict=False))
         if mark:
             findings.append(finding_of(row, f"the body carries the provider's sandbox marker in {mark}"))
     return Outcome(len(evidence.rows), tuple(findings))
@@ -55,20 +55,20 @@ def trusted_body(row: dict[str, Any]) -> str | None:
     return body
 
 
-def records_of(raw_json: str | None) -> list[dict[str, Any]] | None:
-    """The records of a body, None when it is not strict JSON with a list of them."""
-    body = _parsed(raw_json)
+def records_of(raw_json: str | None, *, strict: bool = True) -> list[dict[str, Any]] | None:
+    """The records of a body, None when it is not strict JSON with a list of them; else NaN and Infinity may be."""
+    body = _parsed(raw_json, strict=strict)
     if not isinstance(body, dict):
         return None
     records = body["history"] if body.get("history") is not None else body.get("data")
     return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else None
 
 
-def _parsed(raw_json: str | None) -> Any:
-    """The body; None when it is not strict JSON."""
+def _parsed(raw_json: str | None, *, strict: bool) -> Any:
+    """The body; None when it is not strict JSON, or JSON with NaN and Infinity."""
     try:
         # A quarantined number may have more digits than Python makes an int of.
-        return json.loads(raw_json or "", parse_constant=_refuse, parse_int=float)
+        return json.loads(raw_json or "", parse_constant=_refuse if strict else None, parse_int=float)
     except (ValueError, RecursionError):
         return None
 
@@ -77,7 +77,8 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
     raw = row["raw_json"]
     if raw is None or hashlib.sha256(raw.encode()).hexdigest() != row["payload_sha256"]:
         yield f"the body's SHA-256 is not the stored one ({row['payload_sha256']})"
-    whole, readable = records_of(raw), trusted_body(row)
+    # What is quarantined of a body need not be strict.
+    whole, readable = records_of(raw, strict=row.get("trusted_json") is None), trusted_body(row)
     records = records_of(readable)
     if whole is None or records is None:
         yield "the body is not strict JSON with a list of records"
