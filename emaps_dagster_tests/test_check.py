@@ -16,10 +16,10 @@ import dagster as dg
 import pytest
 
 from benchmarks import postgres
-from emaps_dagster.check.__main__ import findings
-from emaps_dagster.check.findings import Finding
-from emaps_dagster.check.surroundings import api, clock, java, time_zones, warehouse
-from emaps_dagster.settings import Settings, read_settings
+from emaps_dagster.cli.preflight.__main__ import findings
+from emaps_dagster.cli.preflight.findings import Finding
+from emaps_dagster.cli.preflight.surroundings import api, clock, java, time_zones, warehouse
+from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"

@@ -9,13 +9,13 @@ from email.utils import format_datetime
 
 import pytest
 
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.clocks import length, provider_clock, skew
-from emaps_dagster.errors import ClockSkewError
-from emaps_dagster.fetch import Failure, fetch
-from emaps_dagster.settings import Settings
-from emaps_dagster.windows import Window, utc_now
-from emaps_dagster.zones import CARBON
+from emaps_dagster.contracts.errors import ClockSkewError
+from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.windows import Window, utc_now
+from emaps_dagster.contracts.zones import CARBON
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.clocks import length, provider_clock, skew
+from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster_tests.test_client import GOOD, Api, hour
 from emaps_dagster_tests.test_transport import raw
 

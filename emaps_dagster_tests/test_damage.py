@@ -17,14 +17,12 @@ from pyspark.sql import SparkSession
 from emaps_dagster import features
 from emaps_dagster.contracts.errors import DamagedTableError
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, Table, ml_features
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.instance.runs import tags_of
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, Table, ml_features
-from emaps_dagster.windows import Window
 from emaps_dagster_tests import evaluating
 from emaps_dagster_tests.evaluating import look
 from emaps_dagster_tests.making import utc

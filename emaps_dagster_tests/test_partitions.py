@@ -17,11 +17,7 @@ from emaps_dagster.contracts.partition_keys import refuse_hours_not_over
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.errors import PartitionError
-from emaps_dagster.native_job import Task
-from emaps_dagster.native_job import run as run_task
-from emaps_dagster.partitions import complete_window, hourly_partitions, partition_hour, refuse_hours_not_over
-from emaps_dagster.settings import Settings
+from emaps_dagster.defs.partitions import complete_window, hourly_partitions, partition_hour
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.command_line import run_hourly_job
 from emaps_dagster_tests.making import utc

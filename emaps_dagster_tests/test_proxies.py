@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from emaps_dagster.errors import BlockedError
+from emaps_dagster.contracts.errors import BlockedError
 from emaps_dagster_tests.test_client import GOOD, Api, ask
 from emaps_dagster_tests.test_statuses import FORTINET
 

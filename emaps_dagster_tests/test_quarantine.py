@@ -14,20 +14,20 @@ from typing import Any
 import dagster as dg
 import pytest
 from deltalake import DeltaTable
+from emaps_dagster.defs.assets.quarantine import BRONZE
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 
-from emaps_dagster import zones
-from emaps_dagster.assets.bronze import ingest, noting
-from emaps_dagster.assets.health import read_facts
-from emaps_dagster.assets.quarantine import BRONZE
-from emaps_dagster.assets.silver import merge_silver
-from emaps_dagster.bodies import Response
-from emaps_dagster.client import ElectricityMapsClient
-from emaps_dagster.errors import RejectedBodyError
-from emaps_dagster.fetch import Failure, fetch
-from emaps_dagster.folders import FolderLakehouse
-from emaps_dagster.holdings import missing
+from emaps_dagster.contracts import zones
+from emaps_dagster.contracts.errors import RejectedBodyError
+from emaps_dagster.contracts.responses import Response
+from emaps_dagster.defs.assets.bronze import ingest, noting
+from emaps_dagster.defs.assets.health import read_facts
+from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.fetch import Failure, fetch
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator.perturbations import FLAWS
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.transforms.health import health

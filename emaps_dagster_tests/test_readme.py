@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from emaps_dagster.defs.assets.checks import checks_of
 
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.pipeline.check_catalog import checks_of
 from emaps_dagster_tests import screenshots
 from emaps_dagster_tests.conftest import DemoRun
 

@@ -26,8 +26,8 @@ from emaps_dagster.contracts.errors import (
     RejectedBodyError,
     WrongAddressError,
 )
+from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster.zones import CARBON
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.test_client import GOOD, NOW, TOKEN, Api, ask, tell
 

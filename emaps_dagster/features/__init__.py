@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
-from emaps_dagster.answers import answer, held
-from emaps_dagster.damage import explaining
-from emaps_dagster.errors import FeaturesError
-from emaps_dagster.paths import expanded, why_impossible
-from emaps_dagster.questions import KEY, ask
-from emaps_dagster.settings import read_settings
-from emaps_dagster.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
+from emaps_dagster.contracts.errors import FeaturesError
+from emaps_dagster.contracts.feature_query import KEY, ask
+from emaps_dagster.contracts.paths import expanded, why_impossible
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
+from emaps_dagster.features.reading import answer, held
+from emaps_dagster.lakehouse.damage import explaining
 
 if TYPE_CHECKING:
     import polars as pl

@@ -56,7 +56,7 @@ class Place(ABC):
     def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
         """Make what a table lies in, if that has to be."""
 
-    def explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+    def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
         return nullcontext()
 
@@ -115,8 +115,8 @@ class Folders(Place):
             # Somebody switched on what only Spark can read, such as deletion vectors.
             return None
 
-    def explaining(self, table: Table | None) -> AbstractContextManager[None]:
-        return explaining_folders(self.warehouse, table)
+    def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:
+        return explaining_folders(self.warehouse, table, read)
 
     def refuse_if_torn(self, table: Table) -> None:
         refuse_if_torn(Path(self.where(table)))

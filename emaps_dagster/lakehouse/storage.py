@@ -39,6 +39,8 @@ class TableStorage(ABC):
     def __init__(self, spark: SparkSession) -> None:
         self.spark = spark
         self._left_out: pa.Table | None = None
+        # Plans are lazy: an error of one may come from any table that was read.
+        self._read: set[tuple[str, str]] = set()
 
     @abstractmethod
     def version(self, table: Table) -> int | None:
@@ -181,7 +183,10 @@ class TableStorage(ABC):
         return nullcontext()
 
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
-        """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
+        """In here an error that comes from a broken file becomes a sentence, where files can be looked at.
+
+        It is looked for in the table, if one is given, and in those that were read, and in no other.
+        """
         return nullcontext()
 
     def _until_won(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
