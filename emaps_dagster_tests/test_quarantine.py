@@ -21,6 +21,9 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window, silver_window
+from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.defs.assets.bronze import ingest, noting
 from emaps_dagster.defs.assets.health import read_facts
 from emaps_dagster.defs.assets.silver import merge_silver

@@ -16,7 +16,6 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from emaps_dagster.defs.assets.rebuild import RebuildConfig, hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.lakehouse.base.comparison import HourDifference
 from emaps_dagster.lakehouse.base.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.base.reports import RebuildReport
@@ -27,8 +26,10 @@ from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.assets.gold import merge_gold
-from emaps_dagster.defs.assets.silver import merge_silver
+from emaps_dagster.defs.jobs.rebuild import RebuildConfig
+from emaps_dagster.pipeline.gold import merge_gold
+from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
+from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster_tests.making import body, bronze, record, utc
 
 ROOT = Path(__file__).resolve().parents[1]
