@@ -26,7 +26,6 @@ from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.jobs.rebuild import RebuildConfig
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.pipeline.silver import merge_silver
@@ -338,10 +337,10 @@ def test_the_launchpad_begins_with_all_hours_that_a_table_holds(house: FolderLak
 def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession, tmp_path: Path) -> None:
     house = FolderLakehouse(spark, tmp_path / "nothing")
     with pytest.raises(LakehouseError, match=r"No table holds an hour yet.* Materialize some hours first\."):
-        hours_to_rebuild(house, GR, RebuildConfig())
+        hours_to_rebuild(house, GR)
     past, hour = Past(house), Window(utc(2024, 5, 1, 6), utc(2024, 5, 1, 7))
     past.backfill(hour, utc(2024, 5, 4))
-    assert hours_to_rebuild(house, GR, RebuildConfig()) == hour
+    assert hours_to_rebuild(house, GR) == hour
 
 
 @pytest.mark.parametrize(

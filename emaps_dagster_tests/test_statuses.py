@@ -27,6 +27,7 @@ from emaps_dagster.contracts.errors import (
     WrongAddressError,
 )
 from emaps_dagster.contracts.zones import CARBON
+from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.test_client import GOOD, NOW, TOKEN, Api, ask, tell
