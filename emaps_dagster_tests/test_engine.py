@@ -24,7 +24,7 @@ def test_a_session_may_ask_nothing_for_longer_than_the_api_is_slow(idle: str, al
     # Sail's own limit of 15 minutes is too long for a test: that a shorter one is obeyed shows that ours is.
     program = (
         "import os, time\n"
-        "from emaps_dagster.lakehouse.base.spark_sessions import embedded_session\n"
+        "from emaps_dagster.lakehouse.spark_sessions import embedded_session\n"
         "with embedded_session() as spark:\n"
         "    print(os.environ['SAIL_SPARK__SESSION_TIMEOUT_SECS'])\n"
         "    time.sleep(2.5)\n"
@@ -105,7 +105,7 @@ def test_a_process_that_uses_spark_connect_is_told_to_use_another(monkeypatch: p
 def test_two_processes_that_start_together_do_not_fetch_the_same_jars_at_once(tmp_path: Path) -> None:
     program = (
         "import time\n"
-        "from emaps_dagster.lakehouse.base.spark_sessions import one_fetches_jars\n"
+        "from emaps_dagster.lakehouse.spark_sessions import one_fetches_jars\n"
         "with one_fetches_jars():\n"
         "    began = time.time()\n"
         "    time.sleep(0.5)\n"

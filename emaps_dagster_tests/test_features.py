@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
-from emaps_dagster.lakehouse.base.delta_rs import FolderLakehouse
 from pyspark.sql import SparkSession
 
 from benchmarks.past import Past
@@ -30,6 +29,7 @@ from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
 from emaps_dagster.features import reading as answers
 from emaps_dagster.lakehouse.base import spark_sessions as engine
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.rebuild import rebuild_gold
 from emaps_dagster.simulator.provider import Provider
 

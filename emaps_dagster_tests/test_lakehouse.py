@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from emaps_dagster.lakehouse.base.comparison import HourDifference
-from emaps_dagster.lakehouse.base.reports import HourChange
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
@@ -25,6 +23,8 @@ from emaps_dagster.contracts.tables import TRUSTED, Column, Table, all_tables
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.base import storage as lakehouse_module
+from emaps_dagster.lakehouse.comparison import HourDifference
+from emaps_dagster.lakehouse.reports import HourChange
 from emaps_dagster_tests.engines import open_folders
 from emaps_dagster_tests.making import frame
 

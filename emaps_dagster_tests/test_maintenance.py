@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emaps_dagster.lakehouse.base.reports import HourChange, Size
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import LakehouseError
@@ -19,6 +18,7 @@ from emaps_dagster.contracts.tables import POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.base import base as lakehouse_module
+from emaps_dagster.lakehouse.reports import HourChange, Size
 from emaps_dagster_tests.engines import is_jvm
 from emaps_dagster_tests.making import frame, utc
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, rows_of

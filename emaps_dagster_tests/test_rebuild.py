@@ -16,9 +16,6 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from emaps_dagster.lakehouse.base.comparison import HourDifference
-from emaps_dagster.lakehouse.base.delta_rs import FolderLakehouse
-from emaps_dagster.lakehouse.base.reports import RebuildReport
 from pyspark.sql import SparkSession
 
 from benchmarks.past import Past
@@ -26,6 +23,9 @@ from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.comparison import HourDifference
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.reports import RebuildReport
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.pipeline.silver import merge_silver
