@@ -14,7 +14,7 @@ from pyspark.sql.connect.client.reattach import ExecutePlanResponseReattachableI
 
 from emaps_dagster.contracts.errors import EmapsError, EngineError
 from emaps_dagster.defs.resources.spark import EmbeddedPySpark
-from emaps_dagster.lakehouse.base import spark_sessions as engine
+from emaps_dagster.lakehouse import spark_sessions as engine
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,8 +21,8 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.contracts.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
 from emaps_dagster.contracts.tables import TRUSTED, Column, Table, all_tables
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse import storage as lakehouse_module
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.lakehouse.base import storage as lakehouse_module
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.reports import HourChange
 from emaps_dagster_tests.engines import open_folders

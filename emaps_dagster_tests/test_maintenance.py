@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.tables import POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse import base as lakehouse_module
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.lakehouse.base import base as lakehouse_module
 from emaps_dagster.lakehouse.reports import HourChange, Size
 from emaps_dagster_tests.engines import is_jvm
 from emaps_dagster_tests.making import frame, utc

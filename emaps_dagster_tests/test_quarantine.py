@@ -14,7 +14,6 @@ from typing import Any
 import dagster as dg
 import pytest
 from deltalake import DeltaTable
-from emaps_dagster.defs.assets.quarantine import BRONZE
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 
@@ -31,6 +30,7 @@ from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import Failure, fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.monitoring.stored_hours import missing
+from emaps_dagster.pipeline.quarantine import BRONZE
 from emaps_dagster.simulator.perturbations import FLAWS
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.transforms.health import health
