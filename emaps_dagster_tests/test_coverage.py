@@ -79,10 +79,10 @@ def test_gold_that_lacks_hours_says_which(load: Callable[..., Any]) -> None:
 
 
 def test_hours_to_come_are_missing_as_well(load: Callable[..., Any]) -> None:
-    years = Window(TICKED.start, datetime(2199, 1, 1, tzinfo=timezone.utc))
+    years = Window(TICKED.start, datetime(2029, 1, 1, tzinfo=timezone.utc))
     said = refused(PartialFeaturesError, load, years)
     assert "zone GR " in said
-    assert re.search(r"\[2024-04-20T12:00Z, 2199-01-01T00:00Z\)\. 1,\d{3},\d{3} of them are not over yet\.", said)
+    assert re.search(r"\[2024-04-20T12:00Z, 2029-01-01T00:00Z\)\. \d{2},\d{3} of them are not over yet\.", said)
 
 
 def test_many_ranges_are_counted_and_not_listed(warehouse: Path, spark: SparkSession, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def sim() -> Iterator[Simulator]:
 def client(sim: Simulator, request: pytest.FixtureRequest) -> Iterator[ElectricityMapsClient]:
     case = getattr(request.node, "callspec", None)
     # Less than a slow answer takes, more than any other does on a busy machine.
-    patience = 2.0 if case and case.params.get("kind") == "slow" else 30.0
+    patience = 2.0 if case and case.params.get("kind") in ("slow", "dripping") else 30.0
     with ElectricityMapsClient(
         sim.url, SecretStr(TOKEN), clock=sim.now, timeout=(5, patience), attempts=2, backoff_seconds=0.01
     ) as real:

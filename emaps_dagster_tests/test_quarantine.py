@@ -252,21 +252,22 @@ def floor(moment: datetime) -> datetime:
 
 NEW_MODE = """
 import sys
-from emaps_dagster import bodies, tables, zones
 from datetime import datetime, timezone
-response = bodies.Response(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
-print([one.reason for one in bodies.judged(response).rejected])
+from emaps_dagster.contracts import responses, tables, zones
+from emaps_dagster.electricity_maps import admission
+response = responses.Response(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
+print([one.reason for one in admission.judged(response).rejected])
 print([name for name in tables.ENERGY_DATA.column_names if "fusion" in name])
 """
 
 
 def test_a_new_mode_is_trusted_once_zones_py_has_it(tmp_path: Path) -> None:
     """The record counts, and silver and gold get columns, which their contract leads to by a rebuild."""
-    shutil.copytree(Path(zones.__file__).parent, tmp_path / "emaps_dagster", ignore=shutil.ignore_patterns("__py*"))
+    shutil.copytree(Path(zones.__file__).parents[1], tmp_path / "emaps_dagster", ignore=shutil.ignore_patterns("__py*"))
     fusion = {"powerConsumptionBreakdown": {"fusion": 50}, "powerProductionBreakdown": {"fusion": 50}}
     told = []
     for mode in ("", '    "fusion",\n'):
-        file = tmp_path / "emaps_dagster" / "zones.py"
+        file = tmp_path / "emaps_dagster" / "contracts" / "zones.py"
         file.write_text(file.read_text().replace("MODE_KEYS = (\n", f"MODE_KEYS = (\n{mode}"))
         command = [sys.executable, "-c", NEW_MODE, json.dumps({"zone": "GR", "history": [record(BAD, **fusion)]})]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

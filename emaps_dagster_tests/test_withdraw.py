@@ -38,9 +38,10 @@ EMBEDDED = pytest.mark.embedded_alone(reason="its reads and writes run on both e
 
 GR = ("GR",)
 GOLD = ml_features(GR)
-H = utc(2024, 5, 1, 6)
+# In the middle of a month: a rebuild of hours at its turn computes two.
+H = utc(2024, 5, 15, 6)
 HELD = Window(H, H + 3 * HOUR)
-NOW = utc(2024, 5, 1, 9, 7)
+NOW = utc(2024, 5, 15, 9, 7)
 AHEAD = NOW + 23 * HOUR
 
 
@@ -144,9 +145,9 @@ def test_the_next_answer_of_these_hours_counts_and_a_later_same_body_does_too(
     [
         ({"payload_sha256": SHA}, 1),
         ({"payload_sha256": f"{SHA.upper()}, {hashlib.sha256(RIGHT.encode()).hexdigest()}"}, 2),
-        ({"payload_sha256": SHA, "ingested_from": "2024-05-02T08:07:00Z"}, 1),
-        ({"ingested_from": "2024-05-01T09:07:00Z", "ingested_until": "2024-05-01T09:07:01Z"}, 1),
-        ({"ingested_from": "2024-05-01", "ingested_until": "2024-05-03", "zone": "GR"}, 2),
+        ({"payload_sha256": SHA, "ingested_from": "2024-05-16T08:07:00Z"}, 1),
+        ({"ingested_from": "2024-05-15T09:07:00Z", "ingested_until": "2024-05-15T09:07:01Z"}, 1),
+        ({"ingested_from": "2024-05-15", "ingested_until": "2024-05-17", "zone": "GR"}, 2),
         ({"ingested_in_the_future": True, "zone": "GR"}, 1),
     ],
 )
@@ -163,10 +164,10 @@ def test_responses_are_selected_by_body_time_zone_and_clock(
         ({}, "Nothing says which responses to withdraw: give payload_sha256"),
         ({"zone": "GR"}, "Nothing says which responses to withdraw"),
         ({"payload_sha256": "abc"}, "payload_sha256 is 'abc'; give all 64 hexadecimal digits"),
-        ({"ingested_from": "2024-05-01"}, "both ingested_from and ingested_until are needed"),
-        ({"ingested_from": "2024-05-02", "ingested_until": "2024-05-01"}, "is not before ingested_until"),
-        ({"ingested_from": "yesterday", "ingested_until": "2024-05-01"}, "ingested_from is 'yesterday', not an ISO"),
-        ({"ingested_from": "2024-05-01T06:00", "ingested_until": "2024-05-01"}, "says no time zone"),
+        ({"ingested_from": "2024-05-15"}, "both ingested_from and ingested_until are needed"),
+        ({"ingested_from": "2024-05-16", "ingested_until": "2024-05-15"}, "is not before ingested_until"),
+        ({"ingested_from": "yesterday", "ingested_until": "2024-05-15"}, "ingested_from is 'yesterday', not an ISO"),
+        ({"ingested_from": "2024-05-15T06:00", "ingested_until": "2024-05-15"}, "says no time zone"),
         ({"payload_sha256": "0" * 64}, "No response of bronze matches payload_sha256 0000"),
         ({"ingested_in_the_future": True, "zone": "FR"}, "matches ingested_in_the_future, zone FR, so nothing was"),
     ],
@@ -211,8 +212,8 @@ def test_hours_far_apart_are_made_again_apart(held: Lakehouse, spark: SparkSessi
     held.append(CARBON_DATA, bronze(spark, (carbon(1, H + year), AHEAD + year)))
     found = chosen(held, ingested_in_the_future=True)
     assert [str(hours) for hours in found.hours] == [
-        "[2024-05-01T06:00Z, 2024-05-01T10:00Z)",
-        "[2025-05-01T06:00Z, 2025-05-01T07:00Z)",
+        "[2024-05-15T06:00Z, 2024-05-15T10:00Z)",
+        "[2025-05-15T06:00Z, 2025-05-15T07:00Z)",
     ]
 
 
@@ -247,7 +248,7 @@ def test_the_native_job_has_both_remedies(
     monkeypatch.setattr(native_job, "_house", lambda _settings: held)
     monkeypatch.setattr(native_job, "_clock", lambda _settings: lambda: NOW)
     native_job.main(["withdraw", "--ingested-in-the-future", "--dry-run"])
-    assert "1 response would be withdrawn; nothing is written; they hold hours of [2024-05-01T06:00Z" in (
+    assert "1 response would be withdrawn; nothing is written; they hold hours of [2024-05-15T06:00Z" in (
         capsys.readouterr().out
     )
     native_job.main(["withdraw", "--payload-sha256", SHA, "--reason", "the clock was ahead"])
@@ -257,7 +258,7 @@ def test_the_native_job_has_both_remedies(
     assert as_rows(held.read(WITHDRAWN_RESPONSES))[0]["reason"] == "the clock was ahead"
     assert shown(held) == shown(held, GOLD) == AS_IF_IT_HAD_NEVER_COME
     held.append(ENERGY_DATA, held.read(ENERGY_DATA))
-    native_job.main(["rebuild", "--start", "2024-05-01", "--end", "2024-05-02"])
+    native_job.main(["rebuild", "--start", "2024-05-15", "--end", "2024-05-16"])
     assert "silver.energy_data: 3 rows differ" in capsys.readouterr().out
     assert len(as_rows(held.read(ENERGY_DATA))) == 3
     with pytest.raises(SystemExit, match=r"^emaps-task withdraw: Nothing says which responses to withdraw"):
