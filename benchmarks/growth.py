@@ -40,15 +40,15 @@ WARM_UP = 2
 class Grown:
     """A warehouse and the provider that fills it."""
 
-    def __init__(self, house: FolderLakehouse, days: int, now: datetime = PRESENT) -> None:
-        self.house, self.api = house, StoredApi(now)
+    def __init__(self, lakehouse: FolderLakehouse, days: int, now: datetime = PRESENT) -> None:
+        self.lakehouse, self.api = lakehouse, StoredApi(now)
         self.filled = days_before(days, now)
 
     def fill(self) -> None:
         self.api.prepare(ZONES, self.filled)
         self.api.calls = 0
-        take_in(self.house, self.api, ZONES, self.filled)
-        merge(self.house, ZONES, self.filled)
+        take_in(self.lakehouse, self.api, ZONES, self.filled)
+        merge(self.lakehouse, ZONES, self.filled)
 
     def next_hour(self) -> Window:
         self.api.now += HOUR
@@ -57,8 +57,8 @@ class Grown:
         return run
 
     def tick(self, run: Window) -> None:
-        take_in(self.house, self.api, ZONES, run)
-        merge(self.house, ZONES, run)
+        take_in(self.lakehouse, self.api, ZONES, run)
+        merge(self.lakehouse, ZONES, run)
 
     def revision(self) -> Window:
         """A response with another value of one hour is in bronze; returns the hour."""
@@ -72,17 +72,17 @@ class Grown:
         revised = type(answer)(
             answer.feed, answer.zone, answer.endpoint, answer.request, json.dumps(body), self.api.now
         )
-        store(self.house, POWER_DATA, [admit(revised)])
+        store(self.lakehouse, POWER_DATA, [admit(revised)])
         return run
 
     def settle(self, run: Window) -> None:
         """The answer before the revision, so that it alone is news."""
         hour = run.start
-        store(self.house, POWER_DATA, [self.api.past_range(POWER, ZONES[0], hour - 12 * HOUR, hour + 12 * HOUR)])
-        merge(self.house, ZONES, run)
+        store(self.lakehouse, POWER_DATA, [self.api.past_range(POWER, ZONES[0], hour - 12 * HOUR, hour + 12 * HOUR)])
+        merge(self.lakehouse, ZONES, run)
 
     def written(self, table: Table) -> tuple[int | None, set[str]]:
-        return self.house.version(table), set(DeltaTable(self.house.where(table)).file_uris())
+        return self.lakehouse.version(table), set(DeltaTable(self.lakehouse.location(table)).file_uris())
 
 
 def measure(sizes: dict[str, int], repeats: int, ticks: int) -> Figures:
@@ -116,11 +116,11 @@ def _tick(table: Grown, size: str, figures: Figures) -> None:
     before = table.api.calls
     with figures.clock(f"tick, {size}"):
         table.tick(run)
-        judge(table.house, table.api, ZONES, run)
+        judge(table.lakehouse, table.api, ZONES, run)
     figures.add(f"calls of the API for a tick, {size}", table.api.calls - before, "calls")
     was = {of.name: table.written(of) for of in (ENERGY_DATA, GOLD)}
     with figures.clock(f"nothing new, without checks, {size}"):
-        merge(table.house, ZONES, run)
+        merge(table.lakehouse, ZONES, run)
     assert was == {of.name: table.written(of) for of in (ENERGY_DATA, GOLD)}, "nothing was new, something was written"
 
 
@@ -129,8 +129,8 @@ def _revision(table: Grown, size: str, figures: Figures) -> None:
     run = table.revision()
     before = {of.name: table.written(of) for of in (ENERGY_DATA, GOLD)}
     with figures.clock(f"revision 60 days back, without checks, {size}"):
-        silver = merge_silver(table.house, silver_window(run))
-        gold = merge_gold(table.house, ZONES, gold_window(run))
+        silver = merge_silver(table.lakehouse, silver_window(run))
+        gold = merge_gold(table.lakehouse, ZONES, gold_window(run))
     assert (silver.total.inserted, silver.total.updated) == (0, 1), silver.total
     assert gold.total.inserted == 0, gold.total
     assert gold.total.updated <= 24, gold.total
@@ -143,10 +143,10 @@ def _revision(table: Grown, size: str, figures: Figures) -> None:
         figures.add(f"files of {of.qualified_name} written by the revision, {size}", len(files - old), "files")
 
 
-def _of_ticks(house: FolderLakehouse, ticks: int, repeats: int, taken: Figures) -> None:
+def _of_ticks(lakehouse: FolderLakehouse, ticks: int, repeats: int, taken: Figures) -> None:
     """A table that hourly runs alone have made, before and after maintenance."""
     name = f"{ticks} ticks"
-    table = Grown(house, 2, PRESENT - ticks * HOUR)
+    table = Grown(lakehouse, 2, PRESENT - ticks * HOUR)
     table.fill()
     for number in range(ticks):
         if number % 100 == 0:
@@ -154,27 +154,27 @@ def _of_ticks(house: FolderLakehouse, ticks: int, repeats: int, taken: Figures) 
         table.tick(table.next_hour())
     for _ in range(repeats):
         _tick(table, f"after {name}", taken)
-        _read(house, f"after {name}", taken)
-    taken.add(f"files after {name}", _files(house), "files")
+        _read(lakehouse, f"after {name}", taken)
+    taken.add(f"files after {name}", _files(lakehouse), "files")
     with taken.clock(f"maintenance after {name}"):
         for of in all_tables(ZONES):
-            house.maintain(of, retain=timedelta(days=7))
-    taken.add(f"files after {name} and maintenance", _files(house), "files")
+            lakehouse.maintain(of, retain=timedelta(days=7))
+    taken.add(f"files after {name} and maintenance", _files(lakehouse), "files")
     for _ in range(repeats):
         _tick(table, f"after {name} and maintenance", taken)
-        _read(house, f"after {name} and maintenance", taken)
+        _read(lakehouse, f"after {name} and maintenance", taken)
 
 
-def _read(house: FolderLakehouse, when: str, figures: Figures) -> None:
+def _read(lakehouse: FolderLakehouse, when: str, figures: Figures) -> None:
     """All rows and columns, by the engine, as a person reads them."""
     for of in (ENERGY_DATA, GOLD):
         with figures.clock(f"read of the whole {of.qualified_name}, {when}"):
-            house.collect(house.read(of))
+            lakehouse.collect(lakehouse.scan(of))
 
 
-def _files(house: FolderLakehouse) -> int:
+def _files(lakehouse: FolderLakehouse) -> int:
     """Of the latest versions of all tables."""
-    return sum(len(DeltaTable(house.where(of)).file_uris()) for of in all_tables(ZONES))
+    return sum(len(DeltaTable(lakehouse.location(of)).file_uris()) for of in all_tables(ZONES))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ END = datetime(2026, 11, 1, tzinfo=timezone.utc)
 OURS, DAGSTERS = "the home that `emaps` makes", "as Dagster comes"
 
 
-class Place:
+class TableLocations:
     """A Dagster home and a warehouse of their own."""
 
     def __init__(self, root: Path, sim: Simulator, first: datetime) -> None:
@@ -74,7 +74,7 @@ def measure(days: int, ticks: int, whose: tuple[str, ...]) -> Figures:
     first = END - timedelta(days=days)
     for name in whose:
         with tempfile.TemporaryDirectory() as root, Simulator(zones=ZONES, now=END + timedelta(minutes=7)) as sim:
-            place = Place(Path(root), sim, first)
+            place = TableLocations(Path(root), sim, first)
             if name == DAGSTERS:
                 place.as_dagster_comes()
             progress(f"history: {days} days, {name}")

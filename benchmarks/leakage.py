@@ -104,9 +104,9 @@ def _moved(values: pd.Series[float], hours: int) -> pd.Series[float]:
 
 
 def _clock(rows: pd.DataFrame) -> pd.DataFrame:
-    turn = 2 * np.pi * rows["hour"] / 24
+    table_lock = 2 * np.pi * rows["hour"] / 24
     return pd.DataFrame(
-        {f"{name}{k}": wave(k * turn) for k in (1, 2, 3) for name, wave in (("sin", np.sin), ("cos", np.cos))}
+        {f"{name}{k}": wave(k * table_lock) for k in (1, 2, 3) for name, wave in (("sin", np.sin), ("cos", np.cos))}
     )
 
 

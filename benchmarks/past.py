@@ -26,16 +26,18 @@ TABLE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
 class Past:
     """Fetches as a run at a moment would, and merges when told to."""
 
-    def __init__(self, house: Lakehouse, zones: tuple[str, ...] = ("GR",), provider: Provider | None = None) -> None:
-        self.house, self.zones, self.provider = house, zones, provider or Provider()
+    def __init__(
+        self, lakehouse: Lakehouse, zones: tuple[str, ...] = ("GR",), provider: Provider | None = None
+    ) -> None:
+        self.lakehouse, self.zones, self.provider = lakehouse, zones, provider or Provider()
         for table in TABLE.values():
-            house.create(table)
+            lakehouse.create(table)
 
     def tick(self, *moments: datetime, feeds: Iterable[Feed] = FEEDS) -> Window:
         """Store what /history says at each moment; returns the hours of those hourly runs."""
         for feed in feeds:
             bodies = (self.history(feed, zone, now) for now in moments for zone in self.zones)
-            store(self.house, TABLE[feed], [body for body in bodies if body is not None])
+            store(self.lakehouse, TABLE[feed], [body for body in bodies if body is not None])
         return Window(floor_hour(min(moments)) - HOUR, floor_hour(max(moments)))
 
     def backfill(self, window: Window, now: datetime, feeds: Iterable[Feed] = FEEDS) -> Window:
@@ -43,13 +45,13 @@ class Past:
         parts = [Window(start, end) for start, end in past_range_chunks(window.start, window.end)]
         for feed in feeds:
             bodies = [self.past_range(feed, zone, part, now) for zone in self.zones for part in parts]
-            store(self.house, TABLE[feed], [body for body in bodies if body is not None])
+            store(self.lakehouse, TABLE[feed], [body for body in bodies if body is not None])
         return window
 
     def merge(self, run: Window) -> None:
         """Bring silver and gold up to date, as runs of these hours do."""
-        merge_silver(self.house, silver_window(run))
-        merge_gold(self.house, self.zones, gold_window(run))
+        merge_silver(self.lakehouse, silver_window(run))
+        merge_gold(self.lakehouse, self.zones, gold_window(run))
 
     def history(self, feed: Feed, zone: str, now: datetime) -> Response | None:
         return self._response(feed, zone, now, "history", None, f"zone={zone}")

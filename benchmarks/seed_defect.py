@@ -41,16 +41,16 @@ def replay(folder: Path) -> tuple[pd.DataFrame, dict[int, pd.DataFrame]]:
     """Gold as our runs leave it, and as the seed's runs leave it for each look-back."""
     theirs: dict[int, pd.DataFrame] = {look_back: pd.DataFrame() for look_back in LOOK_BACKS}
     with embedded_session() as spark:
-        house = FolderLakehouse(spark, folder)
+        lakehouse = FolderLakehouse(spark, folder)
         provider = Provider()
         # Hours that no feed delivers: a lag by row takes the value of another hour there.
         for gap in (10, 11, 20):
             provider.withhold("GR", START + gap * HOUR, START + (gap + 1) * HOUR)
-        past = Past(house, provider=provider)
+        past = Past(lakehouse, provider=provider)
         for number in range(1, HOURS + 1):
             now = START + number * HOUR + timedelta(minutes=7)
             past.merge(past.tick(now))
-            silver = house.read_hours(ENERGY_DATA, Window(FIRST, START + HOURS * HOUR)).toPandas()
+            silver = lakehouse.scan_hours(ENERGY_DATA, Window(FIRST, START + HOURS * HOUR)).toPandas()
             known = silver.set_index(silver["datetime"].dt.tz_localize("UTC"))[COLUMN].sort_index()
             for look_back in LOOK_BACKS:
                 merged = by_rows(known, now, look_back)

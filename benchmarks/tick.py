@@ -34,38 +34,38 @@ WARM_UP = 2
 
 
 def run(
-    house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window, taken: Figures, of: str
+    lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window, taken: Figures, of: str
 ) -> None:
     """Every step of a run, each timed as `<layer>, <of>`."""
     gold = ml_features(zones)
     with taken.clock(f"bronze, {of}"):
-        take_in(house, api, zones, window)
+        take_in(lakehouse, api, zones, window)
     with taken.clock(f"silver, {of}"):
-        merge_silver(house, silver_window(window))
-        numbers_of(house, ENERGY_DATA, window)
+        merge_silver(lakehouse, silver_window(window))
+        numbers_of(lakehouse, ENERGY_DATA, window)
     with taken.clock(f"gold, {of}"):
-        merge_gold(house, zones, gold_window(window))
-        numbers_of(house, gold, window)
+        merge_gold(lakehouse, zones, gold_window(window))
+        numbers_of(lakehouse, gold, window)
 
 
-def merge(house: FolderLakehouse, zones: tuple[str, ...], window: Window) -> None:
+def merge(lakehouse: FolderLakehouse, zones: tuple[str, ...], window: Window) -> None:
     """What the silver and gold assets write."""
-    merge_silver(house, silver_window(window))
-    merge_gold(house, zones, gold_window(window))
+    merge_silver(lakehouse, silver_window(window))
+    merge_gold(lakehouse, zones, gold_window(window))
 
 
-def take_in(house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
+def take_in(lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
     """What the bronze assets do."""
     for feed in FEEDS:
-        house.create(BRONZE[feed])
-        house.create(REJECTED_RESPONSES)
-        _, failures, _ = ingest(house, BRONZE[feed], fetch(as_client(api), feed, zones, window, api.now))
+        lakehouse.create(BRONZE[feed])
+        lakehouse.create(REJECTED_RESPONSES)
+        _, failures, _ = ingest(lakehouse, BRONZE[feed], fetch(as_client(api), feed, zones, window, api.now))
         assert not failures, failures
 
 
-def judge(house: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
+def judge(lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
     """Every check of every table, as after a run."""
-    scene = Scene(house, zones, window, api.now)
+    scene = Scene(lakehouse, zones, window, api.now)
     for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones)):
         _pass(table, scene)
 
@@ -83,20 +83,24 @@ def measure(repeats: int) -> Figures:
     with embedded_session() as spark, tempfile.TemporaryDirectory() as folder:
         for size in (*SIZES, OF_TICKS):
             progress(f"tick: a table of {size}")
-            house, api, build = FolderLakehouse(spark, Path(folder) / size.replace(" ", "_")), StoredApi(), Figures()
+            lakehouse, api, build = (
+                FolderLakehouse(spark, Path(folder) / size.replace(" ", "_")),
+                StoredApi(),
+                Figures(),
+            )
             if size == OF_TICKS:
                 for hour in days_before(14).hours():
                     api.now = hour + timedelta(minutes=67)
-                    take_in(house, api, ("GR",), Window(hour, hour + HOUR))
-            run(house, api, ("GR",), days_before(SIZES.get(size, 14)), build, size)
+                    take_in(lakehouse, api, ("GR",), Window(hour, hour + HOUR))
+            run(lakehouse, api, ("GR",), days_before(SIZES.get(size, 14)), build, size)
             for number in range(WARM_UP + repeats):
                 api.now = PRESENT + timedelta(hours=1 + number)
                 window = Window(floor_hour(api.now) - HOUR, floor_hour(api.now))
                 api.prepare(("GR",), window)
                 figures = taken if number >= WARM_UP else build
-                run(house, api, ("GR",), window, figures, size)
+                run(lakehouse, api, ("GR",), window, figures, size)
                 with figures.clock(f"checks, {size}"):
-                    judge(house, api, ("GR",), window)
+                    judge(lakehouse, api, ("GR",), window)
                 figures.total(f"all, {size}", [f"{layer}, {size}" for layer in ("bronze", "silver", "gold", "checks")])
     return taken
 

@@ -190,7 +190,7 @@ def warehouse(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def house(spark: SparkSession, warehouse: Path) -> Lakehouse:
+def lakehouse(spark: SparkSession, warehouse: Path) -> Lakehouse:
     return open_folders(spark, warehouse)
 
 
@@ -205,7 +205,7 @@ def _made() -> dict[tuple[bool, Making], Path]:
 
 @pytest.fixture
 def begun_with(
-    house: Lakehouse,
+    lakehouse: Lakehouse,
     spark: SparkSession,
     warehouse: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -220,6 +220,6 @@ def begun_with(
             make(open_folders(spark, origin), spark)
             _made[key] = origin
         shutil.copytree(_made[key], warehouse)
-        return house
+        return lakehouse
 
     return begin

@@ -79,8 +79,8 @@ def judge(folder: Path) -> list[str]:
 
 def run(past: Past, window: Window) -> int:
     """Silver and gold of a run; returns how many commit races it lost on the way."""
-    silver = merge_silver(past.house, silver_window(window))
-    gold = merge_gold(past.house, past.zones, gold_window(window))
+    silver = merge_silver(past.lakehouse, silver_window(window))
+    gold = merge_gold(past.lakehouse, past.zones, gold_window(window))
     return silver.retries + gold.retries
 
 
@@ -90,7 +90,7 @@ def write(number: int, folder: Path, runs: int, clock: Clock, seed: int, turns: 
     Without turns, as on a file system without locks, the commit alone finds a race.
     """
     if not turns:
-        emaps_dagster.lakehouse.delta_rs.turn = lambda _folder: nullcontext()
+        emaps_dagster.lakehouse.delta_rs.table_lock = lambda _folder: nullcontext()
     dice = random.Random(f"{seed}-{number}")
     lost = failed_once = 0
     waiting: list[Window] = []
@@ -163,13 +163,13 @@ def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
     wrong: list[str] = []
     duration = 1.5
     with embedded_session() as spark:
-        house = FolderLakehouse(spark, folder)
-        past = Past(house, provider=provider_of(seed))
+        lakehouse = FolderLakehouse(spark, folder)
+        past = Past(lakehouse, provider=provider_of(seed))
         run(past, past.backfill(Window(BASE, BASE + 5 * 24 * HOUR), BASE + 5 * 24 * HOUR))
         now = BASE + 5 * 24 * HOUR + timedelta(minutes=7)
         while died.total() - died["after the end"] < count:
             now += HOUR * dice.choice([0.25, 0.5, 1])
-            before = {t.name: house.version(t) for t in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD)}
+            before = {t.name: lakehouse.version(t) for t in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD)}
             ours, theirs = context.Pipe()
             child = context.Process(target=tick_slowly, args=(folder, now, seed, theirs))
             child.start()
@@ -183,15 +183,15 @@ def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
                 duration = 0.7 * duration + 0.3 * (time.monotonic() - begun)
                 died["after the end"] += 1
             else:
-                changed = [name for name, version in before.items() if _version(house, name) != version]
+                changed = [name for name, version in before.items() if _version(lakehouse, name) != version]
                 died["after committing " + (", ".join(changed) or "nothing")] += 1
             run(past, past.tick(now))
             wrong += judge(folder)
     return {"killed": dict(died), "wrong": wrong}
 
 
-def _version(house: FolderLakehouse, name: str) -> int | None:
-    return next(house.version(t) for t in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD) if t.name == name)
+def _version(lakehouse: FolderLakehouse, name: str) -> int | None:
+    return next(lakehouse.version(t) for t in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD) if t.name == name)
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-from emaps_dagster.lakehouse.locations import Folders
+from emaps_dagster.lakehouse.locations import LocalFolders
 
 # For a JVM of some minutes: compiling well and collecting garbage in parallel cost more than they gain.
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
@@ -47,4 +47,4 @@ def is_jvm(spark: SparkSession) -> bool:
 
 def open_folders(spark: SparkSession, warehouse: Path) -> Lakehouse:
     """A lakehouse of Delta folders as the session's deployment uses it; each call opens another."""
-    return DeltaSparkLakehouse(spark, Folders(warehouse)) if is_jvm(spark) else FolderLakehouse(spark, warehouse)
+    return DeltaSparkLakehouse(spark, LocalFolders(warehouse)) if is_jvm(spark) else FolderLakehouse(spark, warehouse)

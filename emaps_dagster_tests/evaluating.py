@@ -31,15 +31,15 @@ from emaps_dagster.simulator.server import Simulator
 
 def fill(spark: SparkSession, folder: Path, windows: Iterable[Window], now: datetime) -> None:
     """Bronze, silver and gold of GR for these hours, as runs make them one after another."""
-    house = FolderLakehouse(spark, folder)
-    house.create(REJECTED_RESPONSES)
+    lakehouse = FolderLakehouse(spark, folder)
+    lakehouse.create(REJECTED_RESPONSES)
     with Simulator(zones=("GR",), now=now) as sim, ElectricityMapsClient(sim.url, clock=lambda: now) as client:
         for window in windows:
             for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
-                house.create(table)
-                ingest(house, table, fetch(client, feed, ("GR",), window, now))
-            merge_silver(house, silver_window(window))
-            merge_gold(house, ("GR",), gold_window(window))
+                lakehouse.create(table)
+                ingest(lakehouse, table, fetch(client, feed, ("GR",), window, now))
+            merge_silver(lakehouse, silver_window(window))
+            merge_gold(lakehouse, ("GR",), gold_window(window))
 
 
 def look(settings: Settings, name: str, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:

@@ -44,8 +44,8 @@ MUTANTS = (
     Mutant(
         "context rows written with a cut-off window",
         "assets.gold:merge_gold",
-        "house.read_hours(ENERGY_DATA, gold_context(part))",
-        "house.read_hours(ENERGY_DATA, part)",
+        "lakehouse.scan_hours(ENERGY_DATA, gold_context(part))",
+        "lakehouse.scan_hours(ENERGY_DATA, part)",
     ),
     Mutant(
         "older ingestion wins",

@@ -153,21 +153,21 @@ Plant = Callable[[Warehouse], None]
 
 
 def _without_the_hour(table: str) -> Plant:
-    return lambda house: house.change(table, lambda rows: [row for row in rows if not _is_broken(row)])
+    return lambda lakehouse: lakehouse.change(table, lambda rows: [row for row in rows if not _is_broken(row)])
 
 
 def _one_hour(**columns: Any) -> dict[str, Any]:
     return {"window_start": BROKEN, "window_end": BROKEN + HOUR, **columns}
 
 
-def _said_again_in_the_future(house: Warehouse) -> None:
+def _said_again_in_the_future(lakehouse: Warehouse) -> None:
     """The record of the broken hour that was ingested last, alone in a body of tomorrow."""
-    rows = DeltaTable(str(house.folder / POWER)).to_pyarrow_table().to_pylist()
+    rows = DeltaTable(str(lakehouse.folder / POWER)).to_pyarrow_table().to_pylist()
     newest = sorted((row for row in rows if row["zone"] == "GR"), key=lambda row: row["ingested_at"], reverse=True)
     bodies = [json.loads(row["raw_json"]) for row in newest]
     records = [record for body in bodies for record in body.get("history") or body["data"]]
     last = next(record for record in records if record["datetime"] == iso(BROKEN))
-    house.add(
+    lakehouse.add(
         POWER,
         **_one_hour(raw_json=json.dumps({"zone": "GR", "history": [last]}), ingested_at=NOW + 23 * HOUR),
     )
@@ -176,28 +176,28 @@ def _said_again_in_the_future(house: Warehouse) -> None:
 # What is planted; the table whose checks are run; the checks that must fail in the broken hour and nowhere else.
 FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
     "a truncated body in bronze": (
-        lambda house: house.add(POWER, **_one_hour(raw_json='{"zone": "GR", "history": [')),
+        lambda lakehouse: lakehouse.add(POWER, **_one_hour(raw_json='{"zone": "GR", "history": [')),
         POWER,
         {"raw_json_parses"},
     ),
     "a sandbox body in bronze": (
-        lambda house: house.add(POWER, **_one_hour(raw_json=SANDBOX)),
+        lambda lakehouse: lakehouse.add(POWER, **_one_hour(raw_json=SANDBOX)),
         POWER,
         {"no_sandbox_data", "raw_json_parses"},
     ),
     "a record that is quarantined": (
-        lambda house: house.quarantine(),
+        lambda lakehouse: lakehouse.quarantine(),
         POWER,
         {"every_record_is_trusted"},
     ),
-    "a doubled row in silver": (lambda house: house.add(SILVER), SILVER, {"primary_key_is_unique"}),
+    "a doubled row in silver": (lambda lakehouse: lakehouse.add(SILVER), SILVER, {"primary_key_is_unique"}),
     "a mode that is not the latest record's": (
-        lambda house: house.alter(SILVER, consumption_oil=7.25),
+        lambda lakehouse: lakehouse.alter(SILVER, consumption_oil=7.25),
         SILVER,
         {"latest_ingestion_wins", "silver_equals_bronze"},
     ),
     "a wrong time since when a record is known": (
-        lambda house: house.alter(SILVER, ingested_at_carbon=NOW - 5 * HOUR),
+        lambda lakehouse: lakehouse.alter(SILVER, ingested_at_carbon=NOW - 5 * HOUR),
         SILVER,
         {"latest_ingestion_wins"},
     ),
@@ -212,54 +212,54 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
         {"silver_equals_bronze", "every_hour_is_present"},
     ),
     "an hour of a zone that bronze does not hold": (
-        lambda house: house.add(SILVER, zone="DE"),
+        lambda lakehouse: lakehouse.add(SILVER, zone="DE"),
         SILVER,
         {"silver_equals_bronze"},
     ),
     "a total that is not the sum": (
-        lambda house: house.alter(SILVER, production_total=1e5),
+        lambda lakehouse: lakehouse.alter(SILVER, production_total=1e5),
         SILVER,
         {"parts_sum_to_total", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
     "energy from nowhere": (
-        lambda house: house.alter(SILVER, consumption_total=99.0),
+        lambda lakehouse: lakehouse.alter(SILVER, consumption_total=99.0),
         SILVER,
         {"energy_balances", "parts_sum_to_total", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
     "an impossible carbon intensity": (
-        lambda house: house.alter(SILVER, carbon_intensity=4000.0),
+        lambda lakehouse: lakehouse.alter(SILVER, carbon_intensity=4000.0),
         SILVER,
         {"values_are_plausible", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
     "a feed without a value": (
-        lambda house: house.alter(SILVER, carbon_intensity=None),
+        lambda lakehouse: lakehouse.alter(SILVER, carbon_intensity=None),
         SILVER,
         {"values_are_reported", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
     "a neighbour with another name": (
-        lambda house: house.alter(SILVER, export_by_zone=[("MK-N", 0.0)], export_total=0.0, import_total=None),
+        lambda lakehouse: lakehouse.alter(SILVER, export_by_zone=[("MK-N", 0.0)], export_total=0.0, import_total=None),
         SILVER,
         {"neighbours_have_columns", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
-    "a doubled row in gold": (lambda house: house.add(GOLD), GOLD, {"primary_key_is_unique"}),
+    "a doubled row in gold": (lambda lakehouse: lakehouse.add(GOLD), GOLD, {"primary_key_is_unique"}),
     "a lag of 0": (
-        lambda house: house.alter(GOLD, lag_production_gas_1h=0.0),
+        lambda lakehouse: lakehouse.alter(GOLD, lag_production_gas_1h=0.0),
         GOLD,
         {"lag_1h_is_the_previous_hour"},
     ),
     "a mean that is not a number": (
-        lambda house: house.alter(GOLD, rolling_avg_production_gas_24h=float("nan")),
+        lambda lakehouse: lakehouse.alter(GOLD, rolling_avg_production_gas_24h=float("nan")),
         GOLD,
         {"rolling_avg_24h_is_the_mean_of_the_window"},
     ),
     "local time that is UTC": (
-        lambda house: house.alter(GOLD, local_hour=BROKEN.hour),
+        lambda lakehouse: lakehouse.alter(GOLD, local_hour=BROKEN.hour),
         GOLD,
         {"gold_equals_silver"},
     ),
     "an hour that gold lacks": (_without_the_hour(GOLD), GOLD, {"gold_is_not_stale"}),
     "a flag that silver revised": (
-        lambda house: house.alter(SILVER, is_estimated_power=None),
+        lambda lakehouse: lakehouse.alter(SILVER, is_estimated_power=None),
         GOLD,
         {"gold_is_not_stale", "gold_equals_silver"},
     ),

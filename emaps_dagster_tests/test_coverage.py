@@ -42,7 +42,7 @@ def warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     provider.withhold("GR", LATE.start, LATE.end)
     provider.withhold("GR", LATE_CARBON.start, LATE_CARBON.end, feed=CARBON)
     past.tick(*(BEGAN + number * HOUR + 7 * MINUTE for number in range(1, 13)))
-    settled = Past(past.house, ("GR",), Provider(7))
+    settled = Past(past.lakehouse, ("GR",), Provider(7))
     settled.backfill(LATE, BEGAN + 5 * DAY)
     settled.backfill(LATE_CARBON, BEGAN + 5 * DAY, (CARBON,))
     past.merge(WEEK)

@@ -39,9 +39,9 @@ def held(embedded: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A warehouse of five days in two commits a table; silver has a checkpoint as well."""
     folder = tmp_path_factory.mktemp("held") / "warehouse"
     evaluating.fill(embedded, folder, HELD, NOW)
-    house = FolderLakehouse(embedded, folder)
+    lakehouse = FolderLakehouse(embedded, folder)
     for table in (POWER_DATA, ENERGY_DATA):
-        house.maintain(table, retain=timedelta(days=7))
+        lakehouse.maintain(table, retain=timedelta(days=7))
     return folder
 
 
@@ -171,11 +171,11 @@ def rebuild(folder: Path, instance: dg.DagsterInstance) -> None:
 def test_every_damage_of_gold_is_a_sentence_from_every_door(damage: str, folder: Path, embedded: SparkSession) -> None:
     where, how, what = DAMAGES[damage]
     file = how(where(folder, GOLD))
-    house = FolderLakehouse(embedded, folder)
+    lakehouse = FolderLakehouse(embedded, folder)
     for door in (
-        lambda: house.collect(house.read(GOLD)),
-        lambda: house.rows(GOLD, Window(HELD[0].start, HELD[1].end)),
-        lambda: house.maintain(GOLD, retain=timedelta(days=7)),
+        lambda: lakehouse.collect(lakehouse.scan(GOLD)),
+        lambda: lakehouse.rows(GOLD, Window(HELD[0].start, HELD[1].end)),
+        lambda: lakehouse.maintain(GOLD, retain=timedelta(days=7)),
         lambda: features.load("GR", START, LAST.end, warehouse=folder),
     ):
         with pytest.raises(DamagedTableError) as caught:
@@ -260,9 +260,9 @@ def test_every_damage_of_bronze_is_mended_by_a_copy(damage: str, folder: Path, e
     target = where(folder, CARBON_DATA)
     content = target.read_bytes()
     file = how(target)
-    house = FolderLakehouse(embedded, folder)
+    lakehouse = FolderLakehouse(embedded, folder)
     with pytest.raises(DamagedTableError) as caught:
-        house.collect(house.read_responses(CARBON_DATA, HELD[1], longest=timedelta(days=12)))
+        lakehouse.collect(lakehouse.scan_responses(CARBON_DATA, HELD[1], longest=timedelta(days=12)))
     assert str(caught.value).startswith(f"bronze.carbon_data cannot be used: its file {file} ")
     assert what in str(caught.value)
     assert str(caught.value).endswith(restoring(folder, CARBON_DATA))
@@ -312,18 +312,18 @@ def test_a_damaged_table_fails_no_work_on_another(
     """Whether that work succeeds, finds no table yet, or fails for a reason of its own."""
     where, how, _ = DAMAGES[damage]
     how(where(folder, CARBON_DATA))
-    house = FolderLakehouse(embedded, folder)
-    assert house.version(REJECTED_RECORDS) is None
-    assert house.collect(house.read(POWER_DATA)).num_rows > 0
-    for readable in (house.read(GOLD), house.read(POWER_DATA)):
+    lakehouse = FolderLakehouse(embedded, folder)
+    assert lakehouse.version(REJECTED_RECORDS) is None
+    assert lakehouse.collect(lakehouse.scan(POWER_DATA)).num_rows > 0
+    for readable in (lakehouse.scan(GOLD), lakehouse.scan(POWER_DATA)):
         with pytest.raises(Exception, match="no_such_column") as caught:
-            house.collect(readable.select("no_such_column"))
+            lakehouse.collect(readable.select("no_such_column"))
         assert not isinstance(caught.value, DamagedTableError)
     assert features.load("GR", START, LAST.end, warehouse=folder).shape[0] == 5 * 24 + 10
     with Simulator(zones=("GR",), now=NOW) as sim:
         only_power = {"asset_selection": [dg.AssetKey(POWER_DATA.asset_key)]}
         assert said_by("hourly", folder, instance, tags=tags_of(LAST), url=sim.url, **only_power) == []
-    assert house.version(REJECTED_RECORDS) == 0
+    assert lakehouse.version(REJECTED_RECORDS) == 0
 
 
 def test_a_damaged_table_keeps_no_missing_one_from_being_made(folder: Path, instance: dg.DagsterInstance) -> None:
@@ -388,7 +388,7 @@ def test_ticks_checks_health_rebuild_and_maintenance_say_it(folder: Path, instan
 
 
 def test_an_error_that_has_another_cause_stays_as_it_is(folder: Path, embedded: SparkSession) -> None:
-    house = FolderLakehouse(embedded, folder)
+    lakehouse = FolderLakehouse(embedded, folder)
     with pytest.raises(Exception, match="no_such_column") as caught:
-        house.collect(house.read(GOLD).select("no_such_column"))
+        lakehouse.collect(lakehouse.scan(GOLD).select("no_such_column"))
     assert not isinstance(caught.value, DamagedTableError)

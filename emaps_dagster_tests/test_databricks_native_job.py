@@ -42,48 +42,48 @@ NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
 TICK = Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 10))
 
 
-def _task(house: FolderLakehouse, sim: Simulator, window: Window = TICK) -> Task:
+def _task(lakehouse: FolderLakehouse, sim: Simulator, window: Window = TICK) -> Task:
     settings = Settings(api_url=sim.url, api_token=TOKEN, now=NOW, _env_file=None)  # type: ignore[arg-type]
-    return Task(house, settings, window, lambda: NOW)
+    return Task(lakehouse, settings, window, lambda: NOW)
 
 
 # --- a task ---------------------------------------------------------------------------------------
 
 
 def test_the_three_layers_follow_one_another_and_say_what_they_did(
-    house: FolderLakehouse, capsys: pytest.CaptureFixture[str]
+    lakehouse: FolderLakehouse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Simulator(token=TOKEN, now=NOW) as sim:
         for layer in LAYERS:
-            run(layer, _task(house, sim))
+            run(layer, _task(lakehouse, sim))
     told = capsys.readouterr().out
     assert "bronze, hours [2024-05-04T09:00Z, 2024-05-04T10:00Z), zones GR\n" in told
     assert "bronze.carbon_data: 1 responses fetched, 1 stored, 0 failed\n" in told
     assert "silver.energy_data: 23 rows inserted, 0 updated, 0 unchanged, 0 races lost\n" in told
     assert "check gold.ml_features gold_equals_silver: passed\n" in told
-    assert house.read(GOLD).count() == 23
+    assert lakehouse.scan(GOLD).count() == 23
     # Four checks of either bronze table, thirteen of silver, eight of gold.
     assert told.count("check ") == 29
     assert "FAILED" not in told
 
 
-def test_bronze_tries_both_feeds_and_then_fails_with_what_is_missing(house: FolderLakehouse) -> None:
+def test_bronze_tries_both_feeds_and_then_fails_with_what_is_missing(lakehouse: FolderLakehouse) -> None:
     with Simulator(token=TOKEN, now=NOW) as sim:
         sim.inject(Fault("html", feed="power-breakdown"))
         with pytest.raises(FetchError, match=r"^bronze\.power_data .* 1 of 1 requests failed \(1 RejectedBodyError\)"):
-            run("bronze", _task(house, sim))
-    assert (house.read(POWER_DATA).count(), house.read(CARBON_DATA).count()) == (0, 1)
+            run("bronze", _task(lakehouse, sim))
+    assert (lakehouse.scan(POWER_DATA).count(), lakehouse.scan(CARBON_DATA).count()) == (0, 1)
 
 
 def test_a_blocking_check_fails_the_task_and_names_itself(
-    house: FolderLakehouse, capsys: pytest.CaptureFixture[str]
+    lakehouse: FolderLakehouse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Simulator(token=TOKEN, now=NOW) as sim:
         for layer in ("bronze", "silver"):
-            run(layer, _task(house, sim))
-        house.append(ENERGY_DATA, house.read(ENERGY_DATA))
+            run(layer, _task(lakehouse, sim))
+        lakehouse.append(ENERGY_DATA, lakehouse.scan(ENERGY_DATA))
         with pytest.raises(ChecksFailedError, match=r"^1 check failed .*: silver\.energy_data primary_key_is_unique\."):
-            run("silver", _task(house, sim))
+            run("silver", _task(lakehouse, sim))
     told = capsys.readouterr().out
     assert re.search(r"primary_key_is_unique: FAILED\n  GR 2024-05-0\dT\d\d:00Z: 2 rows with this key\n", told)
     assert "  and 18 more\n  Zone and datetime name one row." in told
@@ -242,7 +242,7 @@ def _deployed(workspace: Workspace, wheel: Path) -> WorkspaceClient:
 @pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 @pytest.mark.timeout(900)
 def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
-    tmp_path: Path, house: FolderLakehouse
+    tmp_path: Path, lakehouse: FolderLakehouse
 ) -> None:
     wheel = _wheel(tmp_path)
     with (
@@ -263,11 +263,11 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
         assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), logs
         assert "check gold.ml_features gold_equals_silver: passed" in logs["gold"]
         for layer in LAYERS:
-            run(layer, _task(house, sim))
+            run(layer, _task(lakehouse, sim))
         for table in (ENERGY_DATA, GOLD):
             there = DeltaTable(str(workspace.warehouse / f"{table.layer}.db" / table.name)).to_pyarrow_table()
             order = [(name, "ascending") for name in table.key]
-            here = conform(house.read(table).toArrow(), table)
+            here = conform(lakehouse.scan(table).toArrow(), table)
             assert conform(there, table).sort_by(order).equals(here.sort_by(order))
 
         assert [place for place, content in workspace.received() if TOKEN.encode() in content] == []

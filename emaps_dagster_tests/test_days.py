@@ -157,9 +157,9 @@ def judge(life: Life, here: Machine) -> None:
     """Nothing that the provider has is missing, no hour is left failed, nothing waits."""
     whole = Window(BASE - life.loaded * HOUR, floor_hour(here.now))
     wanted = {(zone, hour) for zone in ZONES for hour in whole.hours()}
-    silver = here.rows(ENERGY_DATA)
+    silver = here.read_arrow(ENERGY_DATA)
     assert {key for key, row in silver.items() if row["ingested_at_power"] and row["ingested_at_carbon"]} >= wanted
-    assert set(here.rows(ml_features(ZONES))) >= wanted
+    assert set(here.read_arrow(ml_features(ZONES))) >= wanted
     assert here.said("gaps") == "Nothing is missing."
     gold = dg.AssetKey(ml_features(ZONES).asset_key)
     keys = here.instance.get_materialized_partitions(gold)

@@ -142,10 +142,10 @@ def test_an_unknown_deployment_is_one_sentence_on_the_command_line_too(tmp_path:
 def test_a_zone_whose_neighbours_are_not_listed_is_warned_of_and_has_no_flow_columns(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    house = FolderLakehouse(spark, tmp_path / "warehouse")
-    house.create(ENERGY_DATA)
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
+    lakehouse.create(ENERGY_DATA)
     hour = utc(2024, 5, 4, 5)
-    house.append(ENERGY_DATA, silver(spark, [{"datetime": hour, "import_by_zone": {"BE": 9.0}}], zone="FR"))
+    lakehouse.append(ENERGY_DATA, silver(spark, [{"datetime": hour, "import_by_zone": {"BE": 9.0}}], zone="FR"))
     settings = Settings(zones=("FR",), warehouse=tmp_path / "warehouse", _env_file=None)
     gold = gold_asset(settings.zones, hourly_partitions(settings.start))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -161,7 +161,7 @@ def test_a_zone_whose_neighbours_are_not_listed_is_warned_of_and_has_no_flow_col
         "zones.py knows no neighbours, time zone and holidays of FR: its flows stay in silver's maps, its local time "
         "features are null. Add it to zones.py and launch the job `rebuild` over all hours."
     ]
-    (row,) = house.read(ml_features(("FR",))).collect()
+    (row,) = lakehouse.scan(ml_features(("FR",))).collect()
     assert row["zone"] == "FR"
     flows = [name for name in row.asDict() if name.startswith(("import_", "export_"))]
     assert flows == ["import_total", "export_total"]

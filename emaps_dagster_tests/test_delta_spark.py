@@ -19,8 +19,8 @@ from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-from emaps_dagster.lakehouse.locations import Catalog, Folders
-from emaps_dagster.lakehouse.reports import HourChange, LostRaceError, MergeReport
+from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
+from emaps_dagster.lakehouse.reports import CommitConflictError, HourChange, MergeReport
 from emaps_dagster_tests.making import frame
 from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 
@@ -30,8 +30,8 @@ TWO = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
 MONTH = ["2024-02"]
 
 
-def values(house: Lakehouse, table: Table = READINGS, *, version: int | None = None) -> list[tuple[int, float]]:
-    rows = house.read(table, version=version).select("datetime", "value").toArrow().to_pylist()
+def values(lakehouse: Lakehouse, table: Table = READINGS, *, version: int | None = None) -> list[tuple[int, float]]:
+    rows = lakehouse.scan(table, version=version).select("datetime", "value").toArrow().to_pylist()
     return sorted(((row["datetime"] - T0) // HOUR, row["value"]) for row in rows)
 
 
@@ -41,22 +41,22 @@ def changed(number: int, value: float, change: str) -> pa.Table:
     return conform(pa.Table.from_pylist([row]), READINGS).append_column("_change", pa.array([change]))
 
 
-def merges(house: Lakehouse, version: int) -> None:
-    house._merge(READINGS, MONTH, changed(2, -1.0, "updated"), version)
+def merges(lakehouse: Lakehouse, version: int) -> None:
+    lakehouse._merge(READINGS, MONTH, changed(2, -1.0, "updated"), version)
 
 
-def replaces(house: Lakehouse, version: int) -> None:
-    house._replace(READINGS, TWO, conform(changed(2, -1.0, "updated"), READINGS), version)
+def replaces(lakehouse: Lakehouse, version: int) -> None:
+    lakehouse._replace(READINGS, TWO, conform(changed(2, -1.0, "updated"), READINGS), version)
 
 
-def overwrites(house: Lakehouse, version: int) -> None:
-    house._overwrite(READINGS, iter([conform(changed(2, -1.0, "updated"), READINGS)]), version)
+def overwrites(lakehouse: Lakehouse, version: int) -> None:
+    lakehouse._overwrite(READINGS, iter([conform(changed(2, -1.0, "updated"), READINGS)]), version)
 
 
-def one_row(house: Lakehouse, spark: SparkSession) -> None:
+def one_row(lakehouse: Lakehouse, spark: SparkSession) -> None:
     """Version 1: hour 2 is 1.0."""
-    house.create(READINGS)
-    house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    lakehouse.create(READINGS)
+    lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
     winner: Lakehouse = table if other == "spark" else delta_rs
     winner._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
     winner._merge(READINGS, MONTH, changed(2, 1.0, "updated"), 2)
-    with pytest.raises(LostRaceError, match="since version 1, nothing was written"):
+    with pytest.raises(CommitConflictError, match="since version 1, nothing was written"):
         commit(table, 1)
     assert (table.version(READINGS), values(table)) == (3, [(2, 1.0)])
     commit(table, 3)
@@ -89,14 +89,14 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
 
 def test_delta_rs_refuses_what_was_made_before_a_commit_of_spark(table: Lakehouse, delta_rs: FolderLakehouse) -> None:
     table._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
-    with pytest.raises(LostRaceError):
+    with pytest.raises(CommitConflictError):
         merges(delta_rs, 1)
     assert values(table) == [(2, 5.0)]
 
 
 def test_a_row_that_another_inserted_first_is_not_inserted_again(table: Lakehouse) -> None:
     table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
-    with pytest.raises(LostRaceError):
+    with pytest.raises(CommitConflictError):
         table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
     assert values(table) == [(2, 1.0), (3, 2.0)]
 
@@ -122,7 +122,7 @@ def test_compaction_in_between_is_no_lost_race_and_hides_none(table: Lakehouse) 
     # One writer has read version 2, before the compaction, another version 3, after it: of the same rows.
     table._merge(READINGS, MONTH, changed(3, 4.0, "updated"), 2)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
-    with pytest.raises(LostRaceError, match="since version 3, nothing was written"):
+    with pytest.raises(CommitConflictError, match="since version 3, nothing was written"):
         table._merge(READINGS, MONTH, changed(3, 5.0, "updated"), 3)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
 
@@ -131,7 +131,7 @@ def test_writers_that_commit_at_the_same_moment_lose_nothing(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without turns, each with a session of its own, all having read the same version.
-    monkeypatch.setattr(Folders, "turn", lambda *_: nullcontext())
+    monkeypatch.setattr(LocalFolders, "turn", lambda *_: nullcontext())
     ready = threading.Barrier(3, timeout=100)
     reports: list[MergeReport] = []
 
@@ -143,8 +143,8 @@ def test_writers_that_commit_at_the_same_moment_lose_nothing(
                 ready.wait()
             return rows_of(spark, (3 + number, float(number)))
 
-        house = DeltaSparkLakehouse(spark, table.place)  # type: ignore[attr-defined]
-        reports.append(house.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 9 * HOUR), compute))
+        lakehouse = DeltaSparkLakehouse(spark, table.place)  # type: ignore[attr-defined]
+        reports.append(lakehouse.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 9 * HOUR), compute))
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
     for writer in writers:
@@ -158,7 +158,7 @@ def test_writers_that_commit_at_the_same_moment_lose_nothing(
 
 @pytest.fixture(params=[None, "spark_catalog"], ids=["metastore", "catalog"])
 def catalog(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[DeltaSparkLakehouse]:
-    yield DeltaSparkLakehouse(spark, Catalog(request.param))
+    yield DeltaSparkLakehouse(spark, UnityCatalog(request.param))
     for layer in ("bronze", "silver"):
         spark.sql(f"DROP SCHEMA IF EXISTS {layer} CASCADE")
 

@@ -54,17 +54,17 @@ def history(seed: int) -> Iterator[tuple[Provider, Window]]:
 
 def run(spark: SparkSession, warehouse: Path, provider: Provider, window: Window) -> None:
     """What the assets do, on the engine of the session."""
-    house = open_folders(spark, warehouse)
+    lakehouse = open_folders(spark, warehouse)
     functions: AbstractContextManager[None] = jvm_functions() if is_jvm(spark) else nullcontext()
     with functions:
         for feed in FEEDS:
             for table in (BRONZE[feed.name], REJECTED_RESPONSES):
-                house.create(table)
+                lakehouse.create(table)
             client: Any = provider
-            _, failures, _ = ingest(house, BRONZE[feed.name], fetch(client, feed, ("GR",), window, provider.now))
+            _, failures, _ = ingest(lakehouse, BRONZE[feed.name], fetch(client, feed, ("GR",), window, provider.now))
             assert failures == []
-        merge_silver(house, silver_window(window))
-        merge_gold(house, ("GR",), gold_window(window))
+        merge_silver(lakehouse, silver_window(window))
+        merge_gold(lakehouse, ("GR",), gold_window(window))
 
 
 def assert_equal(one: Path, other: Path, *tables: Table) -> None:

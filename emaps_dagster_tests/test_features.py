@@ -98,7 +98,7 @@ def history(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Hi
         if following > now and (dice.random() < 0.4 or now == moments[-1]):
             past.merge(Window(min(run.start for run in runs), max(run.end for run in runs)))
             runs = []
-            version = past.house.version(GOLD)
+            version = past.lakehouse.version(GOLD)
             assert version is not None
             snapshots.append(Snapshot(now, following, version))
     return History(warehouse, Window(START - 36 * HOUR, floor_hour(moments[-1]) + HOUR), tuple(snapshots))

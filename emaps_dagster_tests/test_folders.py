@@ -20,14 +20,14 @@ from emaps_dagster_tests.test_lakehouse import DAY, READINGS, T0, answering, fil
 
 
 @pytest.fixture
-def table(house: Lakehouse) -> Lakehouse:
-    house.create(READINGS)
-    return house
+def table(lakehouse: Lakehouse) -> Lakehouse:
+    lakehouse.create(READINGS)
+    return lakehouse
 
 
-def on_disk(house: Lakehouse) -> set[str]:
+def on_disk(lakehouse: Lakehouse) -> set[str]:
     """Whatever lies in the table's folder beside its log."""
-    folder = Path(house.where(READINGS))
+    folder = Path(lakehouse.location(READINGS))
     return {str(p) for p in folder.rglob("*") if "_delta_log" not in p.parts and not p.name.startswith("year_month=")}
 
 

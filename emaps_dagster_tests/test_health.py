@@ -348,22 +348,22 @@ def _report(warehouse: Path, now: datetime) -> tuple[dict[str, Any], dg.AssetChe
 
 
 def test_the_asset_reads_the_tables_and_its_check_warns(spark: SparkSession, tmp_path: Path) -> None:
-    house = FolderLakehouse(spark, tmp_path / "warehouse")
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
     metadata, check = _report(tmp_path / "warehouse", NOW)
     assert metadata["status"].startswith("**1 to look at:**\n\n- GR: silver has no complete hour")
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.WARN
 
     for table in (POWER_DATA, CARBON_DATA):
-        house.create(table)
+        lakehouse.create(table)
         first = body(record(LAST, carbonIntensity=300), record(LAST - HOUR, carbonIntensity=200))
         again = body(record(LAST, carbonIntensity=310), record(LAST - HOUR, carbonIntensity=200))
         old = body(record(LAST - 9 * DAY, carbonIntensity=100), key="data")
-        house.append(
+        lakehouse.append(
             table, bronze(spark, (first, NOW - timedelta(minutes=9)), (again, NOW - timedelta(minutes=1)), (old, NOW))
         )
-    house.create(ENERGY_DATA)
-    house.append(ENERGY_DATA, silver(spark, [hour_of(LAST), hour_of(LAST - HOUR)]))
+    lakehouse.create(ENERGY_DATA)
+    lakehouse.append(ENERGY_DATA, silver(spark, [hour_of(LAST), hour_of(LAST - HOUR)]))
     metadata, check = _report(tmp_path / "warehouse", NOW)
     assert metadata["status"] == (
         "**1 to look at:**\n\n- GR: gold lacks 2 hours that silver holds. Materialize gold for "

@@ -63,8 +63,8 @@ def answering(rows: DataFrame) -> Callable[[Window], DataFrame]:
     return lambda part: rows.where(rows.datetime.between(part.start, part.end - HOUR))
 
 
-def stored(house: Lakehouse) -> list[tuple[Any, ...]]:
-    rows = DeltaTable(house.where(READINGS)).to_pyarrow_table().to_pylist()
+def stored(lakehouse: Lakehouse) -> list[tuple[Any, ...]]:
+    rows = DeltaTable(lakehouse.location(READINGS)).to_pyarrow_table().to_pylist()
     return sorted(
         (
             row["zone"],
@@ -76,20 +76,20 @@ def stored(house: Lakehouse) -> list[tuple[Any, ...]]:
     )
 
 
-def files(house: Lakehouse) -> set[str]:
-    return set(DeltaTable(house.where(READINGS)).file_uris())
+def files(lakehouse: Lakehouse) -> set[str]:
+    return set(DeltaTable(lakehouse.location(READINGS)).file_uris())
 
 
 @pytest.fixture
-def table(house: Lakehouse) -> Lakehouse:
-    house.create(READINGS)
-    return house
+def table(lakehouse: Lakehouse) -> Lakehouse:
+    lakehouse.create(READINGS)
+    return lakehouse
 
 
-def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(house: Lakehouse) -> None:
+def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(lakehouse: Lakehouse) -> None:
     for contract in all_tables(("GR",)):
-        house.create(contract)
-        delta = DeltaTable(house.where(contract))
+        lakehouse.create(contract)
+        delta = DeltaTable(lakehouse.where(contract))
         fields = {field.name: field for field in delta.schema().fields}
         assert list(fields) == contract.column_names
         assert {name: field.metadata["comment"] for name, field in fields.items()} == {
@@ -100,7 +100,7 @@ def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(ho
         }
         assert delta.metadata().partition_columns == [contract.partition]
         assert delta.metadata().configuration["delta.appendOnly"] == str(contract.append_only).lower()
-        assert house.schema_differences(contract) == []
+        assert lakehouse.schema_differences(contract) == []
 
 
 def test_creating_a_table_that_is_there_writes_nothing(table: Lakehouse) -> None:
@@ -139,9 +139,9 @@ def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: Lakehouse, 
     assert stored(table) == [("BG", 0, 2.0, None), ("GR", 0, 3.0, None)]
 
 
-def test_merging_into_a_table_that_is_not_there_is_an_error(house: Lakehouse, spark: SparkSession) -> None:
+def test_merging_into_a_table_that_is_not_there_is_an_error(lakehouse: Lakehouse, spark: SparkSession) -> None:
     with pytest.raises(LakehouseError, match=r"silver\.readings does not exist at "):
-        house.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))))
+        lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))))
 
 
 def test_append_returns_its_rows_and_without_rows_makes_no_version(table: Lakehouse, spark: SparkSession) -> None:
@@ -385,9 +385,9 @@ def test_a_changed_contract_is_rebuilt_in_one_version_of_the_whole_table_or_not_
     assert sorted(DeltaTable(table.where(READINGS), version=1).to_pyarrow_table()["value"].to_pylist()) == [1.0, 2.0]
 
 
-def test_bronze_is_never_rebuilt(house: Lakehouse, spark: SparkSession) -> None:
+def test_bronze_is_never_rebuilt(lakehouse: Lakehouse, spark: SparkSession) -> None:
     with pytest.raises(LakehouseError, match=r"bronze\.power_data cannot be rebuilt: all else is rebuilt from it"):
-        house.rebuild(all_tables(("GR",))[0], DAY, answering(rows_of(spark, (0, 1.0))))
+        lakehouse.rebuild(all_tables(("GR",))[0], DAY, answering(rows_of(spark, (0, 1.0))))
 
 
 def test_many_writers_at_once_lose_and_double_nothing(warehouse: Path, table: Lakehouse, spark: SparkSession) -> None:
@@ -395,8 +395,8 @@ def test_many_writers_at_once_lose_and_double_nothing(warehouse: Path, table: La
 
     def write(number: int) -> None:
         try:
-            house = open_folders(spark, warehouse)
-            house.merge(READINGS, DAY, answering(rows_of(spark, (2, 0.0), (3 + number, float(number)))))
+            lakehouse = open_folders(spark, warehouse)
+            lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 0.0), (3 + number, float(number)))))
         except BaseException as error:  # noqa: BLE001 a thread must tell the test
             failures.append(error)
 
@@ -409,10 +409,10 @@ def test_many_writers_at_once_lose_and_double_nothing(warehouse: Path, table: La
     assert stored(table) == [("GR", 2, 0.0, None), *(("GR", 3 + n, float(n), None) for n in range(4))]
 
 
-def test_creators_at_once_make_one_table(warehouse: Path, house: Lakehouse, spark: SparkSession) -> None:
+def test_creators_at_once_make_one_table(warehouse: Path, lakehouse: Lakehouse, spark: SparkSession) -> None:
     with ThreadPoolExecutor(12) as creators:
         list(creators.map(lambda _: open_folders(spark, warehouse).create(READINGS), range(12)))
-    assert house.schema_differences(READINGS) == []
+    assert lakehouse.schema_differences(READINGS) == []
 
 
 def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: SparkSession) -> None:
@@ -427,12 +427,12 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: S
 
 @pytest.mark.parametrize("name", ["my data 100%", "ü#ß (a){b}*", "what? it's"])
 def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path, name: str) -> None:
-    house = open_folders(spark, tmp_path / name / "warehouse")
-    house.create(READINGS)
-    house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0))))
-    house.append(READINGS, rows_of(spark, (4, 3.0)))
-    assert house.read_hours(READINGS, DAY).count() == 3
-    assert house.where(READINGS) == str(tmp_path / name / "warehouse" / "silver" / "readings")
+    lakehouse = open_folders(spark, tmp_path / name / "warehouse")
+    lakehouse.create(READINGS)
+    lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0))))
+    lakehouse.append(READINGS, rows_of(spark, (4, 3.0)))
+    assert lakehouse.scan_hours(READINGS, DAY).count() == 3
+    assert lakehouse.location(READINGS) == str(tmp_path / name / "warehouse" / "silver" / "readings")
     assert (tmp_path / name / "warehouse" / "silver" / "readings" / "_delta_log").is_dir()
 
 
@@ -449,11 +449,11 @@ def test_a_broken_file_is_named_whatever_engine_meets_it(
             file.unlink()
         else:
             file.write_bytes(content[:left])
-        house = open_folders(spark, warehouse)
+        lakehouse = open_folders(spark, warehouse)
         doors: list[Callable[[], object]] = [
-            lambda house=house: house.collect(house.read(READINGS)),
-            lambda house=house: house.rows(READINGS, DAY),
-            lambda house=house: house.merge(READINGS, DAY, answering(rows_of(spark, (2, 2.0)))),
+            lambda lakehouse=lakehouse: lakehouse.collect(lakehouse.scan(READINGS)),
+            lambda lakehouse=lakehouse: lakehouse.rows(READINGS, DAY),
+            lambda lakehouse=lakehouse: lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 2.0)))),
         ]
         for door in doors:
             with pytest.raises(DamagedTableError, match=rf"^silver\.readings cannot be used: its file {file} "):
@@ -467,11 +467,11 @@ def test_blanks_in_the_folder_of_temporary_files_as_well_work(
 ) -> None:
     (tmp_path / "my temp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "my temp"))
-    house = open_folders(spark, tmp_path / "my data" / "warehouse")
-    house.create(READINGS)
-    house.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
-    assert house.read_hours(READINGS, DAY).count() == 1
-    assert stored(house) == [("GR", 2, 1.0, None)]
+    lakehouse = open_folders(spark, tmp_path / "my data" / "warehouse")
+    lakehouse.create(READINGS)
+    lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    assert lakehouse.scan_hours(READINGS, DAY).count() == 1
+    assert stored(lakehouse) == [("GR", 2, 1.0, None)]
 
 
 @pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a\tb", "my%20data", "a%2Fb"])
@@ -482,52 +482,56 @@ def test_a_folder_name_that_delta_cannot_take_is_one_clear_error(
         open_folders(spark, tmp_path / name)
 
 
-def test_bronze_refuses_that_somebody_deletes(house: Lakehouse, spark: SparkSession) -> None:
+def test_bronze_refuses_that_somebody_deletes(lakehouse: Lakehouse, spark: SparkSession) -> None:
     bronze = all_tables(("GR",))[0]
-    house.create(bronze)
+    lakehouse.create(bronze)
     hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
     row = ("s", "GR", "{}", hour, hour, hour + HOUR, "/v3", "00", None, "2024-01")
-    house.append(bronze, frame(spark, bronze, [row]))
+    lakehouse.append(bronze, frame(spark, bronze, [row]))
     with pytest.raises(Exception, match=r"(?i)append"):
-        DeltaTable(house.where(bronze)).delete()
+        DeltaTable(lakehouse.location(bronze)).delete()
     with pytest.raises(Exception, match=r"(?i)append"):
-        write_deltalake(house.where(bronze), DeltaTable(house.where(bronze)).to_pyarrow_table(), mode="overwrite")
+        write_deltalake(
+            lakehouse.location(bronze), DeltaTable(lakehouse.location(bronze)).to_pyarrow_table(), mode="overwrite"
+        )
 
 
-def test_a_bronze_table_of_an_earlier_release_gets_the_columns_it_lacks(house: Lakehouse, spark: SparkSession) -> None:
+def test_a_bronze_table_of_an_earlier_release_gets_the_columns_it_lacks(
+    lakehouse: Lakehouse, spark: SparkSession
+) -> None:
     bronze = all_tables(("GR",))[0]
     earlier = replace(bronze, columns=tuple(column for column in bronze.columns if column.name != TRUSTED))
     hour = datetime(2024, 1, 1, tzinfo=timezone.utc)
     rows = [("s", "GR", f"{{{n}}}", hour, hour, hour + HOUR, "/v3", f"{n}", "2024-01") for n in range(2)]
-    house.create(earlier)
-    house.append(earlier, frame(spark, earlier, rows[:1]))
+    lakehouse.create(earlier)
+    lakehouse.append(earlier, frame(spark, earlier, rows[:1]))
 
     def read() -> dict[str, str | None]:
-        responses = house.read_responses(bronze, DAY_OF_BRONZE, longest=timedelta(days=12))
-        found = house.collect(responses.select("payload_sha256", TRUSTED)).to_pylist()
+        responses = lakehouse.scan_responses(bronze, DAY_OF_BRONZE, longest=timedelta(days=12))
+        found = lakehouse.collect(responses.select("payload_sha256", TRUSTED)).to_pylist()
         return {row["payload_sha256"]: row[TRUSTED] for row in found}
 
     assert read() == {"0": None}
-    house.create(bronze)
-    house.create(bronze)
-    assert house.schema_differences(bronze) == []
-    house.append(bronze, frame(spark, bronze, [(*rows[1][:-1], "left", rows[1][-1])]))
+    lakehouse.create(bronze)
+    lakehouse.create(bronze)
+    assert lakehouse.schema_differences(bronze) == []
+    lakehouse.append(bronze, frame(spark, bronze, [(*rows[1][:-1], "left", rows[1][-1])]))
     assert read() == {"0": None, "1": "left"}
-    whole = DeltaTable(house.where(bronze)).to_pyarrow_table().to_pylist()
+    whole = DeltaTable(lakehouse.location(bronze)).to_pyarrow_table().to_pylist()
     assert sorted((row["raw_json"], row["year_month"]) for row in whole) == [("{0}", "2024-01"), ("{1}", "2024-01")]
     # A type that changed is no column that is missing.
     broken = replace(bronze, columns=(*bronze.columns[:2], replace(bronze.columns[2], type="int"), *bronze.columns[3:]))
     with pytest.raises(ContractChangedError, match="column raw_json is string, not int"):
-        house.create(broken)
+        lakehouse.create(broken)
 
 
 DAY_OF_BRONZE = Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 2, tzinfo=timezone.utc))
 
 
 def test_writers_take_turns_so_that_nobody_computes_for_nothing(
-    warehouse: Path, house: Lakehouse, spark: SparkSession
+    warehouse: Path, lakehouse: Lakehouse, spark: SparkSession
 ) -> None:
-    house.create(READINGS)
+    lakehouse.create(READINGS)
     computing = []
 
     def write(number: int) -> int:
@@ -545,9 +549,9 @@ def test_writers_take_turns_so_that_nobody_computes_for_nothing(
 
 
 def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
-    warehouse: Path, house: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    warehouse: Path, lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.create(READINGS)
+    lakehouse.create(READINGS)
     monkeypatch.setattr("emaps_dagster.lakehouse.base.delta_rs._LONGEST_WAIT_SECONDS", 0.1)
     other = (
         "from filelock import FileLock; import sys; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
@@ -558,6 +562,6 @@ def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        report = house.merge(READINGS, Window(T0, T0 + HOUR), lambda _: rows_of(spark, (0, 1.0)))
+        report = lakehouse.merge(READINGS, Window(T0, T0 + HOUR), lambda _: rows_of(spark, (0, 1.0)))
         holder.communicate("\n")
     assert report.total.inserted == 1

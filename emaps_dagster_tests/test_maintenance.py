@@ -29,16 +29,16 @@ WEEK = timedelta(days=7)
 TWO = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
 
 
-def values(house: Lakehouse, *, version: int | None = None) -> list[tuple[int, float]]:
-    rows = house.read(READINGS, version=version).select("datetime", "value").toArrow().to_pylist()
+def values(lakehouse: Lakehouse, *, version: int | None = None) -> list[tuple[int, float]]:
+    rows = lakehouse.scan(READINGS, version=version).select("datetime", "value").toArrow().to_pylist()
     return sorted(((row["datetime"] - T0) // HOUR, row["value"]) for row in rows)
 
 
-def three_versions(house: Lakehouse, spark: SparkSession) -> None:
+def three_versions(lakehouse: Lakehouse, spark: SparkSession) -> None:
     """Hour 2, then 3 beside it, then 2 revised."""
-    house.create(READINGS)
+    lakehouse.create(READINGS)
     for rows in (((2, 1.0),), ((2, 1.0), (3, 2.0)), ((2, 5.0), (3, 2.0))):
-        house.merge(READINGS, TWO, answering(rows_of(spark, *rows)))
+        lakehouse.merge(READINGS, TWO, answering(rows_of(spark, *rows)))
 
 
 @pytest.fixture
@@ -88,25 +88,25 @@ def test_of_what_killed_writers_left_only_the_old_goes(table: Lakehouse) -> None
 
 
 def test_append_only_bronze_keeps_every_row(
-    house: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lakehouse_module, "_SHORTEST_RETENTION", timedelta(0))
-    house.create(POWER_DATA)
+    lakehouse.create(POWER_DATA)
     hour = utc(2024, 1, 1)
     for number in range(3):
         row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", None, "2024-01")
-        house.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
-    report = house.maintain(POWER_DATA, retain=timedelta(0))
+        lakehouse.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
+    report = lakehouse.maintain(POWER_DATA, retain=timedelta(0))
     assert (report.before.files, report.after.files) == (3, 1)
-    known = house.read(POWER_DATA).select("raw_json", "ingested_at").toArrow().to_pylist()
+    known = lakehouse.scan(POWER_DATA).select("raw_json", "ingested_at").toArrow().to_pylist()
     assert sorted((row["raw_json"], row["ingested_at"]) for row in known) == [
         (f"{number}", hour + number * HOUR) for number in range(3)
     ]
 
 
-def test_an_empty_table_has_nothing_to_maintain(house: Lakehouse) -> None:
-    house.create(READINGS)
-    report = house.maintain(READINGS, retain=WEEK)
+def test_an_empty_table_has_nothing_to_maintain(lakehouse: Lakehouse) -> None:
+    lakehouse.create(READINGS)
+    report = lakehouse.maintain(READINGS, retain=WEEK)
     assert (report.before, report.after) == (Size(0, 0), Size(0, 0))
 
 
@@ -117,9 +117,9 @@ def test_a_retention_that_could_take_files_of_a_run_at_work_is_refused(table: La
     assert table.version(READINGS) == version
 
 
-def test_a_table_that_is_not_there_cannot_be_maintained(house: Lakehouse) -> None:
+def test_a_table_that_is_not_there_cannot_be_maintained(lakehouse: Lakehouse) -> None:
     with pytest.raises(LakehouseError, match=r"silver\.readings does not exist at "):
-        house.maintain(READINGS, retain=WEEK)
+        lakehouse.maintain(READINGS, retain=WEEK)
 
 
 def test_a_merge_that_computes_while_the_table_is_compacted_commits_its_rows(

@@ -24,15 +24,15 @@ GOLD = ml_features(ZONES)
 
 
 @pytest.fixture
-def grown(house: FolderLakehouse, spark: SparkSession) -> FolderLakehouse:
+def grown(lakehouse: FolderLakehouse, spark: SparkSession) -> FolderLakehouse:
     """Five ticks' bodies of power in a file each, carbon and gold without rows; nothing was ever rejected."""
     for table in (POWER_DATA, CARBON_DATA, GOLD):
-        house.create(table)
+        lakehouse.create(table)
     hour = utc(2024, 1, 1)
     for number in range(5):
         row = ("s", "GR", f"{number}", hour + number * HOUR, hour, hour + HOUR, "/v3", f"{number}", None, "2024-01")
-        house.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
-    return house
+        lakehouse.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
+    return lakehouse
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def launch(house: FolderLakehouse, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
-    job = build_definitions(Settings(_env_file=None, warehouse=house.warehouse)).resolve_job_def("maintenance")
+def launch(lakehouse: FolderLakehouse, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+    job = build_definitions(Settings(_env_file=None, warehouse=lakehouse.warehouse)).resolve_job_def("maintenance")
     return job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
 
 

@@ -37,27 +37,27 @@ GOLD = ml_features(ZONES)
 WHOLE = Window(END - HOURS * HOUR, END)
 
 
-def run(client: ElectricityMapsClient, house: FolderLakehouse, window: Window) -> bool:
+def run(client: ElectricityMapsClient, lakehouse: FolderLakehouse, window: Window) -> bool:
     """What the assets do for the hours of one run; false when a feed failed, and silver and gold did not run."""
     failures = []
     for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
-        house.create(table)
-        house.create(REJECTED_RESPONSES)
-        failures += ingest(house, table, fetch(client, feed, ZONES, window, NOW))[1]
+        lakehouse.create(table)
+        lakehouse.create(REJECTED_RESPONSES)
+        failures += ingest(lakehouse, table, fetch(client, feed, ZONES, window, NOW))[1]
     if failures:
         return False
-    merge(house, window)
+    merge(lakehouse, window)
     return True
 
 
-def merge(house: FolderLakehouse, window: Window) -> None:
-    merge_silver(house, silver_window(window))
-    merge_gold(house, ZONES, gold_window(window))
+def merge(lakehouse: FolderLakehouse, window: Window) -> None:
+    merge_silver(lakehouse, silver_window(window))
+    merge_gold(lakehouse, ZONES, gold_window(window))
 
 
-def content(house: FolderLakehouse, table: Table) -> list[str]:
+def content(lakehouse: FolderLakehouse, table: Table) -> list[str]:
     """The rows in the order of their keys, every number as written by repr: equal text is equal to the last bit."""
-    rows = DeltaTable(house.where(table)).to_pyarrow_table().to_pylist()
+    rows = DeltaTable(lakehouse.location(table)).to_pyarrow_table().to_pylist()
     return [repr(row) for row in sorted(rows, key=lambda row: (row["zone"], row["datetime"]))]
 
 

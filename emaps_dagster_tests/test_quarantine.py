@@ -58,19 +58,19 @@ def client(sim: Simulator) -> Iterator[ElectricityMapsClient]:
         yield real
 
 
-def run(house: FolderLakehouse, client: ElectricityMapsClient, window: Window, now: datetime) -> list[str]:
+def run(lakehouse: FolderLakehouse, client: ElectricityMapsClient, window: Window, now: datetime) -> list[str]:
     """Bronze and silver as a run makes them; what was quarantined."""
     told: list[str] = []
     for feed in FEEDS:
-        house.create(BRONZE[feed])
-        _, failures, _ = ingest(house, BRONZE[feed], noting(fetch(client, feed, ("GR",), window, now), told))
+        lakehouse.create(BRONZE[feed])
+        _, failures, _ = ingest(lakehouse, BRONZE[feed], noting(fetch(client, feed, ("GR",), window, now), told))
         assert failures == []
-    merge_silver(house, silver_window(window))
+    merge_silver(lakehouse, silver_window(window))
     return told
 
 
-def hours_of(house: FolderLakehouse, feed: Feed) -> set[datetime]:
-    rows = stored_rows(house.warehouse, ENERGY_DATA)
+def hours_of(lakehouse: FolderLakehouse, feed: Feed) -> set[datetime]:
+    rows = stored_rows(lakehouse.warehouse, ENERGY_DATA)
     return {hour for (_, hour), row in rows.items() if row[f"ingested_at_{feed.name}"] is not None}
 
 
@@ -79,22 +79,22 @@ def hours_of(house: FolderLakehouse, feed: Feed) -> set[datetime]:
 def test_every_other_hour_goes_on_whatever_is_wrong_with_one_and_the_mended_one_follows(
     spark: SparkSession, tmp_path: Path, sim: Simulator, client: ElectricityMapsClient, feed: Feed, flaw: str
 ) -> None:
-    house = FolderLakehouse(spark, tmp_path / "warehouse")
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
     sim.provider.spoil("GR", BAD, flaw, feed=feed, until=NOW + HOUR)
-    (told,) = run(house, client, LAST_DAY, NOW)
+    (told,) = run(lakehouse, client, LAST_DAY, NOW)
     assert told.startswith("GR 2024-05-04T04:00Z: ")
-    assert hours_of(house, feed) == set(LAST_DAY.hours()) - {BAD}
-    (row,) = DeltaTable(house.where(REJECTED_RECORDS)).to_pyarrow_table().to_pylist()
+    assert hours_of(lakehouse, feed) == set(LAST_DAY.hours()) - {BAD}
+    (row,) = DeltaTable(lakehouse.location(REJECTED_RECORDS)).to_pyarrow_table().to_pylist()
     assert (row["zone"], row["datetime"], row["position"]) == ("GR", BAD, 17)
     assert row["source"].endswith(f"/{feed.endpoint}/history")
     assert told.endswith(row["reason"])
-    stored = DeltaTable(house.where(BRONZE[feed])).to_pyarrow_table().to_pylist()
+    stored = DeltaTable(lakehouse.where(BRONZE[feed])).to_pyarrow_table().to_pylist()
     assert [body["payload_sha256"] for body in stored] == [row["payload_sha256"]]
     assert row["record_json"] in stored[0]["raw_json"]
     assert row["record_json"] not in stored[0]["trusted_json"] or row["record_json"] == "null"
     sim.set_now(NOW + HOUR)
-    assert run(house, client, Window(LAST_DAY.end, LAST_DAY.end + HOUR), NOW + HOUR) == []
-    assert hours_of(house, feed) == {*LAST_DAY.hours(), LAST_DAY.end}
+    assert run(lakehouse, client, Window(LAST_DAY.end, LAST_DAY.end + HOUR), NOW + HOUR) == []
+    assert hours_of(lakehouse, feed) == {*LAST_DAY.hours(), LAST_DAY.end}
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
@@ -129,32 +129,32 @@ def test_a_bad_record_at_the_start_of_history_is_not_asked_for_where_the_plan_gi
 def test_an_older_good_record_stays_and_the_hour_is_told_until_it_is_mended(
     spark: SparkSession, tmp_path: Path, sim: Simulator, client: ElectricityMapsClient
 ) -> None:
-    house = FolderLakehouse(spark, tmp_path / "warehouse")
-    assert run(house, client, LAST_DAY, NOW) == []
-    before = stored_rows(house.warehouse, ENERGY_DATA)["GR", BAD]
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
+    assert run(lakehouse, client, LAST_DAY, NOW) == []
+    before = stored_rows(lakehouse.warehouse, ENERGY_DATA)["GR", BAD]
     sim.provider.spoil("GR", BAD, "absurd_number", feed=POWER, since=NOW + HOUR, until=NOW + 2 * HOUR)
     told = []
     for hours in (1, 2):
         now = NOW + hours * HOUR
         sim.set_now(now)
-        run(house, client, Window(LAST_DAY.end + (hours - 1) * HOUR, LAST_DAY.end + hours * HOUR), now)
-        facts = read_facts(house, ("GR",), now)
+        run(lakehouse, client, Window(LAST_DAY.end + (hours - 1) * HOUR, LAST_DAY.end + hours * HOUR), now)
+        facts = read_facts(lakehouse, ("GR",), now)
         told.append([(one.feed, one.hour) for one in facts.quarantined])
         assert any("wait" in need for need in health(facts).needs) is (hours == 1)
         if hours == 1:
-            assert stored_rows(house.warehouse, ENERGY_DATA)["GR", BAD] == before
+            assert stored_rows(lakehouse.warehouse, ENERGY_DATA)["GR", BAD] == before
     assert told == [[("power", BAD)], []]
-    assert missing(house.warehouse, ("GR",), Window(BAD, BAD + HOUR)).lacking == {}
+    assert missing(lakehouse.warehouse, ("GR",), Window(BAD, BAD + HOUR)).lacking == {}
 
 
 def test_a_hole_that_is_quarantined_is_known_as_one(
     spark: SparkSession, tmp_path: Path, sim: Simulator, client: ElectricityMapsClient
 ) -> None:
-    house = FolderLakehouse(spark, tmp_path / "warehouse")
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
     sim.provider.spoil("GR", BAD, "unreadable_time")
     sim.provider.withhold("GR", BAD + 2 * HOUR, BAD + 3 * HOUR)
-    run(house, client, LAST_DAY, NOW)
-    found = missing(house.warehouse, ("GR",), LAST_DAY)
+    run(lakehouse, client, LAST_DAY, NOW)
+    found = missing(lakehouse.warehouse, ("GR",), LAST_DAY)
     assert found.lacking == {"GR": {BAD, BAD + 2 * HOUR}}
     assert found.quarantined == {"GR": {BAD}}
 
@@ -162,7 +162,7 @@ def test_a_hole_that_is_quarantined_is_known_as_one(
 def test_a_run_killed_between_record_and_body_leaves_evidence_and_no_harm(
     spark: SparkSession, tmp_path: Path, sim: Simulator, client: ElectricityMapsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = FolderLakehouse(spark, tmp_path / "warehouse")
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
     sim.provider.spoil("GR", BAD, "null_record", feed=POWER)
     commit = FolderLakehouse._append
 
@@ -173,11 +173,11 @@ def test_a_run_killed_between_record_and_body_leaves_evidence_and_no_harm(
 
     monkeypatch.setattr(FolderLakehouse, "_append", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(house, client, LAST_DAY, NOW)
+        run(lakehouse, client, LAST_DAY, NOW)
     monkeypatch.undo()
-    run(house, client, LAST_DAY, NOW)
-    assert hours_of(house, POWER) == set(LAST_DAY.hours()) - {BAD}
-    assert len(DeltaTable(house.where(REJECTED_RECORDS)).to_pyarrow_table()) == 2
+    run(lakehouse, client, LAST_DAY, NOW)
+    assert hours_of(lakehouse, POWER) == set(LAST_DAY.hours()) - {BAD}
+    assert len(DeltaTable(lakehouse.location(REJECTED_RECORDS)).to_pyarrow_table()) == 2
 
 
 def evaluations(result: dg.ExecuteInProcessResult, table: str) -> dict[str | None, Any]:

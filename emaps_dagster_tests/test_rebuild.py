@@ -62,26 +62,26 @@ def _bodies(feed: str) -> list[tuple[str, datetime]]:
 
 @pytest.fixture(scope="module")
 def healthy(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FolderLakehouse:
-    house = FolderLakehouse(spark, tmp_path_factory.mktemp("healthy") / "warehouse")
+    lakehouse = FolderLakehouse(spark, tmp_path_factory.mktemp("healthy") / "warehouse")
     for feed, table in (("power", POWER_DATA), ("carbon", CARBON_DATA)):
-        house.create(table)
-        house.append(table, bronze(spark, *_bodies(feed)))
-    merge_silver(house, HELD)
-    merge_gold(house, GR, HELD)
-    return house
+        lakehouse.create(table)
+        lakehouse.append(table, bronze(spark, *_bodies(feed)))
+    merge_silver(lakehouse, HELD)
+    merge_gold(lakehouse, GR, HELD)
+    return lakehouse
 
 
 @pytest.fixture
-def house(healthy: FolderLakehouse, tmp_path: Path) -> FolderLakehouse:
+def lakehouse(healthy: FolderLakehouse, tmp_path: Path) -> FolderLakehouse:
     """A copy to be broken."""
     shutil.copytree(healthy.warehouse, tmp_path / "warehouse")
     return FolderLakehouse(healthy.spark, tmp_path / "warehouse")
 
 
 def rebuild(
-    house: FolderLakehouse, hours: Window = RANGE, zones: tuple[str, ...] = GR, *, dry_run: bool = False
+    lakehouse: FolderLakehouse, hours: Window = RANGE, zones: tuple[str, ...] = GR, *, dry_run: bool = False
 ) -> tuple[RebuildReport, RebuildReport]:
-    return rebuild_silver(house, hours, dry_run=dry_run), rebuild_gold(house, zones, hours, dry_run=dry_run)
+    return rebuild_silver(lakehouse, hours, dry_run=dry_run), rebuild_gold(lakehouse, zones, hours, dry_run=dry_run)
 
 
 def counted(reports: tuple[RebuildReport, RebuildReport]) -> tuple[HourDifference, HourDifference]:
@@ -89,46 +89,46 @@ def counted(reports: tuple[RebuildReport, RebuildReport]) -> tuple[HourDifferenc
     return silver, gold
 
 
-def delta(house: FolderLakehouse, table: Table) -> DeltaTable:
-    return DeltaTable(house.where(table))
+def delta(lakehouse: FolderLakehouse, table: Table) -> DeltaTable:
+    return DeltaTable(lakehouse.location(table))
 
 
-def rows(house: FolderLakehouse, table: Table) -> list[dict[str, Any]]:
-    stored = delta(house, table).to_pyarrow_table()
+def rows(lakehouse: FolderLakehouse, table: Table) -> list[dict[str, Any]]:
+    stored = delta(lakehouse, table).to_pyarrow_table()
     return sorted(stored.to_pylist(), key=lambda row: (row["zone"], row["datetime"], row["year_month"]))
 
 
-def versions(house: FolderLakehouse) -> tuple[int | None, int | None]:
-    return house.version(ENERGY_DATA), house.version(GOLD)
+def versions(lakehouse: FolderLakehouse) -> tuple[int | None, int | None]:
+    return lakehouse.version(ENERGY_DATA), lakehouse.version(GOLD)
 
 
-def _add(house: FolderLakehouse, table: Table, **columns: Any) -> None:
+def _add(lakehouse: FolderLakehouse, table: Table, **columns: Any) -> None:
     """A row like that of H, with other values."""
-    stored = delta(house, table).to_pyarrow_table()
+    stored = delta(lakehouse, table).to_pyarrow_table()
     row = next(row for row in stored.to_pylist() if row["datetime"] == H)
-    write_deltalake(delta(house, table), pa.Table.from_pylist([{**row, **columns}], stored.schema), mode="append")
+    write_deltalake(delta(lakehouse, table), pa.Table.from_pylist([{**row, **columns}], stored.schema), mode="append")
 
 
-def _alter(house: FolderLakehouse, table: Table, hours: int = 1, at: datetime = H) -> None:
+def _alter(lakehouse: FolderLakehouse, table: Table, hours: int = 1, at: datetime = H) -> None:
     until = at + hours * HOUR
     predicate = f"datetime >= '{at.isoformat()}' AND datetime < '{until.isoformat()}'"
-    delta(house, table).update(predicate=predicate, updates={"production_gas": "production_gas + 0.5"})
+    delta(lakehouse, table).update(predicate=predicate, updates={"production_gas": "production_gas + 0.5"})
 
 
-def _delete(house: FolderLakehouse, table: Table) -> None:
+def _delete(lakehouse: FolderLakehouse, table: Table) -> None:
     until = H + 3 * HOUR
-    delta(house, table).delete(f"datetime >= '{H.isoformat()}' AND datetime < '{until.isoformat()}'")
+    delta(lakehouse, table).delete(f"datetime >= '{H.isoformat()}' AND datetime < '{until.isoformat()}'")
 
 
-def _damage_silver_and_let_gold_follow(house: FolderLakehouse) -> None:
-    _alter(house, ENERGY_DATA)
-    merge_gold(house, GR, HELD)
+def _damage_silver_and_let_gold_follow(lakehouse: FolderLakehouse) -> None:
+    _alter(lakehouse, ENERGY_DATA)
+    merge_gold(lakehouse, GR, HELD)
 
 
 def _in_both(plant: Callable[[FolderLakehouse, Table], None]) -> Callable[[FolderLakehouse], None]:
-    def plant_both(house: FolderLakehouse) -> None:
+    def plant_both(lakehouse: FolderLakehouse) -> None:
         for table in (ENERGY_DATA, GOLD):
-            plant(house, table)
+            plant(lakehouse, table)
 
     return plant_both
 
@@ -142,12 +142,12 @@ FOLLOWING = HourDifference(wrong=18)
 @pytest.mark.parametrize(
     ("plant", "silver", "gold"),
     [
-        (lambda house: _alter(house, ENERGY_DATA, 2), HourDifference(wrong=2), NONE),
-        (lambda house: _alter(house, GOLD), NONE, HourDifference(wrong=1)),
+        (lambda lakehouse: _alter(lakehouse, ENERGY_DATA, 2), HourDifference(wrong=2), NONE),
+        (lambda lakehouse: _alter(lakehouse, GOLD), NONE, HourDifference(wrong=1)),
         (_damage_silver_and_let_gold_follow, HourDifference(wrong=1), FOLLOWING),
         (_in_both(_delete), HourDifference(missing=3), HourDifference(missing=3)),
         (_in_both(lambda h, table: _add(h, table, zone="AL")), HourDifference(surplus=1), HourDifference(surplus=1)),
-        (lambda house: _add(house, GOLD, datetime=AFTER), NONE, HourDifference(surplus=1)),
+        (lambda lakehouse: _add(lakehouse, GOLD, datetime=AFTER), NONE, HourDifference(surplus=1)),
         (_in_both(_add), HourDifference(duplicate=1), HourDifference(duplicate=1)),
         (
             _in_both(lambda h, table: _add(h, table, production_gas=1.0, year_month="2031-01")),
@@ -167,80 +167,80 @@ FOLLOWING = HourDifference(wrong=18)
     ],
 )
 def test_damage_is_counted_and_repaired_bit_for_bit(
-    house: FolderLakehouse,
+    lakehouse: FolderLakehouse,
     healthy: FolderLakehouse,
     plant: Callable[[FolderLakehouse], None],
     silver: HourDifference,
     gold: HourDifference,
 ) -> None:
-    plant(house)
-    before = versions(house)
-    assert counted(rebuild(house, dry_run=True)) == (silver, gold)
-    assert versions(house) == before, "a dry run writes nothing"
+    plant(lakehouse)
+    before = versions(lakehouse)
+    assert counted(rebuild(lakehouse, dry_run=True)) == (silver, gold)
+    assert versions(lakehouse) == before, "a dry run writes nothing"
 
-    assert counted(rebuild(house)) == (silver, gold)
-    assert rows(house, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
-    assert rows(house, GOLD) == rows(healthy, GOLD)
+    assert counted(rebuild(lakehouse)) == (silver, gold)
+    assert rows(lakehouse, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
+    assert rows(lakehouse, GOLD) == rows(healthy, GOLD)
     after = [number + (of.differing > 0) for number, of in zip(before, (silver, gold), strict=True) if number]
-    assert versions(house) == tuple(after), "one version of each table that differed"
+    assert versions(lakehouse) == tuple(after), "one version of each table that differed"
 
 
-def test_silver_that_changed_behind_golds_back_is_followed(house: FolderLakehouse) -> None:
+def test_silver_that_changed_behind_golds_back_is_followed(lakehouse: FolderLakehouse) -> None:
     revised = body(record(H, carbonIntensity=500.0))
-    house.append(CARBON_DATA, bronze(house.spark, (revised, utc(2024, 5, 3))))
-    merge_silver(house, HELD)
-    assert counted(rebuild(house)) == (NONE, FOLLOWING)
-    assert merge_gold(house, GR, HELD).total.unchanged == 60
+    lakehouse.append(CARBON_DATA, bronze(lakehouse.spark, (revised, utc(2024, 5, 3))))
+    merge_silver(lakehouse, HELD)
+    assert counted(rebuild(lakehouse)) == (NONE, FOLLOWING)
+    assert merge_gold(lakehouse, GR, HELD).total.unchanged == 60
 
 
-def test_healthy_tables_report_nothing_and_get_no_version(house: FolderLakehouse) -> None:
-    before = versions(house)
-    reports = rebuild(house, HELD)
+def test_healthy_tables_report_nothing_and_get_no_version(lakehouse: FolderLakehouse) -> None:
+    before = versions(lakehouse)
+    reports = rebuild(lakehouse, HELD)
     assert counted(reports) == (NONE, NONE)
     assert [report.differences.total.rows for report in reports] == [60, 60]
     assert set(reports[1].differences.hours) == set(HELD.hours())
-    assert versions(house) == before
+    assert versions(lakehouse) == before
 
 
-def test_tables_that_are_gone_are_made_again(house: FolderLakehouse, healthy: FolderLakehouse) -> None:
+def test_tables_that_are_gone_are_made_again(lakehouse: FolderLakehouse, healthy: FolderLakehouse) -> None:
     for table in (ENERGY_DATA, GOLD):
-        shutil.rmtree(house.where(table))
+        shutil.rmtree(lakehouse.location(table))
     everything = (HourDifference(missing=60), HourDifference(missing=60))
-    assert counted(rebuild(house, HELD, dry_run=True)) == everything
-    assert versions(house) == (None, None)
-    assert counted(rebuild(house, HELD)) == everything
+    assert counted(rebuild(lakehouse, HELD, dry_run=True)) == everything
+    assert versions(lakehouse) == (None, None)
+    assert counted(rebuild(lakehouse, HELD)) == everything
     for table in (ENERGY_DATA, GOLD):
-        assert rows(house, table) == rows(healthy, table)
+        assert rows(lakehouse, table) == rows(healthy, table)
 
 
-def test_hours_beside_the_range_are_neither_judged_nor_touched(house: FolderLakehouse) -> None:
+def test_hours_beside_the_range_are_neither_judged_nor_touched(lakehouse: FolderLakehouse) -> None:
     start = HELD.start + 47 * HOUR
-    _alter(house, ENERGY_DATA, at=start - 24 * HOUR)
-    _alter(house, GOLD, at=start + 24 * HOUR)
-    found = rebuild(house, Window(start, start + HOUR))
+    _alter(lakehouse, ENERGY_DATA, at=start - 24 * HOUR)
+    _alter(lakehouse, GOLD, at=start + 24 * HOUR)
+    found = rebuild(lakehouse, Window(start, start + HOUR))
     assert counted(found)[0] == NONE
     assert min(found[1].differences.hours) == start - 23 * HOUR
-    assert counted(rebuild(house, Window(start - HOUR, start)))[0] == HourDifference(wrong=1)
+    assert counted(rebuild(lakehouse, Window(start - HOUR, start)))[0] == HourDifference(wrong=1)
 
 
-def test_without_bronze_nothing_is_rebuilt(house: FolderLakehouse, healthy: FolderLakehouse) -> None:
-    shutil.rmtree(house.where(CARBON_DATA))
+def test_without_bronze_nothing_is_rebuilt(lakehouse: FolderLakehouse, healthy: FolderLakehouse) -> None:
+    shutil.rmtree(lakehouse.location(CARBON_DATA))
     with pytest.raises(LakehouseError, match=r"bronze\.carbon_data does not exist at .*nothing was changed"):
-        rebuild(house)
-    assert rows(house, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
+        rebuild(lakehouse)
+    assert rows(lakehouse, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
     # The remedy: bronze is restored.
-    _alter(house, GOLD)
-    shutil.copytree(healthy.where(CARBON_DATA), house.where(CARBON_DATA))
-    rebuild(house)
-    assert rows(house, GOLD) == rows(healthy, GOLD)
+    _alter(lakehouse, GOLD)
+    shutil.copytree(healthy.where(CARBON_DATA), lakehouse.location(CARBON_DATA))
+    rebuild(lakehouse)
+    assert rows(lakehouse, GOLD) == rows(healthy, GOLD)
 
 
 def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
-    house: FolderLakehouse, healthy: FolderLakehouse
+    lakehouse: FolderLakehouse, healthy: FolderLakehouse
 ) -> None:
     both = ("GR", "BG")
     with pytest.raises(ContractChangedError) as told:
-        merge_gold(house, both, HELD)
+        merge_gold(lakehouse, both, HELD)
     for part in (
         "gold.ml_features",
         "column import_RO is missing",
@@ -252,42 +252,42 @@ def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
     ):
         assert (part in str(told.value)) == (part != "column import_AL")
 
-    before = versions(house)
+    before = versions(lakehouse)
     with pytest.raises(ContractChangedError, match=r'not all of it.*start: "2024-04-29T12:00Z", end: "2024-05-02T00'):
-        rebuild(house, RANGE, both)
-    assert counted(rebuild(house, HELD, both, dry_run=True)) == (NONE, NONE)
-    assert versions(house) == before
+        rebuild(lakehouse, RANGE, both)
+    assert counted(rebuild(lakehouse, HELD, both, dry_run=True)) == (NONE, NONE)
+    assert versions(lakehouse) == before
 
-    _, gold = rebuild(house, HELD, both)
+    _, gold = rebuild(lakehouse, HELD, both)
     assert gold.differences.total == HourDifference(rows=60), "values did not change in the columns that both have"
     assert "column lag_import_RO_1h is missing" in gold.contract
-    assert versions(house) == (before[0], (before[1] or 0) + 1)
-    assert house.schema_differences(ml_features(both)) == []
-    fields = {field.name: field for field in delta(house, GOLD).schema().fields}
+    assert versions(lakehouse) == (before[0], (before[1] or 0) + 1)
+    assert lakehouse.schema_differences(ml_features(both)) == []
+    fields = {field.name: field for field in delta(lakehouse, GOLD).schema().fields}
     assert {name: (f.nullable, f.metadata["comment"]) for name, f in fields.items()} == {
         column.name: (column.nullable, column.comment) for column in ml_features(both).columns
     }
-    old, new = rows(healthy, GOLD), rows(house, GOLD)
+    old, new = rows(healthy, GOLD), rows(lakehouse, GOLD)
     assert [{name: row[name] for name in old[0]} for row in new] == old
     assert [row["import_RO"] for row in new] == [7.0 + number for number in range(60)]
     assert [row["lag_import_RO_1h"] for row in new] == [None, *(7.0 + number for number in range(59))]
-    earlier = DeltaTable(house.where(GOLD), version=before[1]).to_pyarrow_table()
+    earlier = DeltaTable(lakehouse.where(GOLD), version=before[1]).to_pyarrow_table()
     assert "import_RO" not in earlier.column_names, "the table as it was can still be read"
-    assert merge_gold(house, both, HELD).total.unchanged == 60
+    assert merge_gold(lakehouse, both, HELD).total.unchanged == 60
 
 
 def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
-    house: FolderLakehouse, healthy: FolderLakehouse, tmp_path: Path
+    lakehouse: FolderLakehouse, healthy: FolderLakehouse, tmp_path: Path
 ) -> None:
-    _alter(house, GOLD)
-    _add(house, ENERGY_DATA, zone="AL")
+    _alter(lakehouse, GOLD)
+    _add(lakehouse, ENERGY_DATA, zone="AL")
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "rebuild.yaml").write_text(
         f'{{start: "{RANGE.start:%Y-%m-%dT%H:%MZ}", end: "{RANGE.end:%Y-%m-%dT%H:%MZ}"}}\n'
     )
     command = "dagster job execute -m emaps_dagster.definitions -j rebuild -c rebuild.yaml"
-    settings = {"EMAPS_WAREHOUSE": str(house.warehouse), "EMAPS_START": "2024-05-01", "DAGSTER_HOME": str(home)}
+    settings = {"EMAPS_WAREHOUSE": str(lakehouse.warehouse), "EMAPS_START": "2024-05-01", "DAGSTER_HOME": str(home)}
     done = subprocess.run(
         [sys.executable, "-m", *command.split()],
         cwd=tmp_path,
@@ -302,7 +302,7 @@ def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
         "silver.energy_data [2024-05-01T00:00Z, 2024-05-02T00:00Z): 1 row differs from the 24 that bronze"
         in done.stderr + done.stdout
     )
-    assert [rows(house, table) for table in (ENERGY_DATA, GOLD)] == [
+    assert [rows(lakehouse, table) for table in (ENERGY_DATA, GOLD)] == [
         rows(healthy, table) for table in (ENERGY_DATA, GOLD)
     ]
 
@@ -325,22 +325,22 @@ def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
     assert shown == ["there is a row that bronze does not give", "production_gas is 1042.5, must be 1042.0"]
 
 
-def test_the_launchpad_begins_with_all_hours_that_a_table_holds(house: FolderLakehouse) -> None:
-    assert hours_to_rebuild(house, GR) == HELD
-    assert hours_to_rebuild(house, GR, start="2024-05-01") == Window(utc(2024, 5, 1), HELD.end)
-    assert hours_to_rebuild(house, GR, end="2024-05-01") == Window(HELD.start, utc(2024, 5, 1))
+def test_the_launchpad_begins_with_all_hours_that_a_table_holds(lakehouse: FolderLakehouse) -> None:
+    assert hours_to_rebuild(lakehouse, GR) == HELD
+    assert hours_to_rebuild(lakehouse, GR, start="2024-05-01") == Window(utc(2024, 5, 1), HELD.end)
+    assert hours_to_rebuild(lakehouse, GR, end="2024-05-01") == Window(HELD.start, utc(2024, 5, 1))
     # A row that bronze does not give is among them: it has to go.
-    _add(house, ENERGY_DATA, datetime=HELD.end + 5 * HOUR)
-    assert hours_to_rebuild(house, GR) == Window(HELD.start, HELD.end + 6 * HOUR)
+    _add(lakehouse, ENERGY_DATA, datetime=HELD.end + 5 * HOUR)
+    assert hours_to_rebuild(lakehouse, GR) == Window(HELD.start, HELD.end + 6 * HOUR)
 
 
 def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession, tmp_path: Path) -> None:
-    house = FolderLakehouse(spark, tmp_path / "nothing")
+    lakehouse = FolderLakehouse(spark, tmp_path / "nothing")
     with pytest.raises(LakehouseError, match=r"No table holds an hour yet.* Materialize some hours first\."):
-        hours_to_rebuild(house, GR)
-    past, hour = Past(house), Window(utc(2024, 5, 1, 6), utc(2024, 5, 1, 7))
+        hours_to_rebuild(lakehouse, GR)
+    past, hour = Past(lakehouse), Window(utc(2024, 5, 1, 6), utc(2024, 5, 1, 7))
     past.backfill(hour, utc(2024, 5, 4))
-    assert hours_to_rebuild(house, GR) == hour
+    assert hours_to_rebuild(lakehouse, GR) == hour
 
 
 @pytest.mark.parametrize(

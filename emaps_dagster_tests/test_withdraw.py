@@ -55,37 +55,39 @@ WRONG = carbon(100, H, H + HOUR, H + 3 * HOUR)
 SHA = hashlib.sha256(WRONG.encode()).hexdigest()
 
 
-def make(house: Lakehouse, spark: SparkSession) -> None:
+def make(lakehouse: Lakehouse, spark: SparkSession) -> None:
     """Three hours whose last record is of the future: silver shows what it says."""
     for table in (POWER_DATA, CARBON_DATA):
-        house.create(table)
-    house.append(CARBON_DATA, bronze(spark, (RIGHT, NOW), (WRONG, AHEAD)))
-    merge_silver(house, HELD.widen(HOUR, HOUR))
-    merge_gold(house, GR, HELD.widen(HOUR, HOUR))
+        lakehouse.create(table)
+    lakehouse.append(CARBON_DATA, bronze(spark, (RIGHT, NOW), (WRONG, AHEAD)))
+    merge_silver(lakehouse, HELD.widen(HOUR, HOUR))
+    merge_gold(lakehouse, GR, HELD.widen(HOUR, HOUR))
 
 
 @pytest.fixture
 def held(begun_with: Any) -> Lakehouse:
-    house: Lakehouse = begun_with(make)
-    assert shown(house) == {H: 100.0, H + HOUR: 100.0, H + 2 * HOUR: 300.0, H + 3 * HOUR: 100.0}
-    return house
+    lakehouse: Lakehouse = begun_with(make)
+    assert shown(lakehouse) == {H: 100.0, H + HOUR: 100.0, H + 2 * HOUR: 300.0, H + 3 * HOUR: 100.0}
+    return lakehouse
 
 
-def shown(house: Lakehouse, table: Any = ENERGY_DATA) -> dict[datetime, float]:
-    return {r["datetime"]: r["carbon_intensity"] for r in as_rows(house.read(table), "datetime", "carbon_intensity")}
+def shown(lakehouse: Lakehouse, table: Any = ENERGY_DATA) -> dict[datetime, float]:
+    return {
+        r["datetime"]: r["carbon_intensity"] for r in as_rows(lakehouse.scan(table), "datetime", "carbon_intensity")
+    }
 
 
-def chosen(house: Lakehouse, now: datetime = NOW, **config: Any) -> Selected:
-    return select(house, selection_of(**config), now)
+def chosen(lakehouse: Lakehouse, now: datetime = NOW, **config: Any) -> Selected:
+    return select(lakehouse, selection_of(**config), now)
 
 
-def do(house: Lakehouse, now: datetime = NOW, *, dry_run: bool = False, **config: Any) -> tuple[int, int, int]:
+def do(lakehouse: Lakehouse, now: datetime = NOW, *, dry_run: bool = False, **config: Any) -> tuple[int, int, int]:
     """Responses withdrawn, and rows of silver and gold that differed."""
-    selected = chosen(house, now, **config)
+    selected = chosen(lakehouse, now, **config)
     if not dry_run:
-        withdraw(house, selected)
-    silver = silver_without(house, selected, dry_run=dry_run)
-    gold = gold_without(house, GR, selected, dry_run=dry_run)
+        withdraw(lakehouse, selected)
+    silver = silver_without(lakehouse, selected, dry_run=dry_run)
+    gold = gold_without(lakehouse, GR, selected, dry_run=dry_run)
     return selected.fresh.num_rows, silver.differences.total.differing, gold.differences.total.differing
 
 
@@ -93,15 +95,15 @@ AS_IF_IT_HAD_NEVER_COME = dict.fromkeys(HELD.hours(), 300.0)
 
 
 def test_without_it_silver_and_gold_are_what_the_others_say_and_bronze_keeps_it(held: Lakehouse) -> None:
-    before = held.read(CARBON_DATA).count()
+    before = held.scan(CARBON_DATA).count()
     assert do(held, ingested_in_the_future=True, dry_run=True) == (1, 3, 4)
     assert held.version(WITHDRAWN_RESPONSES) is None, "a dry run writes nothing"
     assert shown(held)[H] == 100.0
     # Two hours show the other record, and the one that only this response held is gone.
     assert do(held, ingested_in_the_future=True) == (1, 3, 4)
     assert shown(held) == shown(held, GOLD) == AS_IF_IT_HAD_NEVER_COME
-    assert held.read(CARBON_DATA).count() == before
-    (row,) = as_rows(held.read(WITHDRAWN_RESPONSES))
+    assert held.scan(CARBON_DATA).count() == before
+    (row,) = as_rows(held.scan(WITHDRAWN_RESPONSES))
     assert {name: row[name] for name in ("bronze_table", "zone", "payload_sha256", "ingested_at", "window_end")} == {
         "bronze_table": "carbon_data",
         "zone": "GR",
@@ -181,9 +183,9 @@ def test_what_selects_nothing_or_everything_is_refused_with_a_sentence(
 
 
 @EMBEDDED
-def test_without_any_bronze_there_is_nothing_to_withdraw(house: Lakehouse) -> None:
+def test_without_any_bronze_there_is_nothing_to_withdraw(lakehouse: Lakehouse) -> None:
     with pytest.raises(WithdrawalError, match="No response of bronze matches ingested_in_the_future"):
-        select(house, Selection((), in_the_future=True, since=None, until=None, zone=""), NOW)
+        select(lakehouse, Selection((), in_the_future=True, since=None, until=None, zone=""), NOW)
 
 
 @EMBEDDED
@@ -201,7 +203,7 @@ def test_the_same_body_of_the_other_feed_or_zone_stays(held: Lakehouse, spark: S
     keys = only.filter(pa.compute.equal(only["bronze_table"], "carbon_data"))
     held.create(WITHDRAWN_RESPONSES)
     held.append(WITHDRAWN_RESPONSES, keys)
-    read = {t.name: held.read_responses(t, HELD, longest=LONGEST_BODY) for t in (POWER_DATA, CARBON_DATA)}
+    read = {t.name: held.scan_responses(t, HELD, longest=LONGEST_BODY) for t in (POWER_DATA, CARBON_DATA)}
     found = [(name, row["zone"], row["payload_sha256"] == SHA) for name, rows in read.items() for row in rows.collect()]
     assert sorted(found) == [("carbon_data", "BG", True), ("carbon_data", "GR", False), ("power_data", "GR", True)]
 
@@ -230,7 +232,7 @@ def test_the_sensors_and_as_of_reads_do_not_see_it_either(held: Lakehouse, wareh
     asked = {"end": H + 4 * HOUR, "warehouse": warehouse, "columns": ["carbon_intensity"], "allow": "missing"}
     assert load_arrow("GR", H, as_of=moment, **asked)["carbon_intensity"].to_pylist() == [100.0, 100.0, 300.0, 100.0]
     watched = Window(H, H + 4 * HOUR)
-    gone = held.read(ENERGY_DATA).where("carbon_intensity < 0")
+    gone = held.scan(ENERGY_DATA).where("carbon_intensity < 0")
     assert gone.count() == 0
     do(held, ingested_in_the_future=True)
     assert load_arrow("GR", H, as_of=moment, **asked)["carbon_intensity"].to_pylist() == [300.0] * 3
@@ -255,11 +257,11 @@ def test_the_native_job_has_both_remedies(
     assert "silver.energy_data: 3 rows differ from the 3 that bronze gives (0 missing, 2 wrong, 1 surplus, 0" in (
         capsys.readouterr().out
     )
-    assert as_rows(held.read(WITHDRAWN_RESPONSES))[0]["reason"] == "the clock was ahead"
+    assert as_rows(held.scan(WITHDRAWN_RESPONSES))[0]["reason"] == "the clock was ahead"
     assert shown(held) == shown(held, GOLD) == AS_IF_IT_HAD_NEVER_COME
-    held.append(ENERGY_DATA, held.read(ENERGY_DATA))
+    held.append(ENERGY_DATA, held.scan(ENERGY_DATA))
     native_job.main(["rebuild", "--start", "2024-05-15", "--end", "2024-05-16"])
     assert "silver.energy_data: 3 rows differ" in capsys.readouterr().out
-    assert len(as_rows(held.read(ENERGY_DATA))) == 3
+    assert len(as_rows(held.scan(ENERGY_DATA))) == 3
     with pytest.raises(SystemExit, match=r"^emaps-task withdraw: Nothing says which responses to withdraw"):
         native_job.main(["withdraw"])

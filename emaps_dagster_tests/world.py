@@ -179,9 +179,9 @@ class World:
         self.provider = Provider()
         self.failed: list[Window] = []
         self.told: dict[str, list[tuple[str, dict[str, Any], datetime, str]]] = {feed.name: [] for feed in FEEDS}
-        house = FolderLakehouse(spark, folder)
+        lakehouse = FolderLakehouse(spark, folder)
         for table in (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, ENERGY_DATA, GOLD):
-            house.create(table)
+            lakehouse.create(table)
 
     def run(self, window: Window, *, before_commit: Callable[[Table, int], None] | None = None) -> None:
         """One run as Dagster makes it: a failed bronze feed keeps silver and gold from running.
@@ -190,25 +190,25 @@ class World:
             window: its partitions.
             before_commit: called before every commit with the table and how many came before; it may raise.
         """
-        house = _Watched(self.spark, self.folder, before_commit)
+        lakehouse = _Watched(self.spark, self.folder, before_commit)
         failures: list[object] = []
         try:
             for feed in FEEDS:
                 now = self.provider.told_time
                 client: Any = _Listener(self.provider)
                 outcomes = fetch(client, feed, ("GR",), window, now)
-                failures += bronze_module.ingest(house, BRONZE[feed.name], outcomes)[1]
+                failures += bronze_module.ingest(lakehouse, BRONZE[feed.name], outcomes)[1]
                 self.told[feed.name] += [(a.zone, json.loads(a.body), a.received_at, a.body) for a in client.answers]
             if not failures:
-                silver_module.merge_silver(house, silver_window(window))
-                gold_module.merge_gold(house, ("GR",), gold_window(window))
+                silver_module.merge_silver(lakehouse, silver_window(window))
+                gold_module.merge_gold(lakehouse, ("GR",), gold_window(window))
         except KilledError:
             failures = ["killed"]
         self.failed = [other for other in self.failed if other != window] + [window] * bool(failures)
 
     def versions(self) -> dict[str, int | None]:
-        house = FolderLakehouse(self.spark, self.folder)
-        return {table.name: house.version(table) for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD)}
+        lakehouse = FolderLakehouse(self.spark, self.folder)
+        return {table.name: lakehouse.version(table) for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD)}
 
     def merged_versions(self) -> dict[str, int | None]:
         """Of silver and gold: fetching again may append to bronze again."""
@@ -241,10 +241,10 @@ class World:
             self.run(window)
         assert self.failed == []
         shutil.copytree(self.folder / "bronze", folder / "bronze")
-        house = FolderLakehouse(self.spark, folder)
+        lakehouse = FolderLakehouse(self.spark, folder)
         everything = Window(BASE - 96 * HOUR, floor_hour(self.provider.now) + 96 * HOUR)
-        silver_module.merge_silver(house, everything)
-        gold_module.merge_gold(house, ("GR",), everything)
+        silver_module.merge_silver(lakehouse, everything)
+        gold_module.merge_gold(lakehouse, ("GR",), everything)
         for table in (ENERGY_DATA, GOLD):
             self._equal(table, stored_rows(folder, table), [])
 

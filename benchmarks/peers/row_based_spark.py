@@ -25,14 +25,14 @@ from emaps_dagster.contracts.tables import (
 from emaps_dagster.transforms.gold import is_estimated, values, with_calendar
 from emaps_dagster.transforms.silver import energy_data
 
-LOOK_BACK = timedelta(hours=48)
+LOOKBACK = timedelta(hours=48)
 
 
 def run(
     spark: SparkSession, warehouse: Path, zones: tuple[str, ...], start: datetime, end: datetime, target: Path
 ) -> None:
     """A backfill or a tick of [start, end), the same code; tables that do not exist are made."""
-    first = start - LOOK_BACK
+    first = start - LOOKBACK
     power, carbon = (_bodies(spark, warehouse / "bronze" / name, first, end) for name in ("power_data", "carbon_data"))
     _merge(spark, target, ENERGY_DATA, energy_data(power, carbon, first, end, pick=_latest))
     silver = spark.read.format("delta").load(str(target / "silver" / "energy_data"))

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 class Task:
     """What one task works on."""
 
-    house: Lakehouse
+    lakehouse: Lakehouse
     settings: Settings
     window: Window
     clock: Callable[[], datetime]
@@ -138,14 +138,14 @@ def run(layer: str, task: Task) -> None:
 
 def _bronze(task: Task) -> tuple[Table, ...]:
     failed = []
-    task.house.create(REJECTED_RESPONSES)
-    task.house.create(REJECTED_RECORDS)
+    task.lakehouse.create(REJECTED_RESPONSES)
+    task.lakehouse.create(REJECTED_RECORDS)
     for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
-        task.house.create(table)
+        task.lakehouse.create(table)
         with _client(task) as client:
             outcomes = fetch(client, feed, task.zones, task.window, task.clock())
             quarantined: list[str] = []
-            stored, failures, fetched = ingest(task.house, table, noting(outcomes, quarantined))
+            stored, failures, fetched = ingest(task.lakehouse, table, noting(outcomes, quarantined))
         print(f"{table.qualified_name}: {fetched} responses fetched, {len(stored)} stored, {len(failures)} failed")
         if quarantined:
             print(quarantine_sentence(table, quarantined))
@@ -164,13 +164,13 @@ def _client(task: Task) -> ElectricityMapsClient:
 
 
 def _silver(task: Task) -> tuple[Table, ...]:
-    _tell(ENERGY_DATA, merge_silver(task.house, silver_window(task.window)))
+    _tell(ENERGY_DATA, merge_silver(task.lakehouse, silver_window(task.window)))
     return (ENERGY_DATA,)
 
 
 def _gold(task: Task) -> tuple[Table, ...]:
     table = ml_features(task.zones)
-    _tell(table, merge_gold(task.house, task.zones, gold_window(task.window)))
+    _tell(table, merge_gold(task.lakehouse, task.zones, gold_window(task.window)))
     return (table,)
 
 
@@ -182,7 +182,7 @@ def _tell(table: Table, report: MergeReport) -> None:
 
 def _judge(task: Task, table: Table) -> list[str]:
     """Print what the checks say; returns the names of those that failed and block."""
-    scene = Scene(task.house, task.zones, task.window, task.clock())
+    scene = Scene(task.lakehouse, task.zones, task.window, task.clock())
     checks = checks_of(table)
     outcomes: dict[Check, Outcome] = judge_hours(scene, table, [check for check in checks if not check.of_the_table])
     outcomes |= {check: judge_table(scene, table, check) for check in checks if check.of_the_table}
@@ -230,10 +230,10 @@ def _secret(scope: str, key: str) -> str:
 
 def _house(settings: Settings) -> Lakehouse:
     from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-    from emaps_dagster.lakehouse.locations import Catalog
+    from emaps_dagster.lakehouse.locations import UnityCatalog
     from emaps_dagster.lakehouse.spark_sessions import cluster_session
 
-    return DeltaSparkLakehouse(cluster_session(), Catalog(settings.catalog))
+    return DeltaSparkLakehouse(cluster_session(), UnityCatalog(settings.catalog))
 
 
 def _clock(settings: Settings) -> Callable[[], datetime]:

@@ -27,14 +27,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", help="withdraw: why")
 
 
-def apply(house: Lakehouse, zones: tuple[str, ...], options: argparse.Namespace, now: datetime) -> None:
+def apply(lakehouse: Lakehouse, zones: tuple[str, ...], options: argparse.Namespace, now: datetime) -> None:
     """Do what the options say."""
     dry_run = options.dry_run
     if options.layer == "rebuild":
         given = {name: value for name in ("start", "end") if (value := getattr(options, name))}
-        hours = hours_to_rebuild(house, zones, **given)
+        hours = hours_to_rebuild(lakehouse, zones, **given)
         print(f"rebuild of {hours} from bronze alone")
-        _print(rebuild_silver(house, hours, dry_run=dry_run), rebuild_gold(house, zones, hours, dry_run=dry_run))
+        _print(
+            rebuild_silver(lakehouse, hours, dry_run=dry_run), rebuild_gold(lakehouse, zones, hours, dry_run=dry_run)
+        )
         return
     selection = selection_of(
         payload_sha256=options.payload_sha256,
@@ -43,13 +45,15 @@ def apply(house: Lakehouse, zones: tuple[str, ...], options: argparse.Namespace,
         ingested_until=options.ingested_until,
         zone=options.zone,
     )
-    selected = select(house, selection, now, options.reason)
+    selected = select(lakehouse, selection, now, options.reason)
     if not dry_run:
-        withdraw(house, selected)
+        withdraw(lakehouse, selected)
     print(sentence(selected, dry_run=dry_run))
     for row in selected.fresh.to_pylist():
         print(f"  {row['bronze_table']} {row['zone']} {row['ingested_at']:%Y-%m-%dT%H:%M:%SZ} {row['payload_sha256']}")
-    _print(silver_without(house, selected, dry_run=dry_run), gold_without(house, zones, selected, dry_run=dry_run))
+    _print(
+        silver_without(lakehouse, selected, dry_run=dry_run), gold_without(lakehouse, zones, selected, dry_run=dry_run)
+    )
 
 
 def _print(silver: RebuildReport, gold: RebuildReport) -> None:

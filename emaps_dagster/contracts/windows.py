@@ -12,12 +12,12 @@ from datetime import datetime, timedelta, timezone
 HOUR = timedelta(hours=1)
 
 # A rolling feature reads 24 hours: its own and the 23 before.
-LOOK_BACK = timedelta(hours=23)
+LOOKBACK = timedelta(hours=23)
 
 # How far from a run's own hours the hours of a usable response may lie. /history carries 24 hours, so
 # one that holds an hour of the run reaches 23 beyond it; a provider that is up to a day late shifts that
 # by another 24. Silver computes this far on both sides, so that nothing bronze took in is left out.
-REACH = timedelta(hours=47)
+LATE_DATA_MARGIN = timedelta(hours=47)
 
 # How far clocks that are well may be apart: a response received later than this from now has a wrong time.
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -94,24 +94,24 @@ def utc_now() -> datetime:
 
 def silver_window(run: Window) -> Window:
     """The hours of silver that the responses of this run can have changed."""
-    return run.widen(REACH, REACH)
+    return run.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN)
 
 
 def gold_window(run: Window) -> Window:
     """The hours of gold whose features can depend on a changed hour of silver."""
-    return silver_window(run).widen(timedelta(0), LOOK_BACK)
+    return silver_window(run).widen(timedelta(0), LOOKBACK)
 
 
 def rebuilt_silver(hours: Window) -> Window:
     """The hours of silver that a rebuild of gold's `hours` from bronze alone must have rebuilt."""
-    return hours.widen(LOOK_BACK, timedelta(0))
+    return hours.widen(LOOKBACK, timedelta(0))
 
 
 def rebuilt_gold(hours: Window) -> Window:
     """The hours of gold whose features can depend on `rebuilt_silver`."""
-    return hours.widen(LOOK_BACK, LOOK_BACK)
+    return hours.widen(LOOKBACK, LOOKBACK)
 
 
 def gold_context(gold: Window) -> Window:
     """The hours of silver that gold's features read: context rows are read, never written."""
-    return gold.widen(LOOK_BACK, timedelta(0))
+    return gold.widen(LOOKBACK, timedelta(0))

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.tables import Table
-from emaps_dagster.contracts.windows import HOUR, LOOK_BACK, floor_hour
+from emaps_dagster.contracts.windows import HOUR, LOOKBACK, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, mode_column
 from emaps_dagster.demo.times import Times
 from emaps_dagster.lakehouse.local_files import dataset
@@ -119,7 +119,7 @@ def _followers(silver_changes: Changes, last: datetime) -> tuple[set[datetime], 
     must: set[datetime] = set()
     may: set[datetime] = set()
     for hour, columns in silver_changes.items():
-        followers = {hour + step * HOUR for step in range(LOOK_BACK // HOUR + 1) if hour + step * HOUR < last}
+        followers = {hour + step * HOUR for step in range(LOOKBACK // HOUR + 1) if hour + step * HOUR < last}
         may |= followers
         if "consumption_total" in columns or "carbon_intensity" in columns:
             must |= followers

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from emaps_dagster.contracts.api_limits import HISTORY_SPAN, LONGEST_BODY
 from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
 from emaps_dagster.contracts.responses import Response
-from emaps_dagster.contracts.windows import HOUR, REACH, Window, floor_hour
+from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient, admit, past_range_chunks
@@ -102,14 +102,14 @@ def _near(response: Response, window: Window, now: datetime) -> Response:
     Raises:
         RejectedBodyError: all lie so far away.
     """
-    reach = window.widen(REACH, REACH)
+    reach = window.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN)
     if _lies_in(response, reach):
         return response
     start, end = reach.start, reach.end
     if response.endpoint == "history":
         # A run of a year reaches as far, and no body may span that.
         start, end = max(start, floor_hour(now) + _AHEAD - LONGEST_BODY), min(end, floor_hour(now) + _AHEAD)
-    beyond = f"more than {REACH // HOUR} hours from the hours asked for, {window}"
+    beyond = f"more than {LATE_DATA_MARGIN // HOUR} hours from the hours asked for, {window}"
     near = admit(response, Reach(start, end, beyond))
     if not _lies_in(near, reach):
         raise RejectedBodyError(response, f"its hours span more than {LONGEST_BODY.days} days")

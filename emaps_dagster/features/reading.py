@@ -100,14 +100,15 @@ def _known(question: Question, folder: Path) -> pa.Table:
     zone_keys = _zones_of_gold(folder)
     columns = question.chosen(ml_features(zone_keys).column_names)
     with embedded_session() as spark:
-        house = FolderLakehouse(spark, folder)
+        lakehouse = FolderLakehouse(spark, folder)
         # A month at a time bounds the memory of a long window.
         parts = [
-            _as_known(house, question, part, zone_keys).select(columns).toArrow() for part in question.window.by_month()
+            _as_known(lakehouse, question, part, zone_keys).select(columns).toArrow()
+            for part in question.window.by_month()
         ]
         rows = _plain(pa.concat_tables(parts))
         missing, absent = missing_of(question, rows), _absent(question, rows)
-        first = _first_ingested(house, question) if _asks_when(question, missing, absent) else {}
+        first = _first_ingested(lakehouse, question) if _asks_when(question, missing, absent) else {}
     for zone in absent:
         lacking = [key for key in missing if key[0] == zone]
         raise NoFeaturesError(_why_unknown(question, zone, lacking, first, bronze, folder))
@@ -126,7 +127,7 @@ def _asks_when(question: Question, missing: list[Key], absent: list[str]) -> boo
     return doubted or bool(absent) or (bool(missing) and MISSING not in question.allow)
 
 
-def _first_ingested(house: FolderLakehouse, question: Question) -> FirstIngested:
+def _first_ingested(lakehouse: FolderLakehouse, question: Question) -> FirstIngested:
     from pyspark.sql import functions as F
 
     from emaps_dagster.transforms.as_of import first_ingested
@@ -134,7 +135,7 @@ def _first_ingested(house: FolderLakehouse, question: Question) -> FirstIngested
     found: dict[Key, list[datetime | None]] = {}
     for part in question.window.by_month():
         power, carbon = (
-            house.read_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*question.zones))
+            lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*question.zones))
             for table in (POWER_DATA, CARBON_DATA)
         )
         columns = _plain(first_ingested(power, carbon, part.start, part.end).toArrow()).to_pydict().values()
@@ -142,13 +143,13 @@ def _first_ingested(house: FolderLakehouse, question: Question) -> FirstIngested
     return found
 
 
-def _as_known(house: FolderLakehouse, question: Question, part: Window, zone_keys: tuple[str, ...]) -> DataFrame:
+def _as_known(lakehouse: FolderLakehouse, question: Question, part: Window, zone_keys: tuple[str, ...]) -> DataFrame:
     from pyspark.sql import functions as F
 
     from emaps_dagster.transforms.as_of import features_as_of, features_known_at
 
     def responses(table: Table, until: datetime) -> DataFrame:
-        return house.read_responses(table, gold_context(part), longest=LONGEST_BODY).where(
+        return lakehouse.scan_responses(table, gold_context(part), longest=LONGEST_BODY).where(
             F.col("zone").isin(*question.zones) & (F.col("ingested_at") <= instant(until))
         )
 

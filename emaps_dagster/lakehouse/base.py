@@ -34,7 +34,7 @@ class Lakehouse(TableReads, TableMerges):
         """
         if self.version(table) is None:
             # Spark takes a folder whose first commit is being written for one of something else.
-            with self._turn(table):
+            with self._lock(table):
                 if self.version(table) is None:
                     self._create(table)
         changes = self.schema_differences(table)
@@ -44,7 +44,7 @@ class Lakehouse(TableReads, TableMerges):
         if changes:
             remedy = "restore it: bronze cannot be made again" if table.append_only else self._rebuild_command(table)
             raise ContractChangedError(
-                f"{table.qualified_name} ({self.where(table)}) is not what its contract promises: "
+                f"{table.qualified_name} ({self.location(table)}) is not what its contract promises: "
                 f"{'; '.join(changes)}. If the contract changed on purpose (another EMAPS_ZONES, a new release), "
                 f"{remedy}."
             )
@@ -58,13 +58,13 @@ class Lakehouse(TableReads, TableMerges):
             if missing:
                 self._add_columns(table, missing)
 
-        self._until_won(table, "adding columns", attempt)
+        self._retry_on_conflict(table, "adding columns", attempt)
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> pa.Table:
         """Add rows and return them; without rows there is no new version."""
         arrow = rows if isinstance(rows, pa.Table) else self._computed(rows, table)
         if arrow.num_rows:
-            self._until_won(table, "the append", lambda _attempt: self._append(table, arrow))
+            self._retry_on_conflict(table, "the append", lambda _attempt: self._append(table, arrow))
         return arrow
 
     def maintain(self, table: Table, *, retain: timedelta) -> MaintenanceReport:
@@ -88,11 +88,11 @@ class Lakehouse(TableReads, TableMerges):
                 f"could be younger. Keep {_SHORTEST_RETENTION} at least; nothing was changed."
             )
         if self.version(table) is None:
-            raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
+            raise LakehouseError(f"{table.qualified_name} does not exist at {self.location(table)}.")
 
         def attempt(number: int) -> MaintenanceReport:
             before = self._size(table)
             self._compact(table)
             return MaintenanceReport(before, self._size(table), self._vacuum(table, retain), number)
 
-        return self._until_won(table, "maintenance", attempt)
+        return self._retry_on_conflict(table, "maintenance", attempt)

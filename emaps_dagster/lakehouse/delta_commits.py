@@ -11,11 +11,11 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.schema import MapType, PrimitiveType
 
 from emaps_dagster.contracts.tables import Column, Table
-from emaps_dagster.lakehouse.reports import LostRaceError
+from emaps_dagster.lakehouse.reports import CommitConflictError
 
 # Under this name a commit that changes rows says from which version it was made. delta-rs looks at versions alone;
 # Spark's Delta, which rebases, needs it (docs/adr/0008).
-TRANSACTIONS = "emaps"
+TXN_APP_ID = "emaps"
 
 
 def properties(table: Table) -> dict[str, str]:
@@ -34,12 +34,12 @@ def commit_conflicts() -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        raise LostRaceError(str(error)) from error
+        raise CommitConflictError(str(error)) from error
 
 
 def made_from(version: int) -> CommitProperties:
     """A commit on another base must not be rebased onto rows it has not seen."""
-    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(TRANSACTIONS, version)])
+    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(TXN_APP_ID, version)])
 
 
 def delta_schema(table: Table) -> Schema:

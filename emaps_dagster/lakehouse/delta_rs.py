@@ -38,9 +38,9 @@ from emaps_dagster.lakehouse.delta_commits import (
     properties,
 )
 from emaps_dagster.lakehouse.local_files import dataset
-from emaps_dagster.lakehouse.locks import one_at_a_time
+from emaps_dagster.lakehouse.locks import interprocess_lock
 from emaps_dagster.lakehouse.parquet_insert import commit_files, keys_of, moved
-from emaps_dagster.lakehouse.reports import LostRaceError, Size
+from emaps_dagster.lakehouse.reports import CommitConflictError, Size
 
 _LONGEST_WAIT_SECONDS = 60.0
 
@@ -54,7 +54,7 @@ class FolderLakehouse(Lakehouse):
         self._root = plain_path(self.warehouse)
         self._opened: dict[str, DeltaTable] = {}
 
-    def where(self, table: Table) -> str:
+    def location(self, table: Table) -> str:
         return str(self.warehouse / table.layer / table.name)
 
     def _path(self, table: Table) -> str:
@@ -63,8 +63,8 @@ class FolderLakehouse(Lakehouse):
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
         return explaining_folders(self.warehouse, table, self._read)
 
-    def _turn(self, table: Table) -> AbstractContextManager[None]:
-        return turn(Path(self.where(table)))
+    def _lock(self, table: Table) -> AbstractContextManager[None]:
+        return table_lock(Path(self.location(table)))
 
     def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
         """The table at a version, or at its latest."""
@@ -79,7 +79,7 @@ class FolderLakehouse(Lakehouse):
             with self._explaining(table):
                 # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
                 opened.update_incremental()
-            refuse_if_torn(Path(self.where(table)), opened.version())
+            refuse_if_torn(Path(self.location(table)), opened.version())
         except DamagedTableError:
             del self._opened[path]
             raise
@@ -91,7 +91,7 @@ class FolderLakehouse(Lakehouse):
         except TableNotFoundError:
             return None
 
-    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+    def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
         self._read.add((table.layer, table.name))
         reader = self.spark.read.format("delta")
         if version is not None:
@@ -237,16 +237,16 @@ def explaining_folders(
     warehouse: Path, table: Table | None, read: Iterable[tuple[str, str]]
 ) -> AbstractContextManager[None]:
     """In here an error that comes from a broken file of the table, or else of those read, becomes a sentence."""
-    return explaining(warehouse, (table.layer, table.name) if table else None, read, passing=(LostRaceError,))
+    return explaining(warehouse, (table.layer, table.name) if table else None, read, passing=(CommitConflictError,))
 
 
-def turn(folder: Path) -> AbstractContextManager[None]:
+def table_lock(folder: Path) -> AbstractContextManager[None]:
     """Waits for the other writers of a table's folder on this machine, whatever their engine.
 
     Eight writers without turns compute most of their merges for nothing: all but one lose the race. Who gets none
     writes nevertheless: the commit finds every race.
     """
-    return one_at_a_time(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
+    return interprocess_lock(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
 
 
 def rows_of_files(

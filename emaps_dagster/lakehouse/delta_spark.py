@@ -25,9 +25,9 @@ from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.lakehouse.delta_commits import TRANSACTIONS, properties
-from emaps_dagster.lakehouse.locations import Commit, Place, quoted
-from emaps_dagster.lakehouse.reports import LostRaceError, Size
+from emaps_dagster.lakehouse.delta_commits import TXN_APP_ID, properties
+from emaps_dagster.lakehouse.locations import Commit, TableLocations, quoted
+from emaps_dagster.lakehouse.reports import CommitConflictError, Size
 
 _WRITING = {
     "spark.sql.session.timeZone": "UTC",
@@ -46,18 +46,18 @@ _LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataC
 class DeltaSparkLakehouse(Lakehouse):
     """Tables of a place, read and committed by Spark."""
 
-    def __init__(self, spark: SparkSession, place: Place) -> None:
+    def __init__(self, spark: SparkSession, place: TableLocations) -> None:
         super().__init__(spark)
         self.place = place
         self._writing = threading.Lock()
 
-    def where(self, table: Table) -> str:
-        return self.place.where(table)
+    def location(self, table: Table) -> str:
+        return self.place.location(table)
 
     def version(self, table: Table) -> int | None:
         return self.place.version(self.spark, table)
 
-    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+    def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
         self._read.add((table.layer, table.name))
         reader = self.spark.read
         if version is not None:
@@ -70,8 +70,8 @@ class DeltaSparkLakehouse(Lakehouse):
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:
         return self.place.explaining(table, self._read)
 
-    def _turn(self, table: Table) -> AbstractContextManager[None]:
-        return self.place.turn(table)
+    def _lock(self, table: Table) -> AbstractContextManager[None]:
+        return self.place.table_lock(table)
 
     def _rows(
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
@@ -200,13 +200,13 @@ class DeltaSparkLakehouse(Lakehouse):
         Returns:
             The commits that came between.
         """
-        mark = f"emaps {uuid4().hex}"
+        user_metadata = f"emaps {uuid4().hex}"
         settings = {
             # Delta takes a transaction of an application only with a higher number than that of the last one taken.
             # Ours carries the version that it was made from, so of two made from one version one is taken.
-            "spark.databricks.delta.write.txnAppId": TRANSACTIONS,
+            "spark.databricks.delta.write.txnAppId": TXN_APP_ID,
             "spark.databricks.delta.write.txnVersion": str(self._last_change(table, version)),
-            "spark.databricks.delta.commitInfo.userMetadata": mark,
+            "spark.databricks.delta.commitInfo.userMetadata": user_metadata,
         }
         with self._writing, _races():
             for name, value in settings.items():
@@ -217,9 +217,9 @@ class DeltaSparkLakehouse(Lakehouse):
                 for name in settings:
                     self._writer.conf.unset(name)
         since = [commit for commit in self._history_from(table, version) if commit.version > version]
-        ours = next((commit for commit in since if commit.mark == mark), None)
+        ours = next((commit for commit in since if commit.user_metadata == user_metadata), None)
         if ours is None:
-            raise LostRaceError(f"another writer has committed since version {version}, nothing was written")
+            raise CommitConflictError(f"another writer has committed since version {version}, nothing was written")
         return [commit for commit in since if commit.version < ours.version]
 
     def _commit_alone(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> None:
@@ -227,7 +227,7 @@ class DeltaSparkLakehouse(Lakehouse):
         for commit in self._commit(table, version, write):
             if not commit.is_maintenance:
                 # Not one of our writers. Ours is written already: computing again finds and heals what is stale.
-                raise LostRaceError(f"version {commit.version} ({commit.operation}) came between")
+                raise CommitConflictError(f"version {commit.version} ({commit.operation}) came between")
 
     def _last_change(self, table: Table, version: int) -> int:
         """The last version up to this one that may have changed rows: of all between, rows are the same."""
@@ -255,5 +255,5 @@ def _races() -> Iterator[None]:
     except (PySparkException, Py4JJavaError) as error:
         told = str(error.java_exception) if isinstance(error, Py4JJavaError) else f"{type(error).__name__}: {error}"
         if _LOST_RACE.search(told) or "DELTA_CONCURRENT_" in told:
-            raise LostRaceError(told.splitlines()[0]) from error
+            raise CommitConflictError(told.splitlines()[0]) from error
         raise

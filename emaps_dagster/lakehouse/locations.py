@@ -21,10 +21,10 @@ from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
-from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, turn
+from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, table_lock
 
 
-class Place(ABC):
+class TableLocations(ABC):
     """Where tables lie: the one thing in which folders and a catalog differ."""
 
     @abstractmethod
@@ -32,7 +32,7 @@ class Place(ABC):
         """The table's name in SQL."""
 
     @abstractmethod
-    def where(self, table: Table) -> str:
+    def location(self, table: Table) -> str:
         """Where a person finds the table."""
 
     @abstractmethod
@@ -64,12 +64,12 @@ class Place(ABC):
     def refuse_if_torn(self, table: Table) -> None:  # noqa: B027  # a catalog's files are its own
         """Make sure that the last commit is whole, where it can be looked at."""
 
-    def turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+    def table_lock(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can."""
         return nullcontext()
 
 
-class Folders(Place):
+class LocalFolders(TableLocations):
     """Delta folders `<warehouse>/<layer>/<table>` of this machine, those of the embedded engine."""
 
     def __init__(self, warehouse: Path) -> None:
@@ -85,7 +85,7 @@ class Folders(Place):
     def name(self, table: Table) -> str:
         return f"delta.`{self._path(table)}`"
 
-    def where(self, table: Table) -> str:
+    def location(self, table: Table) -> str:
         return str(self.warehouse / table.layer / table.name)
 
     def version(self, spark: SparkSession, table: Table) -> int | None:  # noqa: ARG002  # a catalog needs it
@@ -120,15 +120,15 @@ class Folders(Place):
         return explaining_folders(self.warehouse, table, read)
 
     def refuse_if_torn(self, table: Table) -> None:
-        refuse_if_torn(Path(self.where(table)))
+        refuse_if_torn(Path(self.location(table)))
 
-    def turn(self, table: Table) -> AbstractContextManager[None]:
+    def table_lock(self, table: Table) -> AbstractContextManager[None]:
         # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
         # between processes, so that another engine's commit of the same moment could be overwritten.
-        return turn(Path(self.where(table)))
+        return table_lock(Path(self.location(table)))
 
 
-class Catalog(Place):
+class UnityCatalog(TableLocations):
     """Tables `<catalog>.<layer>.<table>` of Unity Catalog; without a catalog `<layer>.<table>` of the metastore."""
 
     def __init__(self, catalog: str | None) -> None:
@@ -140,7 +140,7 @@ class Catalog(Place):
     def name(self, table: Table) -> str:
         return ".".join(f"`{part}`" for part in self._parts(table))
 
-    def where(self, table: Table) -> str:
+    def location(self, table: Table) -> str:
         return ".".join(self._parts(table))
 
     def version(self, spark: SparkSession, table: Table) -> int | None:
@@ -165,7 +165,7 @@ class Commit:
 
     version: int
     operation: str
-    mark: str | None
+    user_metadata: str | None
     metrics: dict[str, Any]
 
     @property

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_at_a_time(path: Path, longest_wait_seconds: float) -> Iterator[None]:
+def interprocess_lock(path: Path, longest_wait_seconds: float) -> Iterator[None]:
     """Waits until nobody else is in here with this file; goes on without the turn where none can be had.
 
     Args:

@@ -66,7 +66,7 @@ class TableMerges(TableStorage):
             # The target is pinned before the input is read: a commit after it may have seen more than we do.
             version = self.version(table)
             if version is None:
-                raise LakehouseError(f"{table.qualified_name} does not exist at {self.where(table)}.")
+                raise LakehouseError(f"{table.qualified_name} does not exist at {self.location(table)}.")
             stored = self._rows(table, window, version, window.months(), ())
             if not stored.num_rows:
                 inserted = self._insert(table, window.months(), compute(window), version)
@@ -77,7 +77,7 @@ class TableMerges(TableStorage):
                 self._merge(table, window.months(), changed, version)
             return _report(compared, retries=number)
 
-        return self._until_won(table, f"the merge of {window}", attempt)
+        return self._retry_on_conflict(table, f"the merge of {window}", attempt)
 
     def rebuild(
         self, table: Table, window: Window, compute: Callable[[Window], DataFrame], *, dry_run: bool = False
@@ -103,7 +103,7 @@ class TableMerges(TableStorage):
         if not dry_run and self.version(table) is None:
             self._create(table)
         if self.version(table) is not None and self.schema_differences(table):
-            return self._until_won(
+            return self._retry_on_conflict(
                 table, "the rebuild", lambda number: self._rebuild_whole(table, window, compute, dry_run, number)
             )
         report = RebuildReport(Differences({}))
@@ -123,7 +123,7 @@ class TableMerges(TableStorage):
                 self._replace(table, window, wanted, version)
             return RebuildReport(found, retries=number)
 
-        return self._until_won(table, f"the rebuild of {window}", attempt)
+        return self._retry_on_conflict(table, f"the rebuild of {window}", attempt)
 
     def _rebuild_whole(
         self, table: Table, window: Window, compute: Callable[[Window], DataFrame], dry_run: bool, number: int
@@ -134,7 +134,7 @@ class TableMerges(TableStorage):
         span = self.span(table, version=version)
         if span and not (window.start <= span.start and span.end <= window.end):
             raise ContractChangedError(
-                f"{table.qualified_name} ({self.where(table)}) has other columns than its contract: "
+                f"{table.qualified_name} ({self.location(table)}) has other columns than its contract: "
                 f"{'; '.join(changes)}. They can only change in the whole table, and {window} is not all of it: "
                 f"{self._rebuild_command(table)}."
             )

@@ -19,13 +19,13 @@ from emaps_dagster.transforms.timestamps import in_hours, instant
 class TableReads(TableStorage):
     """Lazy reads for transforms, and rows as Arrow tables."""
 
-    def read_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
+    def scan_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
         """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
-        return self.read(table, version=version).where(
+        return self.scan(table, version=version).where(
             F.col(table.partition).isin(window.months()) & in_hours(window.start, window.end)
         )
 
-    def read_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
+    def scan_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
         """The rows of bronze that share an hour with the window, without those that were withdrawn.
 
         Args:
@@ -34,7 +34,7 @@ class TableReads(TableStorage):
             longest: no body spans more, so none that begins earlier reaches into the window.
         """
         months = window.widen(longest, timedelta(0)).months()
-        rows = self.read(table).where(
+        rows = self.scan(table).where(
             F.col(table.partition).isin(months)
             & (F.col("window_start") < instant(window.end))
             & (F.col("window_end") > instant(window.start))
@@ -57,7 +57,7 @@ class TableReads(TableStorage):
         # Where nothing was ever withdrawn there is no table, and no plan grows by a join.
         if self.version(WITHDRAWN_RESPONSES) is None:
             return rows
-        withdrawn = self.read(WITHDRAWN_RESPONSES)
+        withdrawn = self.scan(WITHDRAWN_RESPONSES)
         if months:
             withdrawn = withdrawn.where(F.col(WITHDRAWN_RESPONSES.partition).isin(months))
         return self._without(table, rows, withdrawn)
@@ -75,7 +75,7 @@ class TableReads(TableStorage):
         keys = withdrawn.where(F.col("bronze_table") == table.name).select(*table.key)
         return rows.join(keys, list(table.key), "left_anti")
 
-    def rows(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
+    def read_arrow(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
         """The rows of `read_hours` as the contract has them, here, read the fastest way; none without the table.
 
         Args:

@@ -76,5 +76,5 @@ class MaintenanceReport:
     retries: int = 0
 
 
-class LostRaceError(Exception):
+class CommitConflictError(Exception):
     """Another writer committed first."""

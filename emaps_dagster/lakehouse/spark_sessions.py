@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from emaps_dagster.contracts.errors import EngineError, LakehouseError
-from emaps_dagster.lakehouse.locks import one_at_a_time
+from emaps_dagster.lakehouse.locks import interprocess_lock
 
 if TYPE_CHECKING:
     from pysail.spark import SparkConnectServer
@@ -148,7 +148,7 @@ def jvm_session(config: Mapping[str, str] = JVM_CONFIG) -> SparkSession:
 
 def one_fetches_jars() -> AbstractContextManager[None]:
     """Until it ends, no other process of this person starts a JVM: two that fetch the same jars fail each other."""
-    return one_at_a_time(Path.home() / ".ivy2.5.2.lock", _LONGEST_FETCH_SECONDS)
+    return interprocess_lock(Path.home() / ".ivy2.5.2.lock", _LONGEST_FETCH_SECONDS)
 
 
 _JVM_STOPPED = (

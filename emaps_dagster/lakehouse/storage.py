@@ -20,7 +20,7 @@ from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema, conform
 from emaps_dagster.lakehouse.reports import (
-    LostRaceError,
+    CommitConflictError,
     Size,
 )
 from emaps_dagster.transforms.timestamps import in_hours
@@ -47,7 +47,7 @@ class TableStorage(ABC):
         """The table's latest version, None when it does not exist."""
 
     @abstractmethod
-    def read(self, table: Table, *, version: int | None = None) -> DataFrame:
+    def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
         """The whole table, or as it was at a version."""
 
     def collect(self, rows: DataFrame) -> pa.Table:
@@ -56,7 +56,7 @@ class TableStorage(ABC):
             return rows.toArrow()
 
     @abstractmethod
-    def where(self, table: Table) -> str:
+    def location(self, table: Table) -> str:
         """Where a person finds the table."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class TableStorage(ABC):
 
     def span(self, table: Table, *, version: int | None = None) -> Window | None:
         """From the first to the last hour that silver or gold holds; None without rows."""
-        rows = self.read(table, version=version).agg(F.min("datetime").alias("first"), F.max("datetime").alias("last"))
+        rows = self.scan(table, version=version).agg(F.min("datetime").alias("first"), F.max("datetime").alias("last"))
         found = self.collect(rows)
         first, last = (found[name][0].as_py() for name in ("first", "last"))
         if first is None:
@@ -146,7 +146,7 @@ class TableStorage(ABC):
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
         """Spark's simple type of each stored column, by name."""
         with self._explaining(table):
-            return {f.name: f.dataType.simpleString() for f in self.read(table, version=version).schema.fields}
+            return {f.name: f.dataType.simpleString() for f in self.scan(table, version=version).schema.fields}
 
     def size(self, table: Table) -> Size | None:
         """Files and bytes of the latest version; None when the table does not exist."""
@@ -173,12 +173,12 @@ class TableStorage(ABC):
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
         """The stored rows of the window, of these months or of all, as the engine reads them; all columns without."""
-        rows = self.read(table, version=version).where(in_hours(window.start, window.end))
+        rows = self.scan(table, version=version).where(in_hours(window.start, window.end))
         if months:
             rows = rows.where(F.col(table.partition).isin(months))
         return self.collect(rows.select(*columns) if columns else rows)
 
-    def _turn(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
+    def _lock(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
         """Waits for other writers of the table where it can; what guards the rows is the commit, not this."""
         return nullcontext()
 
@@ -189,12 +189,12 @@ class TableStorage(ABC):
         """
         return nullcontext()
 
-    def _until_won(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
+    def _retry_on_conflict(self, table: Table, what: str, attempt: Callable[[int], T]) -> T:
         for number in range(_ATTEMPTS):
             try:
-                with self._turn(table), self._explaining(table):
+                with self._lock(table), self._explaining(table):
                     return attempt(number)
-            except LostRaceError as lost:
+            except CommitConflictError as lost:
                 logger.info("%s: %s lost a race (%s), trying again", table.qualified_name, what, lost)
                 # Exponential, with jitter, so that two losers do not meet again.
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**number)))

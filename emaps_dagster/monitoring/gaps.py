@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from emaps_dagster.contracts.windows import HOUR, REACH, Window
+from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window
 from emaps_dagster.monitoring.hour_ranges import BRIDGE, fewest, oldest_carried, told, told_by_zone, touches
 
 _VERSION = 1
@@ -125,7 +125,11 @@ def decide(
     busy = list(busy)
     fetch, waiting = _chosen(due, busy)
     # A run also merges what bronze holds nearby.
-    left = {hour for hour in holes.unmerged if not any(hour in one.widen(REACH, REACH) for one in fetch)}
+    left = {
+        hour
+        for hour in holes.unmerged
+        if not any(hour in one.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN) for one in fetch)
+    }
     merge, waiting_too = _chosen({hour for hour in left if _is_due(hour, known.merged, now)}, [*busy, *fetch])
     return Decision(
         fetch,

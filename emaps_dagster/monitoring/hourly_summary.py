@@ -39,6 +39,6 @@ def hourly_summary(numbers: pa.Table) -> dict[datetime, dict[str, Any]]:
     }
 
 
-def numbers_of(house: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
+def numbers_of(lakehouse: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
     """What Dagster's pages show of each hour of a stored table."""
-    return hourly_summary(house.collect(numbers_by_hour(house.read_hours(table, window))))
+    return hourly_summary(lakehouse.collect(numbers_by_hour(lakehouse.scan_hours(table, window))))

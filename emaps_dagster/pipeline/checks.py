@@ -31,7 +31,7 @@ from emaps_dagster.transforms.quality.silver import (
 class Scene:
     """What a run's checks look at: where the tables lie, the configured zones, the run's hours and clock."""
 
-    house: Lakehouse
+    lakehouse: Lakehouse
     zones: tuple[str, ...]
     run: Window
     now: datetime
@@ -60,9 +60,9 @@ def judge_hours(scene: Scene, table: Table, checks: list[Check]) -> dict[Check, 
 def judge_table(scene: Scene, table: Table, check: Check) -> Outcome:
     """What a check says of a table as a whole."""
     try:
-        exists = scene.house.version(table) is not None
+        exists = scene.lakehouse.version(table) is not None
         if check.judge is schema_matches_the_contract:
-            return check.judge(scene.house.types(table) if exists else None, table)
+            return check.judge(scene.lakehouse.types(table) if exists else None, table)
         return check.judge(_latest_hours(scene, table) if exists else dict.fromkeys(scene.zones), scene.now)
     except (PySparkException, LakehouseError) as error:
         return Outcome(0, (_unreadable(table, error),))
@@ -72,7 +72,7 @@ def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
     latest: dict[str, datetime | None] = dict.fromkeys(scene.zones)
     # Two months are read at most, however long the table.
     lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
-    rows = scene.house.rows(table, lately, columns=("zone", "datetime"))
+    rows = scene.lakehouse.read_arrow(table, lately, columns=("zone", "datetime"))
     found = rows.group_by("zone").aggregate([("datetime", "max")])
     return latest | {row["zone"]: row["datetime_max"] for row in found.to_pylist() if row["zone"] in latest}
 
@@ -89,9 +89,9 @@ def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
     """The table's rows of a month and all that its checks compare them with, each read once."""
 
     def responses(of: Table) -> pa.Table:
-        if scene.house.version(of) is None:
+        if scene.lakehouse.version(of) is None:
             return conform(pa.table({}), of)
-        return conform(scene.house.collect(scene.house.read_responses(of, part, longest=LONGEST_BODY)), of)
+        return conform(scene.lakehouse.collect(scene.lakehouse.scan_responses(of, part, longest=LONGEST_BODY)), of)
 
     if table.layer == "bronze":
         rows = responses(table)
@@ -101,11 +101,11 @@ def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
         near = silver_window(scene.run)
         start = near.start if part.start == scene.run.start else part.start
         rejected = rejected_records(
-            scene.house, table, Window(start, near.end if part.end == scene.run.end else part.end)
+            scene.lakehouse, table, Window(start, near.end if part.end == scene.run.end else part.end)
         )
-        return rows, BronzeEvidence(rows, rejected, mending_responses(scene.house, table, rejected))
-    rows = scene.house.rows(table, part)
+        return rows, BronzeEvidence(rows, rejected, mending_responses(scene.lakehouse, table, rejected))
+    rows = scene.lakehouse.read_arrow(table, part)
     if table == ENERGY_DATA:
         power, carbon = responses(POWER_DATA), responses(CARBON_DATA)
         return rows, SilverEvidence(part, scene.run, scene.zones, scene.now, rows, power, carbon)
-    return rows, GoldEvidence(part, scene.zones, rows, scene.house.rows(ENERGY_DATA, gold_context(part)))
+    return rows, GoldEvidence(part, scene.zones, rows, scene.lakehouse.read_arrow(ENERGY_DATA, gold_context(part)))

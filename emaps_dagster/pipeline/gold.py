@@ -9,13 +9,16 @@ from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.transforms.gold import features
 
 
-def merge_gold(house: Lakehouse, zones: tuple[str, ...], window: Window) -> MergeReport:
+def merge_gold(lakehouse: Lakehouse, zones: tuple[str, ...], window: Window) -> MergeReport:
     """Bring gold's rows of the window to what silver says; context rows are read, never written."""
 
     def compute(part: Window) -> DataFrame:
-        return features(house.read_hours(ENERGY_DATA, gold_context(part)), zones, part.start, part.end)
+        return features(lakehouse.scan_hours(ENERGY_DATA, gold_context(part)), zones, part.start, part.end)
 
-    house.create(ml_features(zones))
-    return house.merge(
-        ml_features(zones), window, compute, lambda: house.zones(house.read_hours(ENERGY_DATA, gold_context(window)))
+    lakehouse.create(ml_features(zones))
+    return lakehouse.merge(
+        ml_features(zones),
+        window,
+        compute,
+        lambda: lakehouse.zones(lakehouse.scan_hours(ENERGY_DATA, gold_context(window))),
     )

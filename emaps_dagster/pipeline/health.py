@@ -35,34 +35,36 @@ from emaps_dagster.transforms.quality.silver import rows_of
 from emaps_dagster.transforms.timestamps import instant
 
 
-def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts:
+def read_facts(lakehouse: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts:
     """The few columns of the last days that the report is made from; a table that does not exist has no rows."""
     end = floor_hour(now)
     lately = Window(end - LOOKED_AT, end)
     window = Window(end - REVISIONS_OF, end)
     gold = ml_features(zones)
-    silver = rows_of(house.rows(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
+    silver = rows_of(lakehouse.read_arrow(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
     answers = [
         Answer(feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history"))
         for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA))
-        for row in _ingested_since(house, table, now - LOOKED_AT, "zone", "ingested_at", "window_end", "source")
+        for row in _ingested_since(lakehouse, table, now - LOOKED_AT, "zone", "ingested_at", "window_end", "source")
     ]
-    rejected = _ingested_since(house, REJECTED_RESPONSES, now - LOOKED_AT, "ingested_at")
-    records = {feed: rejected_records(house, table) for feed, table in BRONZE.items()}
+    rejected = _ingested_since(lakehouse, REJECTED_RESPONSES, now - LOOKED_AT, "ingested_at")
+    records = {feed: rejected_records(lakehouse, table) for feed, table in BRONZE.items()}
     waiting = [
         Quarantined(row["zone"], feed.name, row["datetime"], row["reason"])
         for feed, table in BRONZE.items()
-        for row in charged(records[feed], mending_responses(house, table, records[feed]))
+        for row in charged(records[feed], mending_responses(lakehouse, table, records[feed]))
     ]
     return Facts(
         now=now,
         zones=zones,
         silver=tuple(_utc(silver)),
-        gold_hours=frozenset((row["zone"], row["datetime"]) for row in _rows(house, gold, lately, "zone", "datetime")),
+        gold_hours=frozenset(
+            (row["zone"], row["datetime"]) for row in _rows(lakehouse, gold, lately, "zone", "datetime")
+        ),
         answers=tuple(answers),
         rejected_at=tuple(row["ingested_at"] for row in rejected),
-        revised_at=tuple(row["ingested_at"] for row in _of_bodies(house, window, revisions, "ingested_at")),
-        reported_once=tuple(_of_bodies(house, window, reported_once)),
+        revised_at=tuple(row["ingested_at"] for row in _of_bodies(lakehouse, window, revisions, "ingested_at")),
+        reported_once=tuple(_of_bodies(lakehouse, window, reported_once)),
         quarantined=tuple(sorted(waiting, key=lambda one: (one.zone, one.hour, one.feed))),
         without_hour_at=tuple(
             row["ingested_at"] for rows in records.values() for row in rows if row["datetime"] is None
@@ -70,27 +72,27 @@ def read_facts(house: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts
     )
 
 
-def _rows(house: Lakehouse, table: Table, window: Window, *columns: str) -> Iterator[dict[str, Any]]:
-    yield from _utc(house.rows(table, window, columns=columns).to_pylist())
+def _rows(lakehouse: Lakehouse, table: Table, window: Window, *columns: str) -> Iterator[dict[str, Any]]:
+    yield from _utc(lakehouse.read_arrow(table, window, columns=columns).to_pylist())
 
 
-def _ingested_since(house: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
+def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
     # All months: a backfill of last year costs calls today.
-    if house.version(table) is not None:
-        rows = house.read(table).where(F.col("ingested_at") >= instant(since))
+    if lakehouse.version(table) is not None:
+        rows = lakehouse.scan(table).where(F.col("ingested_at") >= instant(since))
         if table in (POWER_DATA, CARBON_DATA):
-            rows = house.without_withdrawn(table, rows)
-        yield from _utc(house.collect(rows.select(*columns)).to_pylist())
+            rows = lakehouse.without_withdrawn(table, rows)
+        yield from _utc(lakehouse.collect(rows.select(*columns)).to_pylist())
 
 
 def _of_bodies(
-    house: Lakehouse, window: Window, read: Callable[..., DataFrame], *columns: str
+    lakehouse: Lakehouse, window: Window, read: Callable[..., DataFrame], *columns: str
 ) -> Iterator[dict[str, Any]]:
     """Rows of a transform of both feeds' bodies."""
-    if house.version(POWER_DATA) is not None and house.version(CARBON_DATA) is not None:
-        power, carbon = (house.read_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
+    if lakehouse.version(POWER_DATA) is not None and lakehouse.version(CARBON_DATA) is not None:
+        power, carbon = (lakehouse.scan_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
         rows = read(power, carbon, window.start, window.end)
-        yield from _utc(house.collect(rows.select(*columns) if columns else rows).to_pylist())
+        yield from _utc(lakehouse.collect(rows.select(*columns) if columns else rows).to_pylist())
 
 
 def _utc(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

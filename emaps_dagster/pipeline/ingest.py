@@ -29,15 +29,15 @@ _BATCH_SECONDS = 5.0
 _NAMED = 10
 
 
-def answered_since(house: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
+def answered_since(lakehouse: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
     """The past-range requests of the window whose answers bronze has stored since then.
 
     Their hours were all over, and the same attempt asked the same: asking again would be the second opinion of
     the same hour. /history is never among them.
     """
-    rows = house.read_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
+    rows = lakehouse.scan_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
     requests = rows.where(F.col("source").endswith("/past-range")).select("request")
-    return frozenset(house.collect(requests)[0].to_pylist())
+    return frozenset(lakehouse.collect(requests)[0].to_pylist())
 
 
 class Progress:
@@ -67,7 +67,7 @@ class Progress:
 
 
 def ingest(
-    house: Lakehouse,
+    lakehouse: Lakehouse,
     table: Table,
     outcomes: Iterator[Response | Failure],
     told: Callable[[int, list[Window]], None] | None = None,
@@ -79,8 +79,8 @@ def ingest(
     for batch in _batches(outcomes):
         responses = [outcome for outcome in batch if isinstance(outcome, Response)]
         failed = [outcome for outcome in batch if isinstance(outcome, Failure)]
-        added = store(house, table, responses)
-        keep_evidence(house, [failure.error for failure in failed])
+        added = store(lakehouse, table, responses)
+        keep_evidence(lakehouse, [failure.error for failure in failed])
         stored += added
         failures += failed
         fetched += len(responses)
@@ -122,24 +122,24 @@ def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response |
         yield batch
 
 
-def store(house: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
+def store(lakehouse: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
     """Append the responses, what was quarantined of them first; returns the hours they hold."""
     rejected = [row for response in responses for row in _rejected_rows(response)]
     if rejected:
         # Before the bodies: killed in between, a run leaves evidence too much and no record without its reason.
-        house.create(REJECTED_RECORDS)
-        house.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
+        lakehouse.create(REJECTED_RECORDS)
+        lakehouse.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
     if responses:
-        house.append(table, rows_of(table, responses))
+        lakehouse.append(table, rows_of(table, responses))
     return [_span(response) for response in responses]
 
 
-def keep_evidence(house: Lakehouse, errors: Iterable[Exception]) -> None:
+def keep_evidence(lakehouse: Lakehouse, errors: Iterable[Exception]) -> None:
     """Append every rejected body with the reason, so that a person can look at it."""
     rejected = [error for error in errors if isinstance(error, RejectedBodyError)]
     if rejected:
         rows = [(*_row(error.response), error.reason, f"{error.response.received_at:%Y-%m}") for error in rejected]
-        house.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
+        lakehouse.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
 
 
 def responses_by_hour(window: Window, stored: Iterable[Window]) -> dict[datetime, int]:

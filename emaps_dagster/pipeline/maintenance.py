@@ -13,12 +13,12 @@ def tables_of(zones: tuple[str, ...]) -> tuple[Table, ...]:
     return all_tables(zones)
 
 
-def maintain_table(house: Lakehouse, table: Table, retain: timedelta) -> dict[str, int | float] | None:
+def maintain_table(lakehouse: Lakehouse, table: Table, retain: timedelta) -> dict[str, int | float] | None:
     """Maintain a table and tell it in numbers; None when there is no table yet."""
-    if house.version(table) is None:
+    if lakehouse.version(table) is None:
         return None
     began = time.monotonic()
-    report: MaintenanceReport = house.maintain(table, retain=retain)
+    report: MaintenanceReport = lakehouse.maintain(table, retain=retain)
     return {
         "files_before": report.before.files,
         "files_after": report.after.files,

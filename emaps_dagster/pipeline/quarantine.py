@@ -25,19 +25,19 @@ _COLUMNS = ("zone", "datetime", "position", "reason", "ingested_at", "payload_sh
 _RESPONSE = ("zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end", "payload_sha256")
 
 
-def rejected_records(house: Lakehouse, table: Table, window: Window | None = None) -> Rows:
+def rejected_records(lakehouse: Lakehouse, table: Table, window: Window | None = None) -> Rows:
     """The quarantined records of a bronze table: of the window's hours and those without one, or all."""
     # Version 0 is the table as it was created, empty: nearly always nothing is to be read.
-    if not house.version(REJECTED_RECORDS):
+    if not lakehouse.version(REJECTED_RECORDS):
         return ()
     feed = next(feed for feed in FEEDS if BRONZE[feed] == table)
-    rows = house.read(REJECTED_RECORDS).where(F.col("source").contains(f"/{feed.endpoint}/"))
+    rows = lakehouse.scan(REJECTED_RECORDS).where(F.col("source").contains(f"/{feed.endpoint}/"))
     if window is not None:
         rows = rows.where(in_hours(window.start, window.end) | F.col("datetime").isNull())
-    return tuple(_utc(house.collect(rows.select(*_COLUMNS)).to_pylist()))
+    return tuple(_utc(lakehouse.collect(rows.select(*_COLUMNS)).to_pylist()))
 
 
-def mending_responses(house: Lakehouse, table: Table, rejected: Rows) -> Rows:
+def mending_responses(lakehouse: Lakehouse, table: Table, rejected: Rows) -> Rows:
     """The responses that hold an hour of the rejected records and came no earlier than the first of them."""
     dated = sorted((row for row in rejected if row["datetime"] is not None), key=lambda row: row["datetime"])
     spans: list[list[dict[str, Any]]] = []
@@ -51,10 +51,10 @@ def mending_responses(house: Lakehouse, table: Table, rejected: Rows) -> Rows:
         hours = Window(span[0]["datetime"], span[-1]["datetime"] + HOUR)
         zones = sorted({row["zone"] for row in span})
         since = min(row["ingested_at"] for row in span)
-        rows = house.read_responses(table, hours, longest=LONGEST_BODY).where(
+        rows = lakehouse.scan_responses(table, hours, longest=LONGEST_BODY).where(
             F.col("zone").isin(*zones) & (F.col("ingested_at") >= instant(since))
         )
-        found += _utc(house.collect(rows.select(*_RESPONSE)).to_pylist())
+        found += _utc(lakehouse.collect(rows.select(*_RESPONSE)).to_pylist())
     return tuple(found)
 
 

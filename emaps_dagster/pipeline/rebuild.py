@@ -18,7 +18,7 @@ from emaps_dagster.transforms.timestamps import in_hours
 FIRST, LAST = "first", "last"
 
 
-def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], start: str = FIRST, end: str = LAST) -> Window:
+def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = FIRST, end: str = LAST) -> Window:
     """The hours [start, end), as texts; `first` and `last` are the bounds of what the tables hold.
 
     Raises:
@@ -27,53 +27,57 @@ def hours_to_rebuild(house: Lakehouse, zones: tuple[str, ...], start: str = FIRS
     """
     if start != FIRST and end != LAST:
         return hours_between(start, end)
-    held = _held(house, zones)
+    held = _held(lakehouse, zones)
     start = f"{held.start:%Y-%m-%dT%H:%MZ}" if start == FIRST else start
     end = f"{held.end:%Y-%m-%dT%H:%MZ}" if end == LAST else end
     return hours_between(start, end)
 
 
-def _held(house: Lakehouse, zones: tuple[str, ...]) -> Window:
+def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
     """From the first to the last hour that bronze, silver or gold holds."""
     bounds: list[datetime] = []
     for bronze in (POWER_DATA, CARBON_DATA):
-        if house.version(bronze) is not None:
-            row = house.collect(house.read(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[0]
+        if lakehouse.version(bronze) is not None:
+            row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
+                0
+            ]
             bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
     for table in (ENERGY_DATA, ml_features(zones)):
-        span = house.span(table) if house.version(table) is not None else None
+        span = lakehouse.span(table) if lakehouse.version(table) is not None else None
         bounds += [span.start, span.end] if span else []
     if not bounds:
         raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
     return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)
 
 
-def rebuild_silver(house: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
+def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
     """Make silver of the hours, and of the 23 before that gold's features read, what bronze says."""
     for bronze in (POWER_DATA, CARBON_DATA):
-        if house.version(bronze) is None:
+        if lakehouse.version(bronze) is None:
             raise LakehouseError(
-                f"{bronze.qualified_name} does not exist at {house.where(bronze)}: there is nothing to rebuild from. "
-                "Check EMAPS_WAREHOUSE, or restore bronze; nothing was changed."
+                f"{bronze.qualified_name} does not exist at {lakehouse.location(bronze)}: there is nothing to rebuild "
+                "from. Check EMAPS_WAREHOUSE, or restore bronze; nothing was changed."
             )
-    return house.rebuild(
-        ENERGY_DATA, rebuilt_silver(hours), lambda part: silver_from_bronze(house, part), dry_run=dry_run
+    return lakehouse.rebuild(
+        ENERGY_DATA, rebuilt_silver(hours), lambda part: silver_from_bronze(lakehouse, part), dry_run=dry_run
     )
 
 
-def rebuild_gold(house: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry_run: bool = False) -> RebuildReport:
+def rebuild_gold(
+    lakehouse: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry_run: bool = False
+) -> RebuildReport:
     """Make gold what follows from silver as `rebuild_silver` of the same hours leaves it, written or not."""
     silver = rebuilt_silver(hours)
     # With another contract no row of silver is left as it was: its rebuild takes all hours or refuses.
-    is_kept = house.version(ENERGY_DATA) is not None and not house.schema_differences(ENERGY_DATA)
+    is_kept = lakehouse.version(ENERGY_DATA) is not None and not lakehouse.schema_differences(ENERGY_DATA)
 
     def compute(part: Window) -> DataFrame:
         context = gold_context(part)
         inside = Window(max(context.start, silver.start), min(context.end, silver.end))
-        rows = silver_from_bronze(house, inside)
+        rows = silver_from_bronze(lakehouse, inside)
         if is_kept and inside != context:
             outside = ~in_hours(silver.start, silver.end)
-            rows = rows.unionByName(house.read_hours(ENERGY_DATA, context).where(outside))
+            rows = rows.unionByName(lakehouse.scan_hours(ENERGY_DATA, context).where(outside))
         return features(rows, zones, part.start, part.end)
 
-    return house.rebuild(ml_features(zones), rebuilt_gold(hours), compute, dry_run=dry_run)
+    return lakehouse.rebuild(ml_features(zones), rebuilt_gold(hours), compute, dry_run=dry_run)

@@ -10,22 +10,24 @@ from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.transforms.silver import energy_data
 
 
-def merge_silver(house: Lakehouse, window: Window) -> MergeReport:
+def merge_silver(lakehouse: Lakehouse, window: Window) -> MergeReport:
     """Bring silver's rows of the window to what bronze says."""
 
     def zones() -> int:
-        power, carbon = (bodies.select("zone") for bodies in _bodies(house, window))
-        return house.zones(power.unionByName(carbon))
+        power, carbon = (bodies.select("zone") for bodies in _bodies(lakehouse, window))
+        return lakehouse.zones(power.unionByName(carbon))
 
-    house.create(ENERGY_DATA)
-    return house.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(house, part), zones)
+    lakehouse.create(ENERGY_DATA)
+    return lakehouse.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(lakehouse, part), zones)
 
 
-def silver_from_bronze(house: Lakehouse, window: Window) -> DataFrame:
+def silver_from_bronze(lakehouse: Lakehouse, window: Window) -> DataFrame:
     """The rows of silver that the window must have."""
-    return energy_data(*_bodies(house, window), window.start, window.end)
+    return energy_data(*_bodies(lakehouse, window), window.start, window.end)
 
 
-def _bodies(house: Lakehouse, window: Window) -> tuple[DataFrame, DataFrame]:
-    power, carbon = (house.read_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA))
+def _bodies(lakehouse: Lakehouse, window: Window) -> tuple[DataFrame, DataFrame]:
+    power, carbon = (
+        lakehouse.scan_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA)
+    )
     return power, carbon

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.errors import WithdrawalError
 from emaps_dagster.contracts.feature_query import moment_of
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
-from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, REACH, Window, floor_hour
+from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import Differences
@@ -107,7 +107,7 @@ def selection_of(
     return Selection(hashes, ingested_in_the_future, since, until, zone.strip())
 
 
-def select(house: Lakehouse, selection: Selection, now: datetime, reason: str = "") -> Selected:
+def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: str = "") -> Selected:
     """The responses that are selected, with those that an earlier launch of the same has withdrawn already.
 
     Raises:
@@ -116,14 +116,14 @@ def select(house: Lakehouse, selection: Selection, now: datetime, reason: str = 
     fresh: list[DataFrame] = []
     before: list[dict[str, Any]] = []
     for table in (POWER_DATA, CARBON_DATA):
-        if house.version(table) is not None:
-            rows = house.without_withdrawn(table, house.read(table).where(selection.condition(instant(now))))
+        if lakehouse.version(table) is not None:
+            rows = lakehouse.without_withdrawn(table, lakehouse.scan(table).where(selection.condition(instant(now))))
             fresh.append(rows.withColumn("bronze_table", F.lit(table.name)).select(*_COLUMNS).distinct())
-    if house.version(WITHDRAWN_RESPONSES) is not None:
+    if lakehouse.version(WITHDRAWN_RESPONSES) is not None:
         # What was in the future when it was withdrawn is selected for ever, so that a launch can be repeated.
-        withdrawn = house.read(WITHDRAWN_RESPONSES).where(selection.condition(F.col("withdrawn_at")))
-        before = house.collect(withdrawn.select(*_COLUMNS).distinct()).to_pylist()
-    found = [row for frame in fresh for row in house.collect(frame).to_pylist()]
+        withdrawn = lakehouse.scan(WITHDRAWN_RESPONSES).where(selection.condition(F.col("withdrawn_at")))
+        before = lakehouse.collect(withdrawn.select(*_COLUMNS).distinct()).to_pylist()
+    found = [row for frame in fresh for row in lakehouse.collect(frame).to_pylist()]
     if not found and not before:
         raise WithdrawalError(
             f"No response of bronze matches {selection}, so nothing was withdrawn. The finding of the check, and "
@@ -145,38 +145,38 @@ def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
     """The hours that responses hold; what lies near each other is made again at once."""
     spans: list[Window] = []
     for start, end in sorted((floor_hour(row["window_start"]), row["window_end"]) for row in rows):
-        if spans and start - spans[-1].end <= REACH:
+        if spans and start - spans[-1].end <= LATE_DATA_MARGIN:
             spans[-1] = Window(spans[-1].start, max(spans[-1].end, end))
         else:
             spans.append(Window(start, end))
     return tuple(spans)
 
 
-def withdraw(house: Lakehouse, selected: Selected) -> None:
+def withdraw(lakehouse: Lakehouse, selected: Selected) -> None:
     """From now on no reader sees them."""
-    house.create(WITHDRAWN_RESPONSES)
-    house.append(WITHDRAWN_RESPONSES, selected.fresh)
+    lakehouse.create(WITHDRAWN_RESPONSES)
+    lakehouse.append(WITHDRAWN_RESPONSES, selected.fresh)
 
 
-def silver_without(house: Lakehouse, selected: Selected, *, dry_run: bool) -> RebuildReport:
+def silver_without(lakehouse: Lakehouse, selected: Selected, *, dry_run: bool) -> RebuildReport:
     """Silver of their hours made again; a dry run reads as if they were withdrawn, and writes nothing."""
-    return _rebuilt(house, selected, rebuild_silver, dry_run=dry_run)
+    return _rebuilt(lakehouse, selected, rebuild_silver, dry_run=dry_run)
 
 
-def gold_without(house: Lakehouse, zones: tuple[str, ...], selected: Selected, *, dry_run: bool) -> RebuildReport:
+def gold_without(lakehouse: Lakehouse, zones: tuple[str, ...], selected: Selected, *, dry_run: bool) -> RebuildReport:
     """Gold likewise."""
 
-    def rebuild(house: Lakehouse, hours: Window, *, dry_run: bool) -> RebuildReport:
-        return rebuild_gold(house, zones, hours, dry_run=dry_run)
+    def rebuild(lakehouse: Lakehouse, hours: Window, *, dry_run: bool) -> RebuildReport:
+        return rebuild_gold(lakehouse, zones, hours, dry_run=dry_run)
 
-    return _rebuilt(house, selected, rebuild, dry_run=dry_run)
+    return _rebuilt(lakehouse, selected, rebuild, dry_run=dry_run)
 
 
 def _rebuilt(
-    house: Lakehouse, selected: Selected, rebuild: Callable[..., RebuildReport], *, dry_run: bool
+    lakehouse: Lakehouse, selected: Selected, rebuild: Callable[..., RebuildReport], *, dry_run: bool
 ) -> RebuildReport:
-    with house.leaving_out(selected.fresh) if dry_run else nullcontext():
-        reports = [rebuild(house, hours, dry_run=dry_run) for hours in selected.hours]
+    with lakehouse.leaving_out(selected.fresh) if dry_run else nullcontext():
+        reports = [rebuild(lakehouse, hours, dry_run=dry_run) for hours in selected.hours]
     return sum(reports, RebuildReport(Differences({})))
 
 

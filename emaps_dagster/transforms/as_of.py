@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, rolling_column
-from emaps_dagster.contracts.windows import HOUR, LOOK_BACK
+from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.transforms.gold import (
     OWN_COLUMNS,
     addend,
@@ -43,7 +43,7 @@ def features_as_of(
         moment: responses ingested at it count, later ones do not.
     """
     by_then = F.col("ingested_at") <= instant(moment)
-    silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOK_BACK, end)
+    silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOKBACK, end)
     return features(silver, zone_keys, start, end)
 
 
@@ -65,7 +65,7 @@ def features_known_at(
         # A record serves the rows of its own hour and the 23 after it, from the first that is made when it
         # is known until the last that is made before the next record of its hour is.
         first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
-        last = F.least(F.col("datetime") + F.lit(LOOK_BACK), instant(end - HOUR))
+        last = F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
         return (
             news(records, content)
             .withColumn("_replaced_at", replaced_at)
@@ -76,7 +76,7 @@ def features_known_at(
             .select(_ROW, "zone", "datetime", "ingested_at", *content)
         )
 
-    silver = energy_data(power, carbon, start - LOOK_BACK, end, pick=seen_by_rows, more_keys=(_ROW,))
+    silver = energy_data(power, carbon, start - LOOKBACK, end, pick=seen_by_rows, more_keys=(_ROW,))
     names = [column.name for column in key_columns(zone_keys)]
     own, previous = F.col("datetime") == F.col(_ROW), F.col("datetime") == F.col(_ROW) - F.lit(HOUR)
 

@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, ml_features, rolling_column
-from emaps_dagster.contracts.windows import HOUR, LOOK_BACK
+from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
@@ -147,7 +147,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         One row for each (zone, datetime) that silver holds, as `tables.ml_features(zone_keys)`.
     """
     names = [column.name for column in key_columns(zone_keys)]
-    in_context = in_hours(start - LOOK_BACK, end)
+    in_context = in_hours(start - LOOKBACK, end)
     observed = values(silver.where(in_context), zone_keys)
     rows = (
         observed.where(F.col("datetime") >= instant(start))

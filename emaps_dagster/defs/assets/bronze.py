@@ -47,17 +47,17 @@ def _bronze(
         began = time.monotonic()
         now = electricity_maps.clock()
         window = complete_window(context, partitions, now)
-        house = lakehouse.open()
-        house.create(table)
-        house.create(REJECTED_RESPONSES)
-        house.create(REJECTED_RECORDS)
+        tables = lakehouse.open()
+        tables.create(table)
+        tables.create(REJECTED_RESPONSES)
+        tables.create(REJECTED_RECORDS)
         since = resumes_since(context.run, context.instance, now)
-        answered = answered_since(house, table, window, since) if since else frozenset()
+        answered = answered_since(tables, table, window, since) if since else frozenset()
         progress = Progress(table, len(zones) * calls(window, now), len(answered), context.log.info)
         with electricity_maps.client() as client:
             outcomes = fetch(client, feed, zones, window, now, answered)
             quarantined: list[str] = []
-            stored, failures, fetched = ingest(house, table, noting(outcomes, quarantined), progress.tell)
+            stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.tell)
         if quarantined:
             context.log.warning(quarantine_sentence(table, quarantined))
         of_the_run = {

@@ -39,18 +39,18 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
                 )
         since = time.monotonic()
         window = complete_window(context, partitions, electricity_maps.clock())
-        house = lakehouse.open()
-        report = merge_gold(house, zones, gold_window(window))
-        last = {"last_day": _last_day(house, zones, window)}
-        report_merge(context, house, table, window, report, since=since, last=last)
+        tables = lakehouse.open()
+        report = merge_gold(tables, zones, gold_window(window))
+        last = {"last_day": _last_day(tables, zones, window)}
+        report_merge(context, tables, table, window, report, since=since, last=last)
 
     return gold
 
 
-def _last_day(house: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.MarkdownMetadataValue:
+def _last_day(tables: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.MarkdownMetadataValue:
     """The mix of the 24 hours up to the run's end, as a small picture with its numbers."""
     day = Window(window.end - timedelta(days=1), window.end)
-    rows = house.rows(ml_features(zones), day, columns=mix.COLUMNS).to_pylist()
+    rows = tables.read_arrow(ml_features(zones), day, columns=mix.COLUMNS).to_pylist()
     pages = [mix.markdown(rows, zone, day) for zone in zones[:_PICTURED]]
     if more := zones[_PICTURED:]:
         pages.append(f"Not shown: {', '.join(more)}.")

@@ -62,9 +62,9 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
     )
 
     def report(lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource) -> Iterator[object]:
-        house = lakehouse.open()
-        found = health(read_facts(house, zones, electricity_maps.clock()))
-        sizes = {table.qualified_name: house.size(table) for table in all_tables(zones)}
+        tables = lakehouse.open()
+        found = health(read_facts(tables, zones, electricity_maps.clock()))
+        sizes = {table.qualified_name: tables.size(table) for table in all_tables(zones)}
         told = status(found)
         yield dg.MaterializeResult(
             metadata={

@@ -20,7 +20,7 @@ from emaps_dagster.monitoring.hourly_summary import numbers_of
 
 def report_merge(
     context: dg.AssetExecutionContext,
-    house: Lakehouse,
+    lakehouse: Lakehouse,
     table: Table,
     window: Window,
     report: MergeReport,
@@ -32,7 +32,7 @@ def report_merge(
 
     Args:
         context: of the asset that merged.
-        house: where the table lies.
+        lakehouse: of the table.
         table: silver or gold.
         window: the run's own hours.
         report: of the merge, which reaches beyond them.
@@ -52,7 +52,7 @@ def report_merge(
         **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
         **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
     }
-    summary = numbers_of(house, table, window)
+    summary = numbers_of(lakehouse, table, window)
     for hour, key in hours_of(window).items():
         numbers = {**change_metadata(report.hours.get(hour, HourChange())), **summary.get(hour, {})}
         more = {**of_the_run, **last} if hour + HOUR == window.end else {}

@@ -23,8 +23,8 @@ def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     ) -> None:
         since = time.monotonic()
         window = complete_window(context, partitions, electricity_maps.clock())
-        house = lakehouse.open()
-        report = merge_silver(house, silver_window(window))
-        report_merge(context, house, ENERGY_DATA, window, report, since=since)
+        tables = lakehouse.open()
+        report = merge_silver(tables, silver_window(window))
+        report_merge(context, tables, ENERGY_DATA, window, report, since=since)
 
     return silver

@@ -54,9 +54,9 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
     def silver_from_bronze_alone(
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
-        house = lakehouse.open()
-        hours = hours_to_rebuild(house, zones, config.start, config.end)
-        report = rebuild_silver(house, hours, dry_run=config.dry_run)
+        tables = lakehouse.open()
+        hours = hours_to_rebuild(tables, zones, config.start, config.end)
+        report = rebuild_silver(tables, hours, dry_run=config.dry_run)
         report_rebuild(context, ENERGY_DATA, str(rebuilt_silver(hours)), report, first_partition, config.dry_run)
 
     @dg.op(
@@ -69,9 +69,9 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
     def gold_from_bronze_alone(
         context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
     ) -> None:
-        house = lakehouse.open()
-        hours = hours_to_rebuild(house, zones, config.start, config.end)
-        report = rebuild_gold(house, zones, hours, dry_run=config.dry_run)
+        tables = lakehouse.open()
+        hours = hours_to_rebuild(tables, zones, config.start, config.end)
+        report = rebuild_gold(tables, zones, hours, dry_run=config.dry_run)
         report_rebuild(context, ml_features(zones), str(rebuilt_gold(hours)), report, first_partition, config.dry_run)
 
     @dg.graph(name="rebuild")

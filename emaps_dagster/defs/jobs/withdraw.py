@@ -83,10 +83,10 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
         lakehouse: LakehouseResource,
         electricity_maps: ElectricityMapsResource,
     ) -> None:
-        house = lakehouse.open()
-        selected = select(house, _selection(config), electricity_maps.clock(), config.reason)
+        tables = lakehouse.open()
+        selected = select(tables, _selection(config), electricity_maps.clock(), config.reason)
         if not config.dry_run:
-            withdraw(house, selected)
+            withdraw(tables, selected)
         context.log.warning(sentence(selected, dry_run=config.dry_run))
         context.add_output_metadata(
             {
@@ -111,9 +111,9 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
         lakehouse: LakehouseResource,
         electricity_maps: ElectricityMapsResource,
     ) -> None:
-        house = lakehouse.open()
-        selected = select(house, _selection(config), electricity_maps.clock())
-        report = silver_without(house, selected, dry_run=config.dry_run)
+        tables = lakehouse.open()
+        selected = select(tables, _selection(config), electricity_maps.clock())
+        report = silver_without(tables, selected, dry_run=config.dry_run)
         hours = ", ".join(str(rebuilt_silver(span)) for span in selected.hours)
         report_rebuild(context, ENERGY_DATA, hours, report, first_partition, config.dry_run, "withdraw")
 
@@ -130,9 +130,9 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
         lakehouse: LakehouseResource,
         electricity_maps: ElectricityMapsResource,
     ) -> None:
-        house = lakehouse.open()
-        selected = select(house, _selection(config), electricity_maps.clock())
-        report = gold_without(house, zones, selected, dry_run=config.dry_run)
+        tables = lakehouse.open()
+        selected = select(tables, _selection(config), electricity_maps.clock())
+        report = gold_without(tables, zones, selected, dry_run=config.dry_run)
         hours = ", ".join(str(rebuilt_gold(span)) for span in selected.hours)
         report_rebuild(context, ml_features(zones), hours, report, first_partition, config.dry_run, "withdraw")
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-from emaps_dagster.lakehouse.locations import Catalog, Folders
+from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, SESSION_CONFIG, connect_session, jvm_session
 
 
@@ -67,7 +67,7 @@ class SparkLakehouse(LakehouseResource):
     warehouse: str
 
     def open(self) -> Lakehouse:
-        return DeltaSparkLakehouse(self.pyspark.spark_session, Folders(Path(self.warehouse)))
+        return DeltaSparkLakehouse(self.pyspark.spark_session, LocalFolders(Path(self.warehouse)))
 
 
 class CatalogLakehouse(LakehouseResource):
@@ -76,4 +76,4 @@ class CatalogLakehouse(LakehouseResource):
     catalog: str | None = None
 
     def open(self) -> Lakehouse:
-        return DeltaSparkLakehouse(self.pyspark.spark_session, Catalog(self.catalog))
+        return DeltaSparkLakehouse(self.pyspark.spark_session, UnityCatalog(self.catalog))
