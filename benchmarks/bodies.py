@@ -18,7 +18,7 @@ from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, Feed
 from emaps_dagster.electricity_maps.client import admit
-from emaps_dagster.electricity_maps.fetch import Failure, fetch
+from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
 from emaps_dagster.simulator.provider import Endpoint, Provider
 
 # The middle of a month: a tick at the turn of a month merges into two months and costs about twice as much. In the past
@@ -33,7 +33,7 @@ class StoredApi:
         self.now = now
         self.seed = seed
         # Asked by what is measured or prepared; each would be a request.
-        self.calls = 0
+        self.count_requests = 0
 
     def history(self, feed: Feed, zone: str) -> Response:
         running = floor_hour(self.now)
@@ -47,13 +47,13 @@ class StoredApi:
         made = 0
         for feed in FEEDS:
             for answer in fetch(as_client(self), feed, zones, window, self.now):
-                if isinstance(answer, Failure):
+                if isinstance(answer, FetchFailure):
                     raise answer.error
                 made += 1
         return made
 
     def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> Response:
-        self.calls += 1
+        self.count_requests += 1
         name = f"{feed.name}-{endpoint}-{zone}-{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}-{self.now:%Y%m%dT%H%M}"
         path = _store() / f"{self.seed}-{name}.json"
         if not path.exists():

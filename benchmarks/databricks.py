@@ -66,12 +66,12 @@ def measure(repeats: int) -> Figures:
                 taken.add("a launched tick", seconds)
                 taken.add("steps of a tick", steps, "steps")
                 taken.add("a launched step, mean", seconds / steps)
-                calls = workspace.requests[before:]
+                count_requests = workspace.requests[before:]
                 for call, (method, path) in _CALLS.items():
-                    count = sum(one.method == method and one.path.startswith(path) for one in calls)
+                    count = sum(one.method == method and one.path.startswith(path) for one in count_requests)
                     taken.add(f"{call} a tick", count, "calls")
-                taken.add("all calls a tick", len(calls), "calls")
-                taken.add("sent a tick", sum(len(one.body) for one in calls) / 1e6, "MB")
+                taken.add("all calls a tick", len(count_requests), "calls")
+                taken.add("sent a tick", sum(len(one.body) for one in count_requests) / 1e6, "MB")
         directly = {
             "EMAPS_DEPLOYMENT": "spark",
             "EMAPS_API_TOKEN": _TOKEN,

@@ -28,7 +28,7 @@ from benchmarks.figures import Figures, progress
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.asset_checks.evaluations import hourly_evaluations, table_evaluation
 from emaps_dagster.defs.asset_checks.factory import check_definitions
 from emaps_dagster.defs.partitions import hourly_partitions, hours_of, run_window
 from emaps_dagster.simulator.server import Simulator
@@ -103,9 +103,9 @@ def _passing(definition: dg.AssetChecksDefinition) -> dg.AssetChecksDefinition:
     def passing(context: dg.AssetCheckExecutionContext) -> Iterator[object]:
         for spec in specs:
             if spec.partitions_def is None:
-                yield status_of_the_table(spec, Outcome(0))
+                yield table_evaluation(spec, Outcome(0))
             else:
-                yield from status_of_each_hour(spec, run_window(context), Outcome(0), {})
+                yield from hourly_evaluations(spec, run_window(context), Outcome(0), {})
                 yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return passing

@@ -46,7 +46,7 @@ class Grown:
 
     def fill(self) -> None:
         self.api.prepare(ZONES, self.filled)
-        self.api.calls = 0
+        self.api.count_requests = 0
         take_in(self.lakehouse, self.api, ZONES, self.filled)
         merge(self.lakehouse, ZONES, self.filled)
 
@@ -93,7 +93,7 @@ def measure(sizes: dict[str, int], repeats: int, ticks: int) -> Figures:
             progress(f"growth: a table of {size}")
             grown[size] = Grown(FolderLakehouse(spark, Path(folder) / size.replace(" ", "-")), days)
             grown[size].fill()
-            taken.add(f"calls of the API for {size} of one zone", grown[size].api.calls, "calls")
+            taken.add(f"calls of the API for {size} of one zone", grown[size].api.count_requests, "calls")
         for number in range(WARM_UP + repeats):
             progress(f"growth: {number + 1} of {WARM_UP + repeats}")
             for size, table in grown.items():
@@ -113,11 +113,11 @@ def measure(sizes: dict[str, int], repeats: int, ticks: int) -> Figures:
 
 def _tick(table: Grown, size: str, figures: Figures) -> None:
     run = table.next_hour()
-    before = table.api.calls
+    before = table.api.count_requests
     with figures.clock(f"tick, {size}"):
         table.tick(run)
         judge(table.lakehouse, table.api, ZONES, run)
-    figures.add(f"calls of the API for a tick, {size}", table.api.calls - before, "calls")
+    figures.add(f"calls of the API for a tick, {size}", table.api.count_requests - before, "calls")
     was = {of.name: table.written(of) for of in (ENERGY_DATA, GOLD)}
     with figures.clock(f"nothing new, without checks, {size}"):
         merge(table.lakehouse, ZONES, run)

@@ -21,7 +21,7 @@ from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.monitoring.hourly_summary import numbers_of
 from emaps_dagster.pipeline.check_catalog import checks_of
-from emaps_dagster.pipeline.checks import Scene, judge_hours, judge_table
+from emaps_dagster.pipeline.checks import CheckContext, evaluate_hours, evaluate_table
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.ingest import ingest
 from emaps_dagster.pipeline.silver import merge_silver
@@ -65,15 +65,15 @@ def take_in(lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], 
 
 def judge(lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], window: Window) -> None:
     """Every check of every table, as after a run."""
-    scene = Scene(lakehouse, zones, window, api.now)
+    scene = CheckContext(lakehouse, zones, window, api.now)
     for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones)):
         _pass(table, scene)
 
 
-def _pass(table: Table, scene: Scene) -> None:
+def _pass(table: Table, scene: CheckContext) -> None:
     checks = checks_of(table)
-    outcomes = judge_hours(scene, table, [check for check in checks if not check.of_the_table])
-    outcomes |= {check: judge_table(scene, table, check) for check in checks if check.of_the_table}
+    outcomes = evaluate_hours(scene, table, [check for check in checks if not check.of_the_table])
+    outcomes |= {check: evaluate_table(scene, table, check) for check in checks if check.of_the_table}
     failed = [check.name for check, outcome in outcomes.items() if check.blocking and not outcome.passed]
     assert not failed, f"{table.qualified_name}: {failed}"
 

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from emaps_dagster.contracts.errors import AlertError
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.defs.sensors.alert_outbox import Inbox
-from emaps_dagster.monitoring.alert_delivery import tell, ways_of
+from emaps_dagster.defs.sensors.alert_outbox import AlertOutbox
+from emaps_dagster.monitoring.alert_delivery import channels, send_alert
 from emaps_dagster_tests.days import Chat
 from emaps_dagster_tests.making import utc
 
@@ -82,9 +82,9 @@ def test_a_message_comes_by_webhook_in_slacks_format_and_by_mail(chat: Chat, mai
         alert_smtp=mailbox.address,
         api_token="t0ken",
     )
-    assert ways_of(both) == ["webhook", "email"]
-    for way in ways_of(both):
-        tell(both, way, "hourly failed for GR", "Zones: GR\nthey repeat t0ken")
+    assert channels(both) == ["webhook", "email"]
+    for way in channels(both):
+        send_alert(both, way, "hourly failed for GR", "Zones: GR\nthey repeat t0ken")
     assert chat.messages == ["*hourly failed for GR*\nZones: GR\nthey repeat [secret]"]
     ((to, content),) = mailbox.mails
     mail = message_from_bytes(content, policy=policy.default)
@@ -100,14 +100,14 @@ def test_a_message_comes_by_webhook_in_slacks_format_and_by_mail(chat: Chat, mai
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/s3cret", "https://127.0.0.1:9/s3cret"])
 def test_a_webhook_that_does_not_answer_is_told_without_its_address(address: str) -> None:
     with pytest.raises(AlertError) as caught:
-        tell(settings(alert_webhook=address), "webhook", "x", "y")
+        send_alert(settings(alert_webhook=address), "webhook", "x", "y")
     assert str(caught.value).startswith("EMAPS_ALERT_WEBHOOK gave no answer (")
     assert "s3cret" not in str(caught.value)
 
 
 def test_a_mail_server_that_is_not_there_is_told_without_its_password() -> None:
     with pytest.raises(AlertError) as caught:
-        tell(settings(alert_email="a@example.org", alert_smtp="smtp://me:s3cret@127.0.0.1:9"), "email", "x", "y")
+        send_alert(settings(alert_email="a@example.org", alert_smtp="smtp://me:s3cret@127.0.0.1:9"), "email", "x", "y")
     assert str(caught.value) == (
         "EMAPS_ALERT_SMTP did not take the message (ConnectionRefusedError): check host, port and password."
     )
@@ -115,14 +115,14 @@ def test_a_mail_server_that_is_not_there_is_told_without_its_password() -> None:
 
 def test_what_cannot_be_sent_waits_and_each_way_gets_it_once(chat: Chat, mailbox: Mailbox) -> None:
     both = settings(alert_webhook=chat.url, alert_email="a@example.org", alert_smtp=mailbox.address)
-    inbox = Inbox.loads(None, NOW)
-    inbox.queue("hourly failed", "text", ways_of(both))
+    inbox = AlertOutbox.loads(None, NOW)
+    inbox.queue("hourly failed", "text", channels(both))
     chat.down = True
     assert inbox.send(both) == (
         1,
         ["EMAPS_ALERT_WEBHOOK answered HTTP 500: check the address; the webhook may be revoked."],
     )
-    inbox = Inbox.loads(inbox.dumps(), NOW)
+    inbox = AlertOutbox.loads(inbox.dumps(), NOW)
     chat.down = False
     assert inbox.send(both) == (1, [])
     assert inbox.send(both) == (0, [])
@@ -130,8 +130,8 @@ def test_what_cannot_be_sent_waits_and_each_way_gets_it_once(chat: Chat, mailbox
 
 
 def test_without_anybody_to_tell_nothing_is_kept() -> None:
-    inbox = Inbox.loads("of another release", NOW)
-    inbox.queue("hourly failed", "text", ways_of(settings()))
+    inbox = AlertOutbox.loads("of another release", NOW)
+    inbox.queue("hourly failed", "text", channels(settings()))
     assert inbox.waiting == []
 
 

@@ -200,7 +200,7 @@ def test_silver_of_one_full_row_written_by_hand(spark: SparkSession) -> None:
 # --- refused --------------------------------------------------------------------------------------
 
 DEEP = carbon(x=json.loads("[" * 200 + "]" * 200))
-REFUSED: list[tuple[Feed, str, str]] = [
+API_ERRORS: list[tuple[Feed, str, str]] = [
     (CARBON, "", "not strict JSON"),
     (CARBON, "<html></html>", "not strict JSON"),
     (CARBON, "{'zone': 'GR'}", "not strict JSON"),
@@ -295,7 +295,7 @@ REFUSED: list[tuple[Feed, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("feed", "text", "says"), [pytest.param(*case, id=f"{i}-{case[2][:40]}") for i, case in enumerate(REFUSED)]
+    ("feed", "text", "says"), [pytest.param(*case, id=f"{i}-{case[2][:40]}") for i, case in enumerate(API_ERRORS)]
 )
 def test_a_body_of_which_no_record_can_be_trusted_is_refused_with_its_evidence(
     feed: Feed, text: str, says: str

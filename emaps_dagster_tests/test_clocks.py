@@ -15,7 +15,7 @@ from emaps_dagster.contracts.windows import Window, utc_now
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.clocks import length, provider_clock, skew
-from emaps_dagster.electricity_maps.fetch import Failure, fetch
+from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
 from emaps_dagster_tests.test_client import GOOD, Api, hour
 from emaps_dagster_tests.test_transport import raw
 
@@ -50,8 +50,8 @@ def test_a_clock_that_is_off_is_an_error_before_anything_is_stored(api: Api, off
     api.script.append(dated(off))
     with ElectricityMapsClient(api.url) as client:
         outcomes = list(fetch(client, CARBON, ("GR",), Window(hour(1), hour(1, 1)), hour(1, 1)))
-    assert [type(outcome) for outcome in outcomes] == [Failure]
-    assert isinstance(outcomes[0], Failure)
+    assert [type(outcome) for outcome in outcomes] == [FetchFailure]
+    assert isinstance(outcomes[0], FetchFailure)
     assert isinstance(outcomes[0].error, ClockSkewError)
     for part in ("carbon-intensity/history of zone GR", says, "Nothing of the response is stored", "NTP"):
         assert part in str(outcomes[0].error)

@@ -17,11 +17,11 @@ from dagster._core.execution.plan.external_step import external_instance_from_st
 from dagster._serdes import serialize_value
 
 from emaps_dagster.contracts.errors import LauncherError
-from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.asset_checks.evaluations import hourly_evaluations, table_evaluation
 from emaps_dagster.defs.instance import versions
 from emaps_dagster.defs.instance.versions import check_launcher_versions
 from emaps_dagster.defs.partitions import hourly_partitions, run_window
-from emaps_dagster.defs.resources.databricks.event_provenance import Anchors
+from emaps_dagster.defs.resources.databricks.event_provenance import EventProvenance
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster_tests.making import utc
@@ -37,13 +37,13 @@ class Elsewhere(StepLauncher):
         self.tied = tied
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
-        tie = Anchors(step_context).tie if self.tied else lambda entry: entry
+        rebind = EventProvenance(step_context).rebind if self.tied else lambda entry: entry
         told: list[dg.EventLogEntry] = []
         reference = dg.step_context_to_step_run_ref(step_context)
         with external_instance_from_step_run_ref(reference, told.append) as instance:
             list(run_step_from_ref(reference, instance))
         for entry in dg.deserialize_value(serialize_value(told), list):
-            here = tie(entry)
+            here = rebind(entry)
             step_context.instance.handle_new_event(here)
             if here.dagster_event is not None:
                 yield here.dagster_event
@@ -76,9 +76,9 @@ OF_THE_TABLE = dg.AssetCheckSpec("of_the_table", asset=above)
 @dg.multi_asset_check(specs=[OF_EACH_HOUR, OF_THE_TABLE])
 @launchable
 def check_above(context: dg.AssetCheckExecutionContext) -> Iterator[object]:
-    yield from status_of_each_hour(OF_EACH_HOUR, run_window(context), Outcome(1), {})
+    yield from hourly_evaluations(OF_EACH_HOUR, run_window(context), Outcome(1), {})
     yield dg.Output(None, output_name=OF_EACH_HOUR.get_python_identifier())
-    yield status_of_the_table(OF_THE_TABLE, Outcome(1))
+    yield table_evaluation(OF_THE_TABLE, Outcome(1))
 
 
 @dg.asset(partitions_def=PARTITIONS, check_specs=[dg.AssetCheckSpec("of_itself", asset="judged")])

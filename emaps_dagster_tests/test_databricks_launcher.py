@@ -23,8 +23,14 @@ from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.resources.databricks import retries as patience
 from emaps_dagster.defs.resources.databricks.event_file import entries_of
-from emaps_dagster.defs.resources.databricks.launcher import ReanchoringStepLauncher, step_launcher
-from emaps_dagster.defs.resources.databricks.run_state import RunState, no_end, too_long, why_it_failed, why_refused
+from emaps_dagster.defs.resources.databricks.launcher import ReplayingStepLauncher, step_launcher
+from emaps_dagster.defs.resources.databricks.run_state import (
+    RunState,
+    failure_message,
+    missing_end_message,
+    timeout_message,
+    why_refused,
+)
 from emaps_dagster.defs.resources.databricks.staging import staging
 from emaps_dagster.defs.resources.databricks.submission import (
     LIBRARIES,
@@ -135,7 +141,7 @@ def test_the_step_gets_the_settings_that_are_no_secret() -> None:
 
 
 def test_what_is_pickled_holds_the_name_of_the_secret_and_no_secret() -> None:
-    launcher = ReanchoringStepLauncher(_settings(secret_scope="a-scope", secret_key="a-key"))
+    launcher = ReplayingStepLauncher(_settings(secret_scope="a-scope", secret_key="a-key"))
     sent = pickle.dumps(launcher.exported())
     assert b"a-scope" in sent
     assert b"a-key" in sent
@@ -143,7 +149,7 @@ def test_what_is_pickled_holds_the_name_of_the_secret_and_no_secret() -> None:
 
 
 def test_a_cluster_exports_the_variables_without_importing_the_launcher() -> None:
-    launcher = ReanchoringStepLauncher(_settings(secret_scope="a-scope", secret_key="a-key"))
+    launcher = ReplayingStepLauncher(_settings(secret_scope="a-scope", secret_key="a-key"))
     there = f"""
 import os, pickle, sys
 class Secrets:
@@ -177,7 +183,7 @@ PLACES = ["dbfs:/dagster_staging", Workspace.volume]
 
 @pytest.mark.parametrize("place", PLACES)
 def test_files_are_put_read_and_removed(workspace: Workspace, place: str) -> None:
-    client = ReanchoringStepLauncher(_settings(host=workspace.host, token=workspace.token)).databricks_runner.client
+    client = ReplayingStepLauncher(_settings(host=workspace.host, token=workspace.token)).databricks_runner.client
     files = staging(client, place)
     one, other = files.folder("run", "one[0]"), files.folder("run", "other")
     assert one.endswith("/run/one__0__")
@@ -211,7 +217,7 @@ def test_files_are_put_read_and_removed(workspace: Workspace, place: str) -> Non
 TOKENS = "/oidc/v1/token"
 
 
-def _principal(workspace: Workspace, secret: str) -> ReanchoringStepLauncher:
+def _principal(workspace: Workspace, secret: str) -> ReplayingStepLauncher:
     who: dict[str, Any] = {"host": workspace.host, "token": None, "client_id": workspace.client_id}
     return step_launcher(_settings(**who, client_secret=secret))
 
@@ -392,16 +398,16 @@ def _state(life: str, result: str | None = None, message: str = "", **more: Any)
 def test_a_failed_run_is_told_with_its_cause_and_its_page(state: RunState, told: str) -> None:
     assert state.is_over
     assert not state.is_done
-    sentence = why_it_failed(state, "gold__ml_features", "No module x", 60)
+    sentence = failure_message(state, "gold__ml_features", "No module x", 60)
     assert sentence == f"gold__ml_features: Databricks run 42 {told} {AGAIN} Run page: {PAGE}"
 
 
 def test_a_run_without_an_end_is_told_with_its_page() -> None:
-    assert no_end(_state("TERMINATED", "SUCCESS"), "step", "/dagster_staging/run/step", 60.0) == (
+    assert missing_end_message(_state("TERMINATED", "SUCCESS"), "step", "/dagster_staging/run/step", 60.0) == (
         "step: Databricks run 42 ended as SUCCESS, but 60 s later /dagster_staging/run/step still does not tell how "
         f"the step ended. What it wrote to the tables is there. {AGAIN} Run page: {PAGE}"
     )
-    assert too_long(_state("PENDING"), "step", 9).startswith(
+    assert timeout_message(_state("PENDING"), "step", 9).startswith(
         "step: Databricks run 42 is still PENDING after 9 s (EMAPS"
     )
 

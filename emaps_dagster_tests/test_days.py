@@ -23,7 +23,7 @@ from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS
 from emaps_dagster.defs.instance.runs import fetches, hours_of_run
-from emaps_dagster.monitoring.hour_ranges import oldest_carried
+from emaps_dagster.monitoring.hour_ranges import oldest_history_hour
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.days import Chat, Machine, machine
 from emaps_dagster_tests.making import utc
@@ -141,7 +141,7 @@ def _revise(simulator: Simulator, life: Life, now: datetime) -> None:
 
 def stale(here: Machine, life: Life) -> Iterator[str]:
     """Hours that no tick carries any more and that are not what the provider says now."""
-    settled = Window(BASE - life.loaded * HOUR, oldest_carried(here.now))
+    settled = Window(BASE - life.loaded * HOUR, oldest_history_hour(here.now))
     names = ["zone", "datetime", *(f"updated_at_{feed.name}" for feed in FEEDS)]
     # Twice an hour on three months: only what is compared is read.
     silver = DeltaTable(str(here.warehouse / "silver" / "energy_data")).to_pyarrow_table(columns=names).to_pylist()

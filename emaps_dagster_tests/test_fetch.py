@@ -25,7 +25,7 @@ from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
-from emaps_dagster.electricity_maps.fetch import Failure, fetch
+from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
 from emaps_dagster.simulator.server import FAULT_KINDS, Fault, Simulator
 
 UTC = timezone.utc
@@ -65,15 +65,15 @@ def paths(sim: Simulator) -> list[str]:
     return [unquote(request.path) for request in sim.requests]
 
 
-def hours(outcome: Response | Failure) -> Window:
+def hours(outcome: Response | FetchFailure) -> Window:
     assert isinstance(outcome, Response)
     assert outcome.window_start is not None
     assert outcome.window_end is not None
     return Window(outcome.window_start, outcome.window_end)
 
 
-def message(outcome: Response | Failure) -> str:
-    assert isinstance(outcome, Failure)
+def message(outcome: Response | FetchFailure) -> str:
+    assert isinstance(outcome, FetchFailure)
     return str(outcome.error)
 
 
@@ -246,7 +246,7 @@ def test_a_zone_that_fails_is_named_and_does_not_stop_the_others(
     first, failed, last = outcomes
     assert hours(first) == hours(last) == window("2024-05-03T11", "2024-05-04T11")
     assert [outcome.zone for outcome in (first, last) if isinstance(outcome, Response)] == ["GR", "AL"]
-    assert isinstance(failed, Failure)
+    assert isinstance(failed, FetchFailure)
     assert type(failed.error) is error
     for part in ("zone BG", f"{feed.endpoint}/history", says):
         assert part in message(failed)
@@ -272,7 +272,7 @@ def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hour
     assert hours(next(outcomes)) == window("2024-03-01T00", "2024-03-11T00")
     sim.inject(Fault(kind, zone="GR", **FAILURES[kind][2]))
     failed, *others = outcomes
-    assert isinstance(failed, Failure)
+    assert isinstance(failed, FetchFailure)
     assert type(failed.error) is FAILURES[kind][0]
     assert "power-breakdown/past-range of zone GR, [2024-03-11T00:00Z, 2024-03-21T00:00Z)" in message(failed)
     assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not asked for.")
@@ -304,7 +304,7 @@ def test_a_plan_without_past_range_gives_the_last_day_and_names_the_hours_it_can
         assert paths(sim) == [HISTORY, past_range("2024-04-20T00", "2024-04-30T00")]
         [enough] = fetch(client, POWER, ("GR",), window("2024-05-03T11", "2024-05-04T10"), NOW)
     assert hours(history) == hours(enough) == window("2024-05-03T11", "2024-05-04T11")
-    assert isinstance(failed, Failure)
+    assert isinstance(failed, FetchFailure)
     assert type(failed.error) is NotInPlanError
     for part in (
         "power-breakdown/past-range of zone GR, [2024-04-20T00:00Z, 2024-04-30T00:00Z)",
@@ -326,5 +326,5 @@ def test_a_history_that_lags_is_taken_for_a_day_and_then_refused(
         assert "[2024-05-01T11:00Z, 2024-05-02T11:00Z) lie more than 47 hours from the hours asked for" in message(
             outcome
         )
-        assert isinstance(outcome, Failure)
+        assert isinstance(outcome, FetchFailure)
         assert isinstance(outcome.error, RejectedBodyError)

@@ -19,7 +19,7 @@ from emaps_dagster.defs.resources.deployments import resources
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.reports import Size
 from emaps_dagster.monitoring.health_report import numbers, page, status
-from emaps_dagster.transforms.health import DAY, Answer, Facts, Quarantined, health, revisions
+from emaps_dagster.transforms.health import DAY, HealthInputs, Quarantined, StoredResponse, health, revisions
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, reported_once
 from emaps_dagster_tests.making import as_rows, body, bronze, record, silver, utc
 
@@ -36,11 +36,11 @@ def hour_of(hour: datetime, zone: str = "GR", **values: Any) -> dict[str, Any]:
     return {**dict.fromkeys(VALUE_COLUMNS), "zone": zone, "datetime": hour, **flags, **known, **right, **values}
 
 
-def answers(at: datetime = NOW, end: datetime = LAST + 2 * HOUR, zone: str = "GR") -> tuple[Answer, ...]:
-    return tuple(Answer(feed, zone, at, end) for feed in ("power", "carbon"))
+def answers(at: datetime = NOW, end: datetime = LAST + 2 * HOUR, zone: str = "GR") -> tuple[StoredResponse, ...]:
+    return tuple(StoredResponse(feed, zone, at, end) for feed in ("power", "carbon"))
 
 
-def facts(rows: list[dict[str, Any]], **changes: Any) -> Facts:
+def facts(rows: list[dict[str, Any]], **changes: Any) -> HealthInputs:
     """Facts in which all is well, but for what a test changes."""
     in_gold = frozenset((row["zone"], row["datetime"]) for row in rows)
     well = {
@@ -52,7 +52,7 @@ def facts(rows: list[dict[str, Any]], **changes: Any) -> Facts:
         "rejected_at": (),
         "revised_at": (),
     }
-    return Facts(**{**well, **changes})
+    return HealthInputs(**{**well, **changes})
 
 
 FIVE_HOURS = [hour_of(LAST - number * HOUR) for number in range(5)]
@@ -63,14 +63,14 @@ def test_all_is_well_when_each_zone_is_complete_up_to_the_hour_that_has_ended() 
     (zone,) = report.zones
     assert (zone.last_complete_hour, zone.hours_behind, zone.provider_lag_hours) == (LAST, 0, 0)
     assert (zone.gaps, zone.not_in_gold, zone.estimated_share_24h) == ((), (), 0.0)
-    assert report.needs == ()
+    assert report.open_issues == ()
     assert status(report) == "**All is well.** Complete: GR to 2024-05-04 12:00 UTC."
 
 
 def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
     report = health(facts(FIVE_HOURS[1:]))
     assert report.zones[0].hours_behind == 1
-    assert report.needs == ()
+    assert report.open_issues == ()
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
         "future",
     ],
 )
-def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], needs: str) -> None:
+def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], open_issues: str) -> None:
     report = health(facts(FIVE_HOURS, **changes))
-    assert report.needs == (needs,)
-    assert status(report) == f"**1 to look at:**\n\n- {needs}"
+    assert report.open_issues == (open_issues,)
+    assert status(report) == f"**1 to look at:**\n\n- {open_issues}"
 
 
 NO_POWER = dict.fromkeys(("production_gas", "production_wind", "consumption_total"))
@@ -213,14 +213,14 @@ IF_NULL = (
     ids=["nulls", "replaced by nulls", "a mode replaced by null", "absurd", "stuck", "renamed", "two quantities"],
 )
 def test_what_the_provider_gets_wrong_is_one_sentence_a_zone_with_its_hours(
-    rows: list[dict[str, Any]], changes: dict[str, Any], needs: str
+    rows: list[dict[str, Any]], changes: dict[str, Any], open_issues: str
 ) -> None:
     report = health(facts(rows, **changes))
-    assert report.needs == (needs,)
+    assert report.open_issues == (open_issues,)
     assert "All is well" not in status(report)
     # Another zone's hours say nothing of this one.
     beside = facts([hour_of(LAST, "BG"), *rows], **changes)
-    assert health(replace(beside, zones=("BG",))).needs == ()
+    assert health(replace(beside, zones=("BG",))).open_issues == ()
 
 
 def test_what_any_ingestion_reported_is_read_from_bronze(spark: SparkSession) -> None:
@@ -241,27 +241,27 @@ def test_what_any_ingestion_reported_is_read_from_bronze(spark: SparkSession) ->
 def test_the_providers_lag_is_that_of_the_newest_answer_of_the_slower_feed() -> None:
     told = (
         # Both answers hold the running hour; the carbon feed's newest lacks two hours that had ended.
-        Answer("power", "GR", NOW, LAST + 2 * HOUR),
-        Answer("carbon", "GR", NOW - HOUR, LAST + HOUR),
-        Answer("carbon", "GR", NOW, LAST - HOUR),
-        Answer("carbon", "BG", NOW, LAST - 9 * HOUR),
+        StoredResponse("power", "GR", NOW, LAST + 2 * HOUR),
+        StoredResponse("carbon", "GR", NOW - HOUR, LAST + HOUR),
+        StoredResponse("carbon", "GR", NOW, LAST - HOUR),
+        StoredResponse("carbon", "BG", NOW, LAST - 9 * HOUR),
     )
     assert health(facts(FIVE_HOURS, answers=told)).zones[0].provider_lag_hours == 2
 
 
 def test_an_answer_about_last_month_says_nothing_of_the_providers_lag_or_of_whether_it_was_asked_lately() -> None:
-    backfill = tuple(Answer(feed, "GR", NOW, LAST - 30 * DAY, up_to_now=False) for feed in ("power", "carbon"))
+    backfill = tuple(StoredResponse(feed, "GR", NOW, LAST - 30 * DAY, up_to_now=False) for feed in ("power", "carbon"))
     assert health(facts(FIVE_HOURS, answers=(*answers(), *backfill))).zones[0].provider_lag_hours == 0
     report = health(facts(FIVE_HOURS[3:], answers=(*answers(NOW - 4 * HOUR), *backfill)))
-    assert "no answer has been stored for as long" in report.needs[0]
+    assert "no answer has been stored for as long" in report.open_issues[0]
     # Its calls are counted nevertheless.
     assert sum(day.calls for day in report.days) == 4
 
 
 def test_an_answer_of_the_future_does_not_hide_that_nobody_has_asked() -> None:
     report = health(facts(FIVE_HOURS[3:], answers=(*answers(NOW - 4 * HOUR), *answers(NOW + 23 * HOUR))))
-    assert "no answer has been stored for as long" in report.needs[0]
-    assert "received in the future" in report.needs[1]
+    assert "no answer has been stored for as long" in report.open_issues[0]
+    assert "received in the future" in report.open_issues[1]
 
 
 def test_the_share_of_estimates_is_that_of_the_last_24_hours() -> None:

@@ -68,11 +68,11 @@ def test_a_sensor_does_not_wait_beyond_its_time_and_names_what_to_do(api: Api, m
     resource = ElectricityMapsResource(api_url=api.url)
     with resource.client() as client:
         client.history(CARBON, "GR")
-    with resource.hasty_client() as client, pytest.raises(RateLimitedError, match=r"EMAPS_CALLS_PER_MINUTE.* \d+ s"):
+    with resource.sensor_client() as client, pytest.raises(RateLimitedError, match=r"EMAPS_CALLS_PER_MINUTE.* \d+ s"):
         client.zones()
     assert len(api.requests) == 1
     monkeypatch.setenv("EMAPS_CALLS_PER_MINUTE", "6000")
-    with resource.hasty_client() as client:
+    with resource.sensor_client() as client:
         client.history(CARBON, "GR")
     assert len(api.requests) == 2
 

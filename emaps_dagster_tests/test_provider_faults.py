@@ -126,7 +126,7 @@ def test_hours_of_nulls_warn_each_on_the_page_and_in_gaps_until_values_come(ware
     found = missing(warehouse.folder, GR, HOURS)
     assert found.silent == {"GR": {carbon_only, *(since + number * HOUR for number in range(6))}}
     later = NOW + timedelta(days=2)
-    holes = Holes(found.lacking, found.unmerged, silent=found.silent)
+    holes = Holes(found.not_fetched, found.not_merged, silent=found.silent)
     decision = decide(later, holes, {"GR": utc(2024, 1, 1)}, Memory())
     assert decision.fetch == [Window(carbon_only, HOURS.end)]
     assert decision.sentences == [

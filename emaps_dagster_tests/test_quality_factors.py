@@ -12,13 +12,13 @@ from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster_tests.evidence import H0, table_of
 
 
-def found(types: dict[int, str | None], judged: range, **columns: Any) -> list[tuple[int, str]]:
+def found(types: dict[int, str | None], admitted: range, **columns: Any) -> list[tuple[int, str]]:
     """(hours after H0, finding) for gold's rows of some hours, from silver's emission factor types by hour."""
     silver = [
         {"zone": "GR", "datetime": H0 + n * HOUR, "carbon_intensity": 300.0, "emission_factor_type": type_, **columns}
         for n, type_ in types.items()
     ]
-    hours: list[datetime] = [H0 + n * HOUR for n in judged]
+    hours: list[datetime] = [H0 + n * HOUR for n in admitted]
     gold = [{"zone": "GR", "datetime": hour} for hour in hours]
     outcome = rolling_avg_24h_is_of_one_emission_factor_type(
         GoldEvidence(

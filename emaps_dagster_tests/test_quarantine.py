@@ -24,10 +24,10 @@ from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_REC
 from emaps_dagster.contracts.windows import HOUR, Window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.defs.assets.bronze import ingest, noting
-from emaps_dagster.defs.assets.health import read_facts
+from emaps_dagster.defs.assets.health import read_health_inputs
 from emaps_dagster.defs.assets.silver import merge_silver
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
-from emaps_dagster.electricity_maps.fetch import Failure, fetch
+from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.pipeline.quarantine import BRONZE
@@ -138,13 +138,13 @@ def test_an_older_good_record_stays_and_the_hour_is_told_until_it_is_mended(
         now = NOW + hours * HOUR
         sim.set_now(now)
         run(lakehouse, client, Window(LAST_DAY.end + (hours - 1) * HOUR, LAST_DAY.end + hours * HOUR), now)
-        facts = read_facts(lakehouse, ("GR",), now)
+        facts = read_health_inputs(lakehouse, ("GR",), now)
         told.append([(one.feed, one.hour) for one in facts.quarantined])
         assert any("wait" in need for need in health(facts).needs) is (hours == 1)
         if hours == 1:
             assert stored_rows(lakehouse.warehouse, ENERGY_DATA)["GR", BAD] == before
     assert told == [[("power", BAD)], []]
-    assert missing(lakehouse.warehouse, ("GR",), Window(BAD, BAD + HOUR)).lacking == {}
+    assert missing(lakehouse.warehouse, ("GR",), Window(BAD, BAD + HOUR)).not_fetched == {}
 
 
 def test_a_hole_that_is_quarantined_is_known_as_one(
@@ -155,7 +155,7 @@ def test_a_hole_that_is_quarantined_is_known_as_one(
     sim.provider.withhold("GR", BAD + 2 * HOUR, BAD + 3 * HOUR)
     run(lakehouse, client, LAST_DAY, NOW)
     found = missing(lakehouse.warehouse, ("GR",), LAST_DAY)
-    assert found.lacking == {"GR": {BAD, BAD + 2 * HOUR}}
+    assert found.not_fetched == {"GR": {BAD, BAD + 2 * HOUR}}
     assert found.quarantined == {"GR": {BAD}}
 
 
@@ -279,5 +279,5 @@ def test_a_new_mode_is_trusted_once_zones_py_has_it(tmp_path: Path) -> None:
 def test_a_sandbox_among_good_records_is_refused_whole(sim: Simulator, client: ElectricityMapsClient) -> None:
     sim.inject(Fault("sandbox"))
     (failed,) = fetch(client, POWER, ("GR",), LAST_DAY, NOW)
-    assert isinstance(failed, Failure)
+    assert isinstance(failed, FetchFailure)
     assert isinstance(failed.error, RejectedBodyError)

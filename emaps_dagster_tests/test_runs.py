@@ -10,7 +10,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.defs.instance.runs import going_on, longest_silence, outcome_of, tags_of
+from emaps_dagster.defs.instance.runs import active_runs, heartbeat_timeout, outcome_of, tags_of
 from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.simulator.server import Fault, Simulator
@@ -39,14 +39,14 @@ def test_a_run_that_goes_on_is_known_by_its_hours(instance: dg.DagsterInstance) 
     in_the_ui = started(instance, job="__ASSET_JOB")
     started(instance, job="rebuild")
     create_run_for_test(instance, job_name="hourly", tags=tags_of(HOURS), status=dg.DagsterRunStatus.SUCCESS)
-    assert going_on(instance, 3600) == {mine.run_id: HOURS, in_the_ui.run_id: HOURS}
+    assert active_runs(instance, 3600) == {mine.run_id: HOURS, in_the_ui.run_id: HOURS}
 
 
 def test_a_run_of_which_nothing_is_heard_is_reported_as_failed_and_holds_up_nothing(
     instance: dg.DagsterInstance,
 ) -> None:
     run = started(instance)
-    assert going_on(instance, silence=-1) == {}
+    assert active_runs(instance, silence=-1) == {}
     (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]))
     assert record.dagster_run.status == dg.DagsterRunStatus.FAILURE
     (cause,) = outcome_of(instance, record).causes
@@ -55,12 +55,12 @@ def test_a_run_of_which_nothing_is_heard_is_reported_as_failed_and_holds_up_noth
 
 def test_a_queued_run_may_wait_for_ever(instance: dg.DagsterInstance) -> None:
     run = create_run_for_test(instance, job_name="hourly", tags=tags_of(HOURS), status=dg.DagsterRunStatus.NOT_STARTED)
-    assert going_on(instance, silence=-1) == {run.run_id: HOURS}
+    assert active_runs(instance, silence=-1) == {run.run_id: HOURS}
 
 
 def test_a_step_on_a_cluster_may_be_silent_until_it_ends() -> None:
-    assert longest_silence(Settings(_env_file=None)) == 3600
-    assert longest_silence(Settings(deployment="databricks", _env_file=None)) == 3600 + 14400
+    assert heartbeat_timeout(Settings(_env_file=None)) == 3600
+    assert heartbeat_timeout(Settings(deployment="databricks", _env_file=None)) == 3600 + 14400
 
 
 def test_the_plan_is_asked_for_once_a_day_and_kept_while_the_provider_is_down(instance: dg.DagsterInstance) -> None:

@@ -273,8 +273,8 @@ def test_four_hundred_restated_days_take_eleven_calls_in_looks_of_25_seconds(
     memory, changed, took = revisions.Memory(), set[datetime](), []
     while not took or memory.scans:
         before = clock()
-        one = looks.RevisionLook(NOW, here, memory, hours, [], looks.time_is_up())
-        with api.hasty_client() as client:
+        one = looks.RevisionScan(NOW, here, memory, hours, [], looks.time_is_up())
+        with api.sensor_client() as client:
             one.at_updates(client, plan)
         memory = revisions.Memory.loads(one.memory(()).dumps())
         changed |= one.changed

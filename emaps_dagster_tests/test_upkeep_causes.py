@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.monitoring.incident_messages import text_of, without_secrets
-from emaps_dagster.monitoring.incidents import Alert, Healed, Memory, Outcome, causes_of, digest
+from emaps_dagster.monitoring.incidents import (
+    Alert,
+    IncidentsState,
+    ResolvedIncidents,
+    RunOutcome,
+    incidents_of,
+    update_incidents,
+)
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import window
 
@@ -24,20 +31,20 @@ NO_ROWS = (
 
 def run(
     number: int, *messages: str, kind: str = "FetchError", step: str = "bronze__power_data", of: Window | None = None
-) -> Outcome:
+) -> RunOutcome:
     """The run of an hour: failed with these messages, or good without any."""
     ended = utc(2024, 5, 4) + number * HOUR
     of = of or Window(ended - HOUR, ended)
-    causes = tuple(cause for message in messages for cause in causes_of(step, kind, message, of))
-    return Outcome(f"run{number}", "hourly", not messages, ended, of, fetched=True, causes=causes)
+    causes = tuple(cause for message in messages for cause in incidents_of(step, kind, message, of))
+    return RunOutcome(f"run{number}", "hourly", not messages, ended, of, fetched=True, causes=causes)
 
 
-def told(*outcomes: Outcome) -> list[str]:
+def format_windows(*outcomes: RunOutcome) -> list[str]:
     """What is told of runs that are looked at one by one, with the memory through its JSON each time."""
-    memory, said = Memory(), []
+    memory, said = IncidentsState(), []
     for outcome in outcomes:
-        news, memory = digest([outcome], memory)
-        memory = Memory.unpacked(memory.packed())
+        news, memory = update_incidents([outcome], memory)
+        memory = IncidentsState.unpacked(memory.packed())
         for item in news:
             if isinstance(item, Alert):
                 said.append(f"{item.outcome.run_id} failed: {', '.join(cause.key for cause in item.causes)}")
@@ -48,7 +55,7 @@ def told(*outcomes: Outcome) -> list[str]:
 
 def test_an_outage_of_many_runs_is_told_once_and_once_more_when_it_is_over() -> None:
     down = [UNAVAILABLE.format(zone="GR", why=why) for why in ("HTTP 503 (x)", "no answer (Timeout)", "HTTP 502 (y)")]
-    assert told(run(1), *(run(n, down[n % 3]) for n in range(2, 32)), run(32), run(33)) == [
+    assert format_windows(run(1), *(run(n, down[n % 3]) for n in range(2, 32)), run(32), run(33)) == [
         "run2 failed: ProviderUnavailableError GR",
         "run32 healed after 30",
     ]
@@ -56,7 +63,7 @@ def test_an_outage_of_many_runs_is_told_once_and_once_more_when_it_is_over() -> 
 
 def test_another_cause_or_another_zone_is_told_of_its_own() -> None:
     token = "x\n- InvalidTokenError: power-breakdown/history of zone GR, the last 24 hours: the token is wrong"
-    assert told(
+    assert format_windows(
         run(1, UNAVAILABLE.format(zone="GR", why="HTTP 503")),
         run(2, UNAVAILABLE.format(zone="GR", why="HTTP 503"), UNAVAILABLE.format(zone="BG", why="HTTP 503")),
         run(3, token),
@@ -69,12 +76,12 @@ def test_another_cause_or_another_zone_is_told_of_its_own() -> None:
 
 def test_both_feeds_of_one_outage_are_one_cause() -> None:
     both = [UNAVAILABLE.format(zone="GR", why="503"), UNAVAILABLE.format(zone="GR", why="503").replace("power", "x")]
-    assert told(run(1, *both)) == ["run1 failed: ProviderUnavailableError GR"]
+    assert format_windows(run(1, *both)) == ["run1 failed: ProviderUnavailableError GR"]
 
 
 def test_a_cause_that_comes_back_after_it_was_over_is_told_again() -> None:
     down = UNAVAILABLE.format(zone="GR", why="HTTP 503")
-    assert told(run(1, down), run(2), run(3, down)) == [
+    assert format_windows(run(1, down), run(2), run(3, down)) == [
         "run1 failed: ProviderUnavailableError GR",
         "run2 healed after 1",
         "run3 failed: ProviderUnavailableError GR",
@@ -85,7 +92,7 @@ def test_hours_that_the_provider_lacks_are_told_once_though_ticks_succeed_in_bet
     hole = window("04-01T00", "04-01T01")
     key = f"RejectedBodyError GR power-breakdown {hole}"
     tried = [run(n, NO_ROWS, of=hole) for n in (1, 3, 7, 15)]
-    assert told(tried[0], run(2), tried[1], run(4), tried[2], run(8), tried[3], run(20, of=hole)) == [
+    assert format_windows(tried[0], run(2), tried[1], run(4), tried[2], run(8), tried[3], run(20, of=hole)) == [
         f"run1 failed: {key}",
         "run20 healed after 4",
     ]
@@ -94,7 +101,7 @@ def test_hours_that_the_provider_lacks_are_told_once_though_ticks_succeed_in_bet
 def test_older_hours_of_a_zone_that_fails_as_a_whole_are_no_news() -> None:
     hole = window("04-01T00", "04-01T01")
     down = UNAVAILABLE.format(zone="GR", why="HTTP 503")
-    assert told(run(1, down), run(2, NO_ROWS, of=hole), run(3), run(4, NO_ROWS, of=hole)) == [
+    assert format_windows(run(1, down), run(2, NO_ROWS, of=hole), run(3), run(4, NO_ROWS, of=hole)) == [
         "run1 failed: ProviderUnavailableError GR",
         "run3 healed after 1",
         f"run4 failed: RejectedBodyError GR power-breakdown {hole}",
@@ -103,20 +110,20 @@ def test_older_hours_of_a_zone_that_fails_as_a_whole_are_no_news() -> None:
 
 def test_a_run_that_asks_nobody_heals_no_outage() -> None:
     down = run(1, UNAVAILABLE.format(zone="GR", why="HTTP 503"))
-    merged = Outcome("merge", "hourly", True, utc(2024, 5, 4, 2), down.hours, fetched=False)
-    assert told(down, merged, run(3)) == ["run1 failed: ProviderUnavailableError GR", "run3 healed after 1"]
+    merged = RunOutcome("merge", "hourly", True, utc(2024, 5, 4, 2), down.hours, fetched=False)
+    assert format_windows(down, merged, run(3)) == ["run1 failed: ProviderUnavailableError GR", "run3 healed after 1"]
 
 
 def test_other_errors_are_the_same_cause_whatever_numbers_and_times_they_name() -> None:
     messages = [f"gold {hour}: {hour} other writers won 30 times (0x{hour}f)" for hour in range(2, 5)]
     outcomes = [run(n, m, kind="WriteConflictError", step="gold") for n, m in enumerate(messages, 1)]
-    assert len(told(*outcomes)) == 1
-    assert len(told(*outcomes, run(9, "gold: disk full", kind="OSError", step="gold"))) == 2
+    assert len(format_windows(*outcomes)) == 1
+    assert len(format_windows(*outcomes, run(9, "gold: disk full", kind="OSError", step="gold"))) == 2
 
 
 def test_an_error_of_hours_heals_when_these_hours_succeed() -> None:
     failed = run(1, "a check failed", kind="Failure", step="check_gold")
-    assert told(failed, run(2), run(3, of=failed.hours)) == [
+    assert format_windows(failed, run(2), run(3, of=failed.hours)) == [
         "run1 failed: check_gold Failure a check failed",
         "run3 healed after 1",
     ]
@@ -125,24 +132,24 @@ def test_an_error_of_hours_heals_when_these_hours_succeed() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(["GR", "BG", ""]), st.booleans()), max_size=40))
 def test_alerts_and_healings_of_a_cause_alternate(happened: list[tuple[str, bool]]) -> None:
-    memory = Memory()
+    memory = IncidentsState()
     open_keys: set[str] = set()
     for number, (zone, _) in enumerate(happened):
         messages = [UNAVAILABLE.format(zone=zone, why="HTTP 503")] if zone else []
-        news, memory = digest([run(number, *messages)], memory)
+        news, memory = update_incidents([run(number, *messages)], memory)
         for item in news:
             if isinstance(item, Alert):
                 assert not open_keys & {cause.key for cause in item.causes}
                 open_keys |= {cause.key for cause in item.causes}
             else:
-                assert isinstance(item, Healed)
+                assert isinstance(item, ResolvedIncidents)
                 open_keys -= {f"ProviderUnavailableError {cause.zones[0]}" for cause in item.causes}
         assert open_keys == set(memory.open)
 
 
 def test_a_message_says_what_a_person_needs() -> None:
     outcome = run(10, UNAVAILABLE.format(zone="GR", why="HTTP 503 (Service unavailable)"))
-    (alert,), memory = digest([outcome], Memory())
+    (alert,), memory = update_incidents([outcome], IncidentsState())
     assert text_of(alert, "http://127.0.0.1:3000") == (
         "emaps_dagster: hourly failed for GR",
         "The run of job hourly failed.\n"
@@ -153,7 +160,7 @@ def test_a_message_says_what_a_person_needs() -> None:
         "Run: http://127.0.0.1:3000/runs/run10\n"
         "You are told once: again when the cause changes, and when it is over.",
     )
-    (healed,), _ = digest([run(11)], memory)
+    (healed,), _ = update_incidents([run(11)], memory)
     subject, text = text_of(healed, "https://dagster.example.org")
     assert subject == "emaps_dagster: hourly works again for GR"
     assert text.startswith("Over, after 1 run from 2024-05-04T10:00Z to 2024-05-04T10:00Z: power-breakdown/history of")

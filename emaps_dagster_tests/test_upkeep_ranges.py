@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.monitoring.hour_ranges import catch_up, fewest, oldest_carried
+from emaps_dagster.monitoring.hour_ranges import catch_up, oldest_history_hour, to_windows
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
 
@@ -26,7 +26,7 @@ from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_ho
 )
 def test_hours_are_the_fewest_ranges(bridge: int, most: int | None, ranges: list[tuple[str, str]]) -> None:
     given = hours(("05-01T00", "05-01T03"), ("05-01T05", "05-01T06"), ("05-02T07", "05-02T08"))
-    assert fewest(given, bridge=bridge * HOUR, most=most) == [window(*one) for one in ranges]
+    assert to_windows(given, bridge=bridge * HOUR, most=most) == [window(*one) for one in ranges]
 
 
 @settings(deadline=None, max_examples=50)
@@ -34,7 +34,7 @@ def test_hours_are_the_fewest_ranges(bridge: int, most: int | None, ranges: list
 def test_ranges_hold_every_hour_lie_apart_and_are_as_few_as_asked(
     given: set[datetime], bridge: int, most: int | None
 ) -> None:
-    ranges = fewest(given, bridge=bridge * HOUR, most=most)
+    ranges = to_windows(given, bridge=bridge * HOUR, most=most)
     assert given <= {hour for one in ranges for hour in one.hours()}
     assert all(one.start in given and one.end - HOUR in given for one in ranges)
     assert all(right.start - left.end > bridge * HOUR for left, right in pairwise(ranges))
@@ -75,4 +75,4 @@ def test_a_tick_before_the_first_partition_is_over_asks_for_no_hour_before_it() 
 
 
 def test_the_oldest_hour_of_history_is_23_hours_before_the_running_one() -> None:
-    assert oldest_carried(NOW) == CARRIED
+    assert oldest_history_hour(NOW) == CARRIED

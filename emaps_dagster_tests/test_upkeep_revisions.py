@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.monitoring import revisions
-from emaps_dagster.monitoring.hour_ranges import fewest
+from emaps_dagster.monitoring.hour_ranges import to_windows
 from emaps_dagster_tests.making import utc
 from emaps_dagster_tests.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
 
@@ -46,12 +46,12 @@ def test_changed_hours_are_few_ranges_and_none_of_a_run_that_is_going_on() -> No
         (),
     )
     # A run between them holds none of them, and one that adjoins them brings none of them.
-    for busy in (window("05-02T05", "05-02T06"), window("05-02T03", "05-02T10")):
-        assert revisions.requests(changed, [busy], FIRST) == (
+    for active_windows in (window("05-02T05", "05-02T06"), window("05-02T03", "05-02T10")):
+        assert revisions.requests(changed, [active_windows], FIRST) == (
             [
                 window("04-03T00", "04-03T20"),
-                window("05-02T00", f"{busy.start:%m-%dT%H}"),
-                window(f"{busy.end:%m-%dT%H}", "05-02T11"),
+                window("05-02T00", f"{active_windows.start:%m-%dT%H}"),
+                window(f"{active_windows.end:%m-%dT%H}", "05-02T11"),
             ],
             (),
         )
@@ -59,22 +59,22 @@ def test_changed_hours_are_few_ranges_and_none_of_a_run_that_is_going_on() -> No
         [window("04-03T00", "04-03T20"), window("05-02T00", "05-02T01")],
         (window("05-02T01", "05-02T03"), window("05-02T10", "05-02T11")),
     )
-    assert revisions.requests(changed, [], FIRST, well=False)[0] == []
+    assert revisions.requests(changed, [], FIRST, provider_ok=False)[0] == []
     assert revisions.requests(changed, [], utc(2024, 5, 1))[0] == [window("05-02T00", "05-02T11")]
 
 
 @settings(deadline=None, max_examples=50)
 @given(some_hours(), some_hours())
-def test_every_changed_hour_is_asked_for_or_waits(changed: set[datetime], busy: set[datetime]) -> None:
-    going_on = fewest(busy)
-    now, later = revisions.requests(changed, going_on, FIRST)
+def test_every_changed_hour_is_asked_for_or_waits(changed: set[datetime], active_windows: set[datetime]) -> None:
+    active_runs = to_windows(active_windows)
+    now, later = revisions.requests(changed, active_runs, FIRST)
     wanted = {hour for hour in changed if hour >= FIRST}
     asked, waiting = ({hour for one in ranges for hour in one.hours()} for ranges in (now, later))
     assert wanted <= asked | waiting
     assert waiting <= wanted
-    assert asked.isdisjoint(busy)
+    assert asked.isdisjoint(active_windows)
     # Only what a run holds waits, unless there would be too many runs.
-    assert waiting <= busy or len(now) == 8
+    assert waiting <= active_windows or len(now) == 8
     assert len(now) <= 8
 
 
@@ -125,7 +125,7 @@ def test_a_refused_list_is_asked_for_daily_and_an_outage_at_each_look_until_a_da
 
 
 def test_a_memory_of_revisions_survives_a_restart() -> None:
-    memory = revisions.Memory(
+    memory = revisions.RevisionsCursor(
         {"GR": NOW},
         {"GR": {CARRIED: NOW}},
         (window("05-01T00", "05-01T03"),),
@@ -133,9 +133,9 @@ def test_a_memory_of_revisions_survives_a_restart() -> None:
         {"GR": revisions.Scan(NOW - HOUR, NOW, NOW, (window("05-01T00", "05-01T03"),))},
         {"BG": revisions.trouble(None, NOW, "HTTP 404. Look.", refused=True)},
     )
-    assert revisions.Memory.loads(memory.dumps()) == memory
+    assert revisions.RevisionsCursor.loads(memory.dumps()) == memory
 
 
 def test_a_memory_of_the_release_before_is_read() -> None:
     text = '{"v": 1, "since": {"GR": "2024-05-04T10:20:00+00:00"}, "fresh": {}, "due": [], "reread": {}}'
-    assert revisions.Memory.loads(text) == revisions.Memory({"GR": NOW})
+    assert revisions.RevisionsCursor.loads(text) == revisions.RevisionsCursor({"GR": NOW})

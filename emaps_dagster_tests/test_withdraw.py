@@ -19,7 +19,7 @@ from emaps_dagster.features import load_arrow
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.pipeline.gold import merge_gold
-from emaps_dagster.pipeline.health import read_facts
+from emaps_dagster.pipeline.health import read_health_inputs
 from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.pipeline.withdraw import (
     Selected,
@@ -221,9 +221,9 @@ def test_hours_far_apart_are_made_again_apart(held: Lakehouse, spark: SparkSessi
 
 @EMBEDDED
 def test_the_health_report_does_not_count_it_any_more(held: Lakehouse) -> None:
-    assert max(answer.ingested_at for answer in read_facts(held, GR, NOW).answers) == AHEAD
+    assert max(answer.ingested_at for answer in read_health_inputs(held, GR, NOW).answers) == AHEAD
     do(held, ingested_in_the_future=True)
-    assert [answer.ingested_at for answer in read_facts(held, GR, NOW).answers] == [NOW]
+    assert [answer.ingested_at for answer in read_health_inputs(held, GR, NOW).answers] == [NOW]
 
 
 @pytest.mark.embedded_alone(reason="these readers use no engine, or their own")
@@ -237,8 +237,8 @@ def test_the_sensors_and_as_of_reads_do_not_see_it_either(held: Lakehouse, wareh
     do(held, ingested_in_the_future=True)
     assert load_arrow("GR", H, as_of=moment, **asked)["carbon_intensity"].to_pylist() == [300.0] * 3
     # Power was never there; of carbon the hour that only the withdrawn response held is to be asked for.
-    assert missing(warehouse, GR, watched).lacking["GR"] >= {H + 3 * HOUR}
-    assert H + 3 * HOUR not in missing(warehouse, GR, watched).unmerged
+    assert missing(warehouse, GR, watched).not_fetched["GR"] >= {H + 3 * HOUR}
+    assert H + 3 * HOUR not in missing(warehouse, GR, watched).not_merged
 
 
 @pytest.mark.embedded_alone(reason="the command takes whatever lakehouse it is given")

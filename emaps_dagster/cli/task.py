@@ -33,7 +33,7 @@ from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.pipeline.check_catalog import Check, checks_of
-from emaps_dagster.pipeline.checks import Scene, judge_hours, judge_table
+from emaps_dagster.pipeline.checks import CheckContext, evaluate_hours, evaluate_table
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.ingest import explain, ingest, noting, quarantine_sentence
 from emaps_dagster.pipeline.silver import merge_silver
@@ -182,10 +182,12 @@ def _tell(table: Table, report: MergeReport) -> None:
 
 def _judge(task: Task, table: Table) -> list[str]:
     """Print what the checks say; returns the names of those that failed and block."""
-    scene = Scene(task.lakehouse, task.zones, task.window, task.clock())
+    context = CheckContext(task.lakehouse, task.zones, task.window, task.clock())
     checks = checks_of(table)
-    outcomes: dict[Check, Outcome] = judge_hours(scene, table, [check for check in checks if not check.of_the_table])
-    outcomes |= {check: judge_table(scene, table, check) for check in checks if check.of_the_table}
+    outcomes: dict[Check, Outcome] = evaluate_hours(
+        context, table, [check for check in checks if not check.of_the_table]
+    )
+    outcomes |= {check: evaluate_table(context, table, check) for check in checks if check.of_the_table}
     failed = []
     for check in checks:
         outcome = outcomes[check]

@@ -23,7 +23,7 @@ _LONGEST_DELAY = timedelta(days=3650)
 
 
 @dataclass(frozen=True)
-class Question:
+class FeatureQuery:
     """The hours of some zones: as stored (`as_of` and `delay` None), as of a moment, or each row in its time."""
 
     zones: tuple[str, ...]
@@ -49,7 +49,7 @@ class Question:
         return [*KEY, *(name for name in wanted if name not in KEY)]
 
 
-def ask(
+def parse_query(
     zone: str | Sequence[str],
     start: date | str | None,
     end: date | str | None,
@@ -58,7 +58,7 @@ def ask(
     columns: Sequence[str] | None,
     allow: str | Collection[str],
     held: Callable[[tuple[str, ...]], Window],
-) -> Question:
+) -> FeatureQuery:
     """A checked question; the arguments are those of `features.load`, and what gold holds of some zones.
 
     Raises:
@@ -75,7 +75,7 @@ def ask(
     if not zones:
         raise FeaturesError("No zone is given; give a zone key such as 'GR', or several.")
     there = held(zones) if start is None or end is None else None
-    return Question(
+    return FeatureQuery(
         zones=zones,
         window=hours_between(
             there.start if there and start is None else start, there.end if there and end is None else end

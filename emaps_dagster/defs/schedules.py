@@ -9,11 +9,11 @@ import dagster as dg
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.defs.instance.runs import going_on, longest_silence, statuses, tags_of
+from emaps_dagster.defs.instance.runs import active_runs, heartbeat_timeout, statuses, tags_of
 from emaps_dagster.defs.partitions import nothing_over_yet
 from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
-from emaps_dagster.monitoring.hour_ranges import CATCH_UP, catch_up, oldest_carried, touches
+from emaps_dagster.monitoring.hour_ranges import CATCH_UP, catch_up, oldest_history_hour, overlaps_or_adjoins
 
 # The provider's own pass over its records is at minutes 47 to 52 (22 of 24 recorded rows): at :07 it is done,
 # the hour asked for is over, and the rush of everybody's jobs at :00 as well.
@@ -46,14 +46,14 @@ def hourly_schedule(
         now = electricity_maps.clock()
         if early := nothing_over_yet(settings.start, now):
             return dg.SkipReason(early)
-        watched = Window(max(settings.start, oldest_carried(now) - CATCH_UP), floor_hour(now))
-        shown = statuses(context.instance, gold, partitions, watched)
-        tried = {hour for hour, status in shown.items() if status is not None}
+        watched = Window(max(settings.start, oldest_history_hour(now) - CATCH_UP), floor_hour(now))
+        status_by_hour = statuses(context.instance, gold, partitions, watched)
+        tried = {hour for hour, status in status_by_hour.items() if status is not None}
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
         past_range = plan is not None and plan.past_range >= set(settings.zones)
         hours = catch_up(now, settings.start, tried, past_range=past_range)
-        for run_id, others in going_on(context.instance, longest_silence(settings)).items():
-            if touches(hours, others):
+        for run_id, others in active_runs(context.instance, heartbeat_timeout(settings)).items():
+            if overlaps_or_adjoins(hours, others):
                 return dg.SkipReason(
                     f"Run {run_id[:8]} of {others} is queued or going on: {hours} follow with the next tick in one run."
                 )

@@ -58,7 +58,7 @@ class UnusableBodyError(ValueError):
     """Why a body is refused as a whole, as one phrase."""
 
 
-def judged(response: Response, reach: Reach | None = None) -> Response:
+def admitted(response: Response, reach: Reach | None = None) -> Response:
     """The response with the hours it holds, what may be read of it, and the records that are quarantined.
 
     Args:
@@ -76,7 +76,7 @@ def judged(response: Response, reach: Reach | None = None) -> Response:
             return replace(response, window_start=first, window_end=last + HOUR, trusted_json=None, rejected=())
     except (UnusableBodyError, UnusableRecordError, UnusableJSONError):
         pass
-    return _judged_one_by_one(response, reach)
+    return _admitted_one_by_one(response, reach)
 
 
 def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]:
@@ -105,7 +105,7 @@ def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
     return [hour_of(row, place, feed, zone) for place, row in enumerate(rows)]
 
 
-def _judged_one_by_one(response: Response, reach: Reach | None) -> Response:
+def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
     feed, zone, body = response.feed, response.zone, response.body
     name, parts = _rows(body, zone)
     few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None

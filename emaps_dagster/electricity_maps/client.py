@@ -21,7 +21,7 @@ from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
 from emaps_dagster.contracts.windows import Window, floor_hour, utc_now
 from emaps_dagster.contracts.zones import Feed
-from emaps_dagster.electricity_maps.admission import Reach, UnusableBodyError, judged
+from emaps_dagster.electricity_maps.admission import Reach, UnusableBodyError, admitted
 from emaps_dagster.electricity_maps.http_errors import error_in, is_cut_off, words_of
 from emaps_dagster.electricity_maps.pace import Pace, pace_file
 from emaps_dagster.electricity_maps.retries import Requester
@@ -47,7 +47,7 @@ def admit(response: Response, reach: Reach | None = None) -> Response:
         RejectedBodyError: its body must not be loaded; the error carries the response as evidence.
     """
     try:
-        return judged(response, reach)
+        return admitted(response, reach)
     except UnusableBodyError as error:
         raise RejectedBodyError(response, str(error)) from None
 

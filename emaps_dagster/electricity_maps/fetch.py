@@ -22,13 +22,13 @@ _AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Failure:
+class FetchFailure:
     """What could not be had: `error` says which zone, feed and window, why, and what to do."""
 
     error: ProviderError
 
 
-def calls(window: Window, now: datetime) -> int:
+def count_requests(window: Window, now: datetime) -> int:
     """How many requests a window of one feed and zone costs, when all goes well."""
     older_than = floor_hour(now) - HISTORY_SPAN
     history = int(window.end > older_than)
@@ -44,7 +44,7 @@ def fetch(
     window: Window,
     now: datetime,
     answered: Set[str] = frozenset(),
-) -> Iterator[Response | Failure]:
+) -> Iterator[Response | FetchFailure]:
     """Ask for a window of one feed for every zone; a zone that fails does not stop the others.
 
     Args:
@@ -64,13 +64,13 @@ def fetch(
 
 def _fetch_zone(
     client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
-) -> Iterator[Response | Failure]:
+) -> Iterator[Response | FetchFailure]:
     older_than = floor_hour(now) - HISTORY_SPAN
     if window.end > older_than:
         try:
             response = _near(client.history(feed, zone), window, now)
         except ProviderError as error:
-            yield Failure(error)
+            yield FetchFailure(error)
         else:
             yield response
             # The clock may have passed a full hour on the way, and a body may be shorter than a day.
@@ -83,10 +83,10 @@ def _fetch_zone(
         try:
             yield _near(client.past_range(feed, zone, start, end), window, now)
         except (RejectedBodyError, NoDataError) as error:
-            yield Failure(error)
+            yield FetchFailure(error)
         except ProviderError as error:
             # A wrong token, a missing plan or a provider that is down answers the next chunk alike.
-            yield Failure(_naming_the_rest(error, end, min(window.end, older_than)))
+            yield FetchFailure(_naming_the_rest(error, end, min(window.end, older_than)))
             return
 
 

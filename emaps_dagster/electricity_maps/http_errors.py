@@ -137,7 +137,7 @@ def is_limit(words: Words) -> bool:
     return _LIMIT_WORDS.search(words.text) is not None
 
 
-def refusal(status: int, what: str, words: Words, said: str, *, target: str = "") -> ProviderError:
+def error_for_status(status: int, what: str, words: Words, said: str, *, target: str = "") -> ProviderError:
     """The error of an answer that would be the same if asked again.
 
     Args:
@@ -174,7 +174,7 @@ def refusal(status: int, what: str, words: Words, said: str, *, target: str = ""
     )
 
 
-def refusal_in_200(what: str, words: Words, said: str) -> ProviderError | None:
+def error_in_200(what: str, words: Words, said: str) -> ProviderError | None:
     """The error that the words of a 200 name as clearly as a status would; None if they do not."""
     answer = f"HTTP 200 with the error: {said}"
     if _NO_DATA_WORDS.search(words.text):
@@ -234,7 +234,7 @@ def redirect_target(base: str, url: str, location: str | None) -> str:
     return f"It leads to {target}. {remedy}"
 
 
-def surrender(what: str, reason: str, wait: float | None, tries: int, *, is_limit: bool) -> ProviderError:
+def error_after_retries(what: str, reason: str, wait: float | None, tries: int, *, is_limit: bool) -> ProviderError:
     """The error of a fault that outlasted its tries, or that asks for more patience than a run has."""
     after = f"after {tries} {'try' if tries == 1 else 'tries'}"
     pause = f" The provider asks to wait {wait:.0f} s." if wait else ""

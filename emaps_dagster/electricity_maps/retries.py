@@ -20,15 +20,15 @@ from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.clocks import provider_clock, skew
 from emaps_dagster.electricity_maps.http_errors import (
     clock_skew,
+    error_after_retries,
+    error_for_status,
     error_in,
+    error_in_200,
     is_cut_off,
     is_limit,
     is_passing,
     redirect_target,
-    refusal,
-    refusal_in_200,
     retry_after,
-    surrender,
     too_long,
     without_body,
     words_of,
@@ -115,7 +115,7 @@ class Requester:
             if error.kept:
                 return error.kept
             tries = retrying.statistics["attempt_number"]
-            failure = surrender(what, error.reason, error.wait, tries, is_limit=error.is_limit)
+            failure = error_after_retries(what, error.reason, error.wait, tries, is_limit=error.is_limit)
         # Raised out here, so that nothing of what was tried stays in the chain.
         raise failure
 
@@ -167,8 +167,8 @@ class Requester:
             )
         if status != 200:
             target = redirect_target(self._base_url, url, answer.headers.get("Location"))
-            raise refusal(status, what, words, said, target=self.redacted(target)[:_LONGEST_TARGET])
-        named = refusal_in_200(what, words, said)
+            raise error_for_status(status, what, words, said, target=self.redacted(target)[:_LONGEST_TARGET])
+        named = error_in_200(what, words, said)
         if named:
             raise named
         return answer

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from emaps_dagster.contracts.errors import FeaturesError
-from emaps_dagster.contracts.feature_query import KEY, ask
+from emaps_dagster.contracts.feature_query import KEY, parse_query
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
@@ -129,5 +129,5 @@ def load_arrow(
         raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
     read = [ml_features(()), *([] if as_of is None and known_at is None else _OF_THE_PAST)]
     with explaining(folder, read=[(table.layer, table.name) for table in read], passing=(FeaturesError,)):
-        question = ask(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))
-        return answer(question, folder)
+        query = parse_query(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))
+        return answer(query, folder)

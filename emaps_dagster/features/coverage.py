@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from emaps_dagster.contracts.errors import BackfilledFeaturesError, FeaturesError, PartialFeaturesError
-from emaps_dagster.contracts.feature_query import BACKFILLED, MISSING, Question
+from emaps_dagster.contracts.feature_query import BACKFILLED, MISSING, FeatureQuery
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
 
 # An hour of a zone.
@@ -25,71 +25,73 @@ IN_TIME = timedelta(hours=24)
 _SHOWN = 5
 
 
-def missing_of(question: Question, rows: pa.Table) -> list[Key]:
+def missing_of(query: FeatureQuery, rows: pa.Table) -> list[Key]:
     """The hours asked for, of each zone, that have no row."""
-    hours = question.window.duration // HOUR
-    if rows.num_rows == len(question.zones) * hours:
+    hours = query.window.duration // HOUR
+    if rows.num_rows == len(query.zones) * hours:
         return []
     held = set(zip(rows["zone"].to_pylist(), rows["datetime"].to_pylist(), strict=True))
-    return [(zone, hour) for zone in question.zones for hour in question.window.hours() if (zone, hour) not in held]
+    return [(zone, hour) for zone in query.zones for hour in query.window.hours() if (zone, hour) not in held]
 
 
-def backfilled_of(question: Question, rows: pa.Table, first: FirstIngested) -> list[Key]:
+def backfilled_of(query: FeatureQuery, rows: pa.Table, first: FirstIngested) -> list[Key]:
     """The rows of a `known_at` with a record that was in time for them only because it may be days late."""
-    assert question.delay is not None
+    assert query.delay is not None
     found = []
     for key in zip(rows["zone"].to_pylist(), rows["datetime"].to_pylist(), strict=True):
         waits = _waits(key, first)
-        if any(IN_TIME < wait <= question.delay for wait in waits):
+        if any(IN_TIME < wait <= query.delay for wait in waits):
             found.append(key)
     return found
 
 
-def refuse_missing_of_gold(question: Question, missing: list[Key], folder: Path) -> None:
+def refuse_missing_of_gold(query: FeatureQuery, missing: list[Key], folder: Path) -> None:
     """Refuses an answer from stored gold with fewer rows than were asked for, unless that is allowed."""
-    if not missing or MISSING in question.allow:
+    if not missing or MISSING in query.allow:
         return
     future = sum(hour + HOUR > utc_now() for _, hour in missing)
     raise PartialFeaturesError(
-        f"gold.ml_features at {folder} lacks {_of_all(question, missing)} hours asked for: {_where(question, missing)}."
+        f"gold.ml_features at {folder} lacks {_of_all(query, missing)} hours asked for: {_where(query, missing)}."
         + (f" {future:,} of them are not over yet." if future else "")
         + " Run the pipeline for these hours, ask for others, or accept fewer rows with allow='missing'."
     )
 
 
-def refuse_unknown_then(question: Question, missing: list[Key]) -> None:
+def refuse_unknown_then(query: FeatureQuery, missing: list[Key]) -> None:
     """Refuses an answer as of a moment with fewer rows than were asked for, unless that is allowed."""
-    if not missing or MISSING in question.allow:
+    if not missing or MISSING in query.allow:
         return
-    assert question.as_of is not None
-    over = floor_hour(question.as_of)
+    assert query.as_of is not None
+    over = floor_hour(query.as_of)
     future = sum(hour >= over for _, hour in missing)
     raise PartialFeaturesError(
-        f"Not known at {question.as_of:%Y-%m-%dT%H:%M:%SZ} were {_of_all(question, missing)} hours asked for: "
-        f"{_where(question, missing)}."
+        f"Not known at {query.as_of:%Y-%m-%dT%H:%M:%SZ} were {_of_all(query, missing)} hours asked for: "
+        f"{_where(query, missing)}."
         + (f" {future:,} of them were not over: end before {over:%Y-%m-%dT%H:%MZ}." if future else "")
         + " Ask for other hours, or accept fewer rows with allow='missing'."
     )
 
 
-def refuse_unknown_in_time(question: Question, missing: list[Key], backfilled: list[Key], first: FirstIngested) -> None:
+def refuse_unknown_in_time(
+    query: FeatureQuery, missing: list[Key], backfilled: list[Key], first: FirstIngested
+) -> None:
     """Refuses an answer of rows in their time that lacks some or was made by a backfill, unless that is allowed."""
     parts: list[str] = []
     accepted: list[str] = []
     error: type[FeaturesError] = BackfilledFeaturesError
-    if missing and MISSING not in question.allow:
+    if missing and MISSING not in query.allow:
         error = PartialFeaturesError
         parts.append(
-            f"Not known {question.delay} after their end were {_of_all(question, missing)} hours asked for: "
-            f"{_where(question, missing)}. {why_not_in_time(question, missing, first)}"
+            f"Not known {query.delay} after their end were {_of_all(query, missing)} hours asked for: "
+            f"{_where(query, missing)}. {why_not_in_time(query, missing, first)}"
         )
         accepted.append(MISSING)
-    if backfilled and BACKFILLED not in question.allow:
-        rows = len(question.zones) * (question.window.duration // HOUR) - len(missing)
+    if backfilled and BACKFILLED not in query.allow:
+        rows = len(query.zones) * (query.window.duration // HOUR) - len(missing)
         waits = [wait for key in backfilled for wait in _waits(key, first) if wait > IN_TIME]
         parts.append(
-            f"{len(backfilled):,} of {rows:,} rows are known {question.delay} after their end by a backfill only: "
-            f"{_where(question, backfilled)}. They were first ingested {_delays(waits)}, and show what the provider "
+            f"{len(backfilled):,} of {rows:,} rows are known {query.delay} after their end by a backfill only: "
+            f"{_where(query, backfilled)}. They were first ingested {_delays(waits)}, and show what the provider "
             "said then, not what could be known in their time."
         )
         accepted.append(BACKFILLED)
@@ -99,9 +101,9 @@ def refuse_unknown_in_time(question: Question, missing: list[Key], backfilled: l
     raise error(" ".join([*parts, f"Ask for hours while the pipeline ran, or accept {accept}."]))
 
 
-def why_not_in_time(question: Question, missing: Iterable[Key], first: FirstIngested) -> str:
+def why_not_in_time(query: FeatureQuery, missing: Iterable[Key], first: FirstIngested) -> str:
     """When hours that were not known in time became known: by the runs of their day, by a backfill, or never."""
-    assert question.delay is not None
+    assert query.delay is not None
     earliest = [min(waits) if (waits := _waits(key, first)) else None for key in missing]
     never = sum(wait is None for wait in earliest)
     waits = [wait for wait in earliest if wait is not None]
@@ -110,7 +112,7 @@ def why_not_in_time(question: Question, missing: Iterable[Key], first: FirstInge
     if soon:
         said.append(f"{len(soon):,} were first ingested {_delays(soon)}: a longer known_at has them.")
     if late:
-        share = f"{len(late) / (len(question.zones) * (question.window.duration // HOUR)):.0%} of those asked for"
+        share = f"{len(late) / (len(query.zones) * (query.window.duration // HOUR)):.0%} of those asked for"
         said.append(
             f"{len(late):,}, {share}, were backfilled: first ingested {_delays(late)}. What was known of them in time "
             "was never fetched, and no known_at brings it back."
@@ -134,15 +136,15 @@ def _short(wait: timedelta) -> str:
     return str(timedelta(seconds=int(wait.total_seconds())))
 
 
-def _of_all(question: Question, some: list[Key]) -> str:
-    return f"{len(some):,} of the {len(question.zones) * (question.window.duration // HOUR):,}"
+def _of_all(query: FeatureQuery, some: list[Key]) -> str:
+    return f"{len(some):,} of the {len(query.zones) * (query.window.duration // HOUR):,}"
 
 
-def _where(question: Question, keys: list[Key]) -> str:
+def _where(query: FeatureQuery, keys: list[Key]) -> str:
     """The hours of each zone as ranges."""
     return "; ".join(
         f"zone {zone} {len(hours):,} in {_ranges(hours)}"
-        for zone in question.zones
+        for zone in query.zones
         if (hours := [hour for of, hour in keys if of == zone])
     )
 

@@ -17,7 +17,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
-from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, Question
+from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, FeatureQuery
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, Table, ml_features
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 _UTC = pa.timestamp("us", "UTC")
 
 
-def answer(question: Question, folder: Path) -> pa.Table:
+def answer(query: FeatureQuery, folder: Path) -> pa.Table:
     """The rows of a question from the Delta tables in a folder; `zone` and `datetime` are the first columns.
 
     Raises:
         FeaturesError: as `features.load` says.
     """
-    return _stored(question, folder) if question.as_of is None and question.delay is None else _known(question, folder)
+    return _stored(query, folder) if query.as_of is None and query.delay is None else _known(query, folder)
 
 
 def held(zones: Sequence[str], folder: Path) -> Window:
@@ -73,69 +73,68 @@ def _raise_no_zone(zone: str, spans: dict[str, tuple[datetime, datetime]], folde
     raise NoFeaturesError(f"gold.ml_features at {folder} holds no zone {zone}; it holds {_listed(spans)}.")
 
 
-def _stored(question: Question, folder: Path) -> pa.Table:
+def _stored(query: FeatureQuery, folder: Path) -> pa.Table:
     gold = _open(folder, ml_features(()))
-    columns = question.chosen(field.name for field in gold.schema().fields)
-    window = question.window
+    columns = query.chosen(field.name for field in gold.schema().fields)
+    window = query.window
     # Literal months prune partitions, so that the cost does not grow with the table.
     hours = _query(
         gold,
         ", ".join(f'"{name}"' for name in columns),
-        f"year_month IN ({_literals(window.months())}) AND zone IN ({_literals(question.zones)}) "
+        f"year_month IN ({_literals(window.months())}) AND zone IN ({_literals(query.zones)}) "
         f"AND datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'",
     )
-    for zone in _absent(question, hours):
+    for zone in _absent(query, hours):
         spans = _held(gold)
         first, last = spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder)
         raise NoFeaturesError(
             f"gold.ml_features at {folder} holds no hour of zone {zone} in {window}; it holds hours in "
             f"{Window(first, last + HOUR)}. Run the pipeline for these hours, or ask for others."
         )
-    refuse_missing_of_gold(question, missing_of(question, hours), folder)
+    refuse_missing_of_gold(query, missing_of(query, hours), folder)
     return _in_order(hours)
 
 
-def _known(question: Question, folder: Path) -> pa.Table:
+def _known(query: FeatureQuery, folder: Path) -> pa.Table:
     bronze = [_open(folder, table) for table in (POWER_DATA, CARBON_DATA)]
     zone_keys = _zones_of_gold(folder)
-    columns = question.chosen(ml_features(zone_keys).column_names)
+    columns = query.chosen(ml_features(zone_keys).column_names)
     with embedded_session() as spark:
         lakehouse = FolderLakehouse(spark, folder)
         # A month at a time bounds the memory of a long window.
         parts = [
-            _as_known(lakehouse, question, part, zone_keys).select(columns).toArrow()
-            for part in question.window.by_month()
+            _as_known(lakehouse, query, part, zone_keys).select(columns).toArrow() for part in query.window.by_month()
         ]
         rows = _plain(pa.concat_tables(parts))
-        missing, absent = missing_of(question, rows), _absent(question, rows)
-        first = _first_ingested(lakehouse, question) if _asks_when(question, missing, absent) else {}
+        missing, absent = missing_of(query, rows), _absent(query, rows)
+        first = _first_ingested(lakehouse, query) if _asks_when(query, missing, absent) else {}
     for zone in absent:
         lacking = [key for key in missing if key[0] == zone]
-        raise NoFeaturesError(_why_unknown(question, zone, lacking, first, bronze, folder))
-    if question.delay is None:
-        refuse_unknown_then(question, missing)
+        raise NoFeaturesError(_why_unknown(query, zone, lacking, first, bronze, folder))
+    if query.delay is None:
+        refuse_unknown_then(query, missing)
     else:
-        refuse_unknown_in_time(question, missing, backfilled_of(question, rows, first), first)
+        refuse_unknown_in_time(query, missing, backfilled_of(query, rows, first), first)
     return _in_order(rows)
 
 
-def _asks_when(question: Question, missing: list[Key], absent: list[str]) -> bool:
+def _asks_when(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
     """Whether it matters when hours were first ingested: every body is read once more for it."""
-    if question.delay is None:
+    if query.delay is None:
         return False
-    doubted = question.delay > IN_TIME and BACKFILLED not in question.allow
-    return doubted or bool(absent) or (bool(missing) and MISSING not in question.allow)
+    doubted = query.delay > IN_TIME and BACKFILLED not in query.allow
+    return doubted or bool(absent) or (bool(missing) and MISSING not in query.allow)
 
 
-def _first_ingested(lakehouse: FolderLakehouse, question: Question) -> FirstIngested:
+def _first_ingested(lakehouse: FolderLakehouse, query: FeatureQuery) -> FirstIngested:
     from pyspark.sql import functions as F
 
     from emaps_dagster.transforms.as_of import first_ingested
 
     found: dict[Key, list[datetime | None]] = {}
-    for part in question.window.by_month():
+    for part in query.window.by_month():
         power, carbon = (
-            lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*question.zones))
+            lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*query.zones))
             for table in (POWER_DATA, CARBON_DATA)
         )
         columns = _plain(first_ingested(power, carbon, part.start, part.end).toArrow()).to_pydict().values()
@@ -143,23 +142,23 @@ def _first_ingested(lakehouse: FolderLakehouse, question: Question) -> FirstInge
     return found
 
 
-def _as_known(lakehouse: FolderLakehouse, question: Question, part: Window, zone_keys: tuple[str, ...]) -> DataFrame:
+def _as_known(lakehouse: FolderLakehouse, query: FeatureQuery, part: Window, zone_keys: tuple[str, ...]) -> DataFrame:
     from pyspark.sql import functions as F
 
     from emaps_dagster.transforms.as_of import features_as_of, features_known_at
 
     def responses(table: Table, until: datetime) -> DataFrame:
         return lakehouse.scan_responses(table, gold_context(part), longest=LONGEST_BODY).where(
-            F.col("zone").isin(*question.zones) & (F.col("ingested_at") <= instant(until))
+            F.col("zone").isin(*query.zones) & (F.col("ingested_at") <= instant(until))
         )
 
-    if question.as_of is not None:
-        power, carbon = (responses(table, question.as_of) for table in (POWER_DATA, CARBON_DATA))
-        return features_as_of(power, carbon, zone_keys, part.start, part.end, question.as_of)
-    assert question.delay is not None
+    if query.as_of is not None:
+        power, carbon = (responses(table, query.as_of) for table in (POWER_DATA, CARBON_DATA))
+        return features_as_of(power, carbon, zone_keys, part.start, part.end, query.as_of)
+    assert query.delay is not None
     # The last row is made then.
-    power, carbon = (responses(table, part.end + question.delay) for table in (POWER_DATA, CARBON_DATA))
-    return features_known_at(power, carbon, zone_keys, part.start, part.end, question.delay)
+    power, carbon = (responses(table, part.end + query.delay) for table in (POWER_DATA, CARBON_DATA))
+    return features_known_at(power, carbon, zone_keys, part.start, part.end, query.delay)
 
 
 def _zones_of_gold(folder: Path) -> tuple[str, ...]:
@@ -222,8 +221,8 @@ def _in_order(rows: pa.Table) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in KEY])
 
 
-def _absent(question: Question, rows: pa.Table) -> list[str]:
-    return sorted(set(question.zones) - set(pc.unique(rows["zone"]).to_pylist()))
+def _absent(query: FeatureQuery, rows: pa.Table) -> list[str]:
+    return sorted(set(query.zones) - set(pc.unique(rows["zone"]).to_pylist()))
 
 
 def _spans(rows: pa.Table, first: str, last: str) -> dict[str, tuple[datetime, datetime]]:
@@ -237,7 +236,7 @@ def _listed(zones: dict[str, tuple[datetime, datetime]]) -> str:
 
 
 def _why_unknown(
-    question: Question, zone: str, missing: list[Key], first: FirstIngested, bronze: list[DeltaTable], folder: Path
+    query: FeatureQuery, zone: str, missing: list[Key], first: FirstIngested, bronze: list[DeltaTable], folder: Path
 ) -> str:
     """Why nothing of a zone was known in time, from when bronze came to hold what."""
     names = "zone, ingested_at, window_start, window_end"
@@ -246,26 +245,25 @@ def _why_unknown(
     if zone not in ingested:
         return f"Bronze at {folder} holds no response of zone {zone}; it holds {_listed(ingested)}."
     of_zone = responses.filter(pc.field("zone") == zone)
-    if question.as_of is not None:
-        then = f"{question.as_of:%Y-%m-%dT%H:%M:%SZ}"
-        if question.as_of < ingested[zone][0]:
+    if query.as_of is not None:
+        then = f"{query.as_of:%Y-%m-%dT%H:%M:%SZ}"
+        if query.as_of < ingested[zone][0]:
             return (
                 f"Nothing of zone {zone} was known at {then}: its first response was ingested at "
                 f"{ingested[zone][0]:%Y-%m-%dT%H:%M:%SZ}. Ask as of a later moment."
             )
-        by_then = of_zone.filter(pc.field("ingested_at") <= pa.scalar(question.as_of, _UTC))
+        by_then = of_zone.filter(pc.field("ingested_at") <= pa.scalar(query.as_of, _UTC))
         start, end = _spans(by_then, "window_start", "window_end")[zone]
         return (
-            f"No hour of zone {zone} in {question.window} was known and over at {then}; what had been ingested by then "
+            f"No hour of zone {zone} in {query.window} was known and over at {then}; what had been ingested by then "
             f"lies in {Window(start, end)}."
         )
     if any(key in first for key in missing):
-        return (
-            f"No hour of zone {zone} in {question.window} was known {question.delay} after its end. "
-            + why_not_in_time(question, missing, first)
+        return f"No hour of zone {zone} in {query.window} was known {query.delay} after its end. " + why_not_in_time(
+            query, missing, first
         )
     start, end = _spans(of_zone, "window_start", "window_end")[zone]
     return (
-        f"Bronze at {folder} holds no hour of zone {zone} in {question.window} that was over when it was ingested; it "
+        f"Bronze at {folder} holds no hour of zone {zone} in {query.window} that was over when it was ingested; it "
         f"holds hours in {Window(start, end)}."
     )

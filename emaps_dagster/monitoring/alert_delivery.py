@@ -20,12 +20,12 @@ from emaps_dagster.monitoring.incident_messages import without_secrets
 _SECONDS = 10.0
 
 
-def ways_of(settings: Settings) -> list[str]:
+def channels(settings: Settings) -> list[str]:
     """By which ways people are told: webhook, email."""
     return [*(["webhook"] if settings.alert_webhook else []), *(["email"] if settings.alert_email else [])]
 
 
-def tell(settings: Settings, way: str, subject: str, text: str) -> None:
+def send_alert(settings: Settings, way: str, subject: str, text: str) -> None:
     """Send a message by one way.
 
     Raises:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from emaps_dagster.contracts.zones import FEEDS
-from emaps_dagster.monitoring.hour_ranges import oldest_carried
+from emaps_dagster.monitoring.hour_ranges import oldest_history_hour
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Plan:
 
     def oldest_served(self, zone: str, now: datetime, first: datetime) -> datetime:
         """The oldest hour that can be asked for."""
-        return first if zone in self.past_range else max(first, oldest_carried(now))
+        return first if zone in self.past_range else max(first, oldest_history_hour(now))
 
     def as_json(self) -> dict[str, list[str]]:
         return {"past_range": sorted(self.past_range), "updated_since": sorted(self.updated_since)}

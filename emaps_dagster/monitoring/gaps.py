@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window
-from emaps_dagster.monitoring.hour_ranges import BRIDGE, fewest, oldest_carried, told, told_by_zone, touches
+from emaps_dagster.monitoring.hour_ranges import (
+    BRIDGE,
+    format_by_zone,
+    format_windows,
+    oldest_history_hour,
+    overlaps_or_adjoins,
+    to_windows,
+)
 
 _VERSION = 1
 _FIRST_PAUSE = timedelta(hours=1)
@@ -39,7 +46,7 @@ class Tries:
 
 
 @dataclass(frozen=True)
-class Memory:
+class GapsCursor:
     """What was asked for in vain: `fetched` from the provider, `merged` from bronze."""
 
     fetched: Mapping[datetime, Tries] = field(default_factory=dict)
@@ -49,7 +56,7 @@ class Memory:
         return json.dumps({"v": _VERSION, "fetched": _pack(self.fetched), "merged": _pack(self.merged)})
 
     @classmethod
-    def loads(cls, text: str | None) -> Memory:
+    def loads(cls, text: str | None) -> GapsCursor:
         """What an earlier look remembered; nothing if another release wrote it."""
         try:
             value = json.loads(text or "{}")
@@ -71,8 +78,8 @@ class Holes:
         quarantined: by zone, those of `lacking` whose record the provider sent, and it could not be trusted.
     """
 
-    lacking: Mapping[str, Set[datetime]]
-    unmerged: Set[datetime] = frozenset()
+    not_fetched: Mapping[str, Set[datetime]]
+    not_merged: Set[datetime] = frozenset()
     failed: Set[datetime] = frozenset()
     untried: Set[datetime] = frozenset()
     quarantined: Mapping[str, Set[datetime]] = field(default_factory=dict)
@@ -80,15 +87,15 @@ class Holes:
 
     def to_request(self) -> dict[str, set[datetime]]:
         """By zone, the hours that only the provider can give."""
-        zones = self.lacking.keys() | self.silent.keys()
-        return {zone: {*self.lacking.get(zone, ()), *self.silent.get(zone, ())} for zone in sorted(zones)}
+        zones = self.not_fetched.keys() | self.silent.keys()
+        return {zone: {*self.not_fetched.get(zone, ()), *self.silent.get(zone, ())} for zone in sorted(zones)}
 
 
 @dataclass(frozen=True)
 class Decision:
     fetch: list[Window]
     merge: list[Window]
-    memory: Memory
+    memory: GapsCursor
     sentences: list[str]
 
 
@@ -96,10 +103,10 @@ def decide(
     now: datetime,
     holes: Holes,
     oldest_served: Mapping[str, datetime],
-    memory: Memory,
+    memory: GapsCursor,
     *,
-    busy: Iterable[Window] = (),
-    well: bool = True,
+    active_windows: Iterable[Window] = (),
+    provider_ok: bool = True,
 ) -> Decision:
     """What to ask for now.
 
@@ -111,7 +118,7 @@ def decide(
         busy: hours of runs that are queued or going on; what touches them waits.
         well: whether the last run that asked the provider succeeded; while it did not, failed hours wait.
     """
-    carried = oldest_carried(now)
+    carried = oldest_history_hour(now)
     wanted = holes.to_request()
     lost = {zone: {h for h in hours if h < oldest_served[zone]} for zone, hours in wanted.items()}
     fetchable = {h for zone, hours in wanted.items() for h in hours if h >= oldest_served[zone]}
@@ -120,28 +127,30 @@ def decide(
     fetchable -= with_ticks
     every_zone_serves = max(oldest_served.values())
     failed = {hour for hour in holes.failed if hour >= every_zone_serves}
-    known = Memory(_kept(memory.fetched, fetchable | failed), _kept(memory.merged, holes.unmerged))
-    due = {hour for hour in fetchable | (failed if well else set()) if _is_due(hour, known.fetched, now)}
-    busy = list(busy)
-    fetch, waiting = _chosen(due, busy)
+    known = GapsCursor(_kept(memory.fetched, fetchable | failed), _kept(memory.merged, holes.not_merged))
+    due = {hour for hour in fetchable | (failed if provider_ok else set()) if _is_due(hour, known.fetched, now)}
+    active_windows = list(active_windows)
+    fetch, waiting = _chosen(due, active_windows)
     # A run also merges what bronze holds nearby.
     left = {
         hour
-        for hour in holes.unmerged
+        for hour in holes.not_merged
         if not any(hour in one.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN) for one in fetch)
     }
-    merge, waiting_too = _chosen({hour for hour in left if _is_due(hour, known.merged, now)}, [*busy, *fetch])
+    merge, waiting_too = _chosen({hour for hour in left if _is_due(hour, known.merged, now)}, [*active_windows, *fetch])
     return Decision(
         fetch,
         merge,
-        Memory(_asked(known.fetched, fetchable | failed, fetch, now), _asked(known.merged, holes.unmerged, merge, now)),
+        GapsCursor(
+            _asked(known.fetched, fetchable | failed, fetch, now), _asked(known.merged, holes.not_merged, merge, now)
+        ),
         list(
             _sentences(
-                silent=told_by_zone(holes.silent),
-                lost=told_by_zone(lost),
-                with_ticks=told(fewest(with_ticks)),
-                waiting=told([*waiting, *waiting_too]),
-                failed="" if well else told(fewest(failed)),
+                silent=format_by_zone(holes.silent),
+                lost=format_by_zone(lost),
+                with_ticks=format_windows(to_windows(with_ticks)),
+                waiting=format_windows([*waiting, *waiting_too]),
+                failed="" if provider_ok else format_windows(to_windows(failed)),
                 quarantined=holes.quarantined,
                 known=known,
                 now=now,
@@ -158,7 +167,7 @@ def _sentences(
     waiting: str,
     failed: str,
     quarantined: Mapping[str, Set[datetime]],
-    known: Memory,
+    known: GapsCursor,
     now: datetime,
 ) -> Iterable[str]:
     bad = set().union(*quarantined.values())
@@ -167,7 +176,8 @@ def _sentences(
     backing_off = {hour for hour, tries in known.fetched.items() if hour not in asked_often and tries.next_at > now}
     if bad:
         yield (
-            f"The record is quarantined, and the hour waits for the provider to mend it: {told_by_zone(quarantined)}. "
+            "The record is quarantined, and the hour waits for the provider to mend it: "
+            f"{format_by_zone(quarantined)}. "
             "bronze.rejected_records says why."
         )
     stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_TOLD}
@@ -177,15 +187,16 @@ def _sentences(
         asked = max(tries.count for tries in in_vain.values())
         then = min(tries.next_at for tries in in_vain.values())
         yield (
-            f"The provider does not have {told(fewest(in_vain))}: asked for up to {asked} times, "
+            f"The provider does not have {format_windows(to_windows(in_vain))}: asked for up to {asked} times, "
             f"next at {then:%Y-%m-%dT%H:%MZ} or later."
         )
     if lost:
         yield f"Lost, since the plan serves no past-range: {lost}. A plan that has it brings them back."
     if backing_off:
-        yield f"Asked for before, and again after a pause: {told(fewest(backing_off))}."
+        yield f"Asked for before, and again after a pause: {format_windows(to_windows(backing_off))}."
     if stuck:
-        yield f"Silver or gold stays without {told(fewest(stuck))} though bronze has them: look at the last run."
+        hours = format_windows(to_windows(stuck))
+        yield f"Silver or gold stays without {hours} though bronze has them: look at the last run."
     if failed:
         yield f"Failed hours wait until a tick succeeds: {failed}."
     if with_ticks:
@@ -198,13 +209,13 @@ def _is_due(hour: datetime, tries: Mapping[datetime, Tries], now: datetime) -> b
     return hour not in tries or tries[hour].next_at <= now
 
 
-def _chosen(due: Set[datetime], busy: list[Window]) -> tuple[list[Window], list[Window]]:
+def _chosen(due: Set[datetime], active_windows: list[Window]) -> tuple[list[Window], list[Window]]:
     """The newest ranges within the bound, in order of time; and those that must wait for a run."""
     chosen: list[Window] = []
     waiting: list[Window] = []
     hours = 0
-    for window in reversed(fewest(due, bridge=BRIDGE)):
-        if any(touches(window, other) for other in busy):
+    for window in reversed(to_windows(due, bridge=BRIDGE)):
+        if any(overlaps_or_adjoins(window, other) for other in active_windows):
             waiting.append(window)
             continue
         room = _MOST_HOURS - hours
@@ -236,7 +247,7 @@ def _pack(tries: Mapping[datetime, Tries]) -> list[list[object]]:
     return [
         [window.start.isoformat(), window.end.isoformat(), tried.count, tried.asked_at.isoformat()]
         for tried, hours in alike.items()
-        for window in fewest(hours)
+        for window in to_windows(hours)
     ]
 
 

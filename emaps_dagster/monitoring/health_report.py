@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from emaps_dagster.lakehouse.reports import Size
-from emaps_dagster.transforms.health import LOOKED_AT, REVISIONS_OF, Health, ZoneHealth
+from emaps_dagster.transforms.health import HEALTH_LOOKBACK, REVISIONS_OF, Health, ZoneHealth
 
 # Dagster shows Markdown in place up to a thousand characters; a longer one hides behind a link.
 _IN_PLACE = 900
@@ -18,14 +18,14 @@ _QUARANTINED = 100
 
 def status(health: Health) -> str:
     """One short paragraph: all is well, or what needs a person."""
-    if not health.needs:
+    if not health.open_issues:
         zones = ", ".join(f"{zone.zone} to {_time(zone)}" for zone in health.zones[:10])
         more = f" and {len(health.zones) - 10} more zones" if len(health.zones) > 10 else ""
         return f"**All is well.** Complete: {zones}{more} UTC."
-    told = f"**{len(health.needs)} to look at:**\n"
-    for number, need in enumerate(health.needs):
+    told = f"**{len(health.open_issues)} to look at:**\n"
+    for number, need in enumerate(health.open_issues):
         if len(told) + len(need) > _IN_PLACE:
-            return told + f"\n- and {len(health.needs) - number} more: see `page`"
+            return told + f"\n- and {len(health.open_issues) - number} more: see `page`"
         told += f"\n- {need}"
     return told
 
@@ -85,7 +85,7 @@ def numbers(health: Health, sizes: Mapping[str, Size | None]) -> dict[str, int |
     today = health.days[0]
     waiting = health.quarantined
     return {
-        "needs_a_person": len(health.needs),
+        "needs_a_person": len(health.open_issues),
         **({"hours_behind": max(behind)} if behind else {}),
         **({"provider_lag_hours": max(lags)} if lags else {}),
         **({"estimated_share_24h": round(sum(shares) / len(shares), 3)} if shares else {}),
@@ -112,13 +112,13 @@ def _quarantined(health: Health) -> list[str]:
 
 
 def _attention(health: Health) -> list[str]:
-    if not health.needs:
+    if not health.open_issues:
         return ["**All is well.**"]
-    return [f"**{len(health.needs)} to look at:**", "", *(f"- {need}" for need in health.needs)]
+    return [f"**{len(health.open_issues)} to look at:**", "", *(f"- {need}" for need in health.open_issues)]
 
 
 def _time(zone: ZoneHealth) -> str:
     """The end of the last complete hour."""
     if zone.last_complete_hour is None:
-        return f"nothing in {LOOKED_AT.days} days"
+        return f"nothing in {HEALTH_LOOKBACK.days} days"
     return f"{zone.last_complete_hour + timedelta(hours=1):%Y-%m-%d %H:%M}"

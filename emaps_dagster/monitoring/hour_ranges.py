@@ -16,12 +16,12 @@ CATCH_UP = timedelta(days=10) - CARRIED
 BRIDGE = timedelta(days=1)
 
 
-def oldest_carried(now: datetime) -> datetime:
+def oldest_history_hour(now: datetime) -> datetime:
     """The oldest hour that /history answers with."""
     return floor_hour(now) - CARRIED
 
 
-def fewest(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), most: int | None = None) -> list[Window]:
+def to_windows(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), most: int | None = None) -> list[Window]:
     """The hours as contiguous ranges in order, as few as asked.
 
     Args:
@@ -42,7 +42,7 @@ def fewest(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), most:
     return found
 
 
-def touches(one: Window, other: Window) -> bool:
+def overlaps_or_adjoins(one: Window, other: Window) -> bool:
     """Whether runs of these hours should not go on at once: they share hours, or adjoin as two ticks do."""
     return one.start <= other.end and other.start <= one.end
 
@@ -71,7 +71,7 @@ def missed(now: datetime, first: datetime, tried: Iterable[datetime], *, past_ra
         past_range: whether the plan serves more than /history carries.
     """
     last = floor_hour(now) - HOUR
-    carried = oldest_carried(now)
+    carried = oldest_history_hour(now)
     oldest = max(first, carried - (CATCH_UP if past_range else timedelta(0)))
     if oldest >= last:
         return set()
@@ -86,13 +86,13 @@ def catch_up(now: datetime, first: datetime, tried: Iterable[datetime], *, past_
     return Window(min({end - HOUR, *missed(now, first, tried, past_range=past_range)}), end)
 
 
-def told(windows: Iterable[Window], most: int = 4) -> str:
+def format_windows(windows: Iterable[Window], most: int = 4) -> str:
     """Ranges for a sentence: the first few, and how many more."""
     every = list(windows)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(map(str, every[:most])) + more
 
 
-def told_by_zone(hours: Mapping[str, Iterable[datetime]]) -> str:
+def format_by_zone(hours: Mapping[str, Iterable[datetime]]) -> str:
     """Hours by zone for a sentence."""
-    return "; ".join(f"{zone} {told(fewest(those))}" for zone, those in sorted(hours.items()) if those)
+    return "; ".join(f"{zone} {format_windows(to_windows(those))}" for zone, those in sorted(hours.items()) if those)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from emaps_dagster.monitoring.incidents import Alert, Healed, Outcome
+from emaps_dagster.monitoring.incidents import Alert, ResolvedIncidents, RunOutcome
 
 _MOST_SENTENCES = 6
 
 
-def text_of(news: Alert | Healed, ui_url: str) -> tuple[str, str]:
+def text_of(news: Alert | ResolvedIncidents, ui_url: str) -> tuple[str, str]:
     """Subject and body."""
     return _failed(news, ui_url) if isinstance(news, Alert) else _healed(news, ui_url)
 
@@ -40,7 +40,7 @@ def _failed(alert: Alert, ui_url: str) -> tuple[str, str]:
     return f"emaps_dagster: {outcome.job} failed{where}", "\n".join(lines)
 
 
-def _healed(healed: Healed, ui_url: str) -> tuple[str, str]:
+def _healed(healed: ResolvedIncidents, ui_url: str) -> tuple[str, str]:
     outcome = healed.outcome
     zones = ", ".join(sorted({zone for cause in healed.causes for zone in cause.zones}))
     lines = []
@@ -55,5 +55,5 @@ def _healed(healed: Healed, ui_url: str) -> tuple[str, str]:
     return f"emaps_dagster: {outcome.job} works again{f' for {zones}' if zones else ''}", "\n".join(lines)
 
 
-def _link(outcome: Outcome, ui_url: str) -> str:
+def _link(outcome: RunOutcome, ui_url: str) -> str:
     return f"{ui_url}/runs/{outcome.run_id}"

@@ -33,7 +33,7 @@ _COLOURS = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-
 
 
 @dataclass(frozen=True)
-class Cause:
+class Incident:
     """Why a run failed: `key` is the same in runs that fail alike."""
 
     key: str
@@ -44,7 +44,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """A finished run. `fetched` says whether it asked the provider; `hours` is None for runs without any."""
 
     run_id: str
@@ -53,11 +53,11 @@ class Outcome:
     ended: datetime
     hours: Window | None = None
     fetched: bool = False
-    causes: tuple[Cause, ...] = ()
+    causes: tuple[Incident, ...] = ()
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenIncident:
     """A cause that somebody was told of and that is not over."""
 
     sentence: str
@@ -71,7 +71,7 @@ class Open:
     start: datetime | None = None
     end: datetime | None = None
 
-    def is_healed_by(self, outcome: Outcome) -> bool:
+    def is_healed_by(self, outcome: RunOutcome) -> bool:
         if not outcome.ok or outcome.ended < self.last or outcome.job != self.job:
             return False
         if self.of_fetch and not outcome.fetched:
@@ -87,27 +87,27 @@ class Open:
 class Alert:
     """What somebody must be told of one run: its causes that are new."""
 
-    outcome: Outcome
-    causes: tuple[Cause, ...]
+    outcome: RunOutcome
+    causes: tuple[Incident, ...]
 
 
 @dataclass(frozen=True)
-class Healed:
+class ResolvedIncidents:
     """Causes that are over, and by which run."""
 
-    outcome: Outcome
-    causes: tuple[Open, ...]
+    outcome: RunOutcome
+    causes: tuple[OpenIncident, ...]
 
 
 @dataclass(frozen=True)
-class Memory:
-    open: Mapping[str, Open] = field(default_factory=dict)
+class IncidentsState:
+    open: Mapping[str, OpenIncident] = field(default_factory=dict)
 
     def packed(self) -> dict[str, object]:
         return {"v": _VERSION, "open": {key: _plain(asdict(cause)) for key, cause in self.open.items()}}
 
     @classmethod
-    def unpacked(cls, value: Mapping[str, object]) -> Memory:
+    def unpacked(cls, value: Mapping[str, object]) -> IncidentsState:
         """What an earlier look remembered; nothing if another release wrote it."""
         try:
             causes = json.loads(json.dumps(value["open"]))
@@ -120,24 +120,24 @@ def _plain(cause: dict[str, object]) -> dict[str, object]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in cause.items()}
 
 
-def _read(cause: dict[str, object]) -> Open:
+def _read(cause: dict[str, object]) -> OpenIncident:
     times = {n: datetime.fromisoformat(str(cause[n])) for n in ("first", "last", "start", "end") if cause[n]}
     zones = cause["zones"]
     assert isinstance(zones, list)
-    return Open(**{**cause, **times, "zones": tuple(zones)})  # type: ignore[arg-type]  # a wrong type is a TypeError
+    return OpenIncident(**{**cause, **times, "zones": tuple(zones)})  # type: ignore[arg-type]  # a wrong type is a TypeError
 
 
-def causes_of(step: str, kind: str, message: str, hours: Window | None) -> list[Cause]:
+def incidents_of(step: str, kind: str, message: str, hours: Window | None) -> list[Incident]:
     """The causes that the error of a failed step names; `kind` is its class."""
     message = _COLOURS.sub("", message)
     lines = list(_LINE.finditer(message))
     if lines:
         return [_of_line(line, hours) for line in lines]
     sentence = f"{step}: {message.strip()}" if step else message.strip()
-    return [Cause(f"{step} {kind} {_VARIES.sub('#', message)[:200]}", _short(sentence))]
+    return [Incident(f"{step} {kind} {_VARIES.sub('#', message)[:200]}", _short(sentence))]
 
 
-def _of_line(line: re.Match[str], hours: Window | None) -> Cause:
+def _of_line(line: re.Match[str], hours: Window | None) -> Incident:
     kind, zone = line["kind"], line["zone"]
     about_hours = kind in _ABOUT_HOURS
     key = f"{kind} {zone}"
@@ -146,7 +146,7 @@ def _of_line(line: re.Match[str], hours: Window | None) -> Cause:
         # A tick asks for the newest hours each time: the same trouble. Older hours are a matter of their own.
         about_hours = line["endpoint"] != "history"
         key += f" {hours}" if about_hours else ""
-    return Cause(key, _short(line["what"]), (zone,), of_fetch=True, about_hours=about_hours)
+    return Incident(key, _short(line["what"]), (zone,), of_fetch=True, about_hours=about_hours)
 
 
 def _short(text: str) -> str:
@@ -154,17 +154,19 @@ def _short(text: str) -> str:
     return line if len(line) <= _LONGEST_SENTENCE else line[: _LONGEST_SENTENCE - 4] + " ..."
 
 
-def digest(outcomes: Iterable[Outcome], memory: Memory) -> tuple[list[Alert | Healed], Memory]:
+def update_incidents(
+    outcomes: Iterable[RunOutcome], memory: IncidentsState
+) -> tuple[list[Alert | ResolvedIncidents], IncidentsState]:
     """What to tell of runs in the order in which they ended, and what to remember."""
     known = dict(memory.open)
-    news: list[Alert | Healed] = []
+    news: list[Alert | ResolvedIncidents] = []
     for outcome in outcomes:
         over = [key for key, cause in known.items() if cause.is_healed_by(outcome)]
         if over:
-            news.append(Healed(outcome, tuple(known.pop(key) for key in over)))
+            news.append(ResolvedIncidents(outcome, tuple(known.pop(key) for key in over)))
         causes = {} if outcome.ok else {cause.key: cause for cause in reversed(outcome.causes)}
         # While a zone fails as a whole, older hours of it that fail as well are no news.
-        told_of: list[Cause | Open] = [*known.values(), *causes.values()]
+        told_of: list[Incident | OpenIncident] = [*known.values(), *causes.values()]
         failing = {zone for cause in told_of if _is_general(cause) for zone in cause.zones}
         causes = {key: one for key, one in causes.items() if not (one.about_hours and failing & set(one.zones))}
         new = tuple(cause for key, cause in reversed(causes.items()) if key not in known)
@@ -174,18 +176,18 @@ def digest(outcomes: Iterable[Outcome], memory: Memory) -> tuple[list[Alert | He
             news.append(Alert(outcome, new))
         known = {key: cause for key, cause in known.items() if outcome.ended - cause.last < _FORGOTTEN_AFTER}
     newest = sorted(known.items(), key=lambda pair: pair[1].last)[-_MOST_OPEN:]
-    return news, Memory(dict(newest))
+    return news, IncidentsState(dict(newest))
 
 
-def _is_general(cause: Cause | Open) -> bool:
+def _is_general(cause: Incident | OpenIncident) -> bool:
     return cause.of_fetch and not cause.about_hours
 
 
-def _again(known: Open | None, cause: Cause, outcome: Outcome) -> Open:
+def _again(known: OpenIncident | None, cause: Incident, outcome: RunOutcome) -> OpenIncident:
     bounds = [
         w for w in (outcome.hours, Window(known.start, known.end) if known and known.start and known.end else None) if w
     ]
-    return Open(
+    return OpenIncident(
         sentence=cause.sentence,
         zones=cause.zones,
         job=outcome.job,

@@ -42,7 +42,7 @@ def time_is_up() -> float:
     return time.monotonic() + _BUDGET_SECONDS
 
 
-class RevisionLook:
+class RevisionScan:
     """One evaluation of the sensor `revisions`: what it learns of each zone while the time lasts.
 
     Args:
@@ -58,7 +58,7 @@ class RevisionLook:
         self,
         now: datetime,
         settings: Settings,
-        memory: revisions.Memory,
+        memory: revisions.RevisionsCursor,
         made: set[datetime],
         reads: list[datetime],
         until: float,
@@ -70,9 +70,9 @@ class RevisionLook:
         self.changed = {hour for window in memory.due for hour in window.hours()}
         self.sentences: list[str] = []
 
-    def memory(self, later: tuple[Window, ...]) -> revisions.Memory:
+    def memory(self, later: tuple[Window, ...]) -> revisions.RevisionsCursor:
         """What the next look has to know; `later` are changed hours that no run was asked for."""
-        return revisions.Memory(self._since, self._fresh, later, self._reread, self._scans, self._troubles)
+        return revisions.RevisionsCursor(self._since, self._fresh, later, self._reread, self._scans, self._troubles)
 
     def _is_late(self) -> bool:
         return time.monotonic() + _LONGEST_CALL_SECONDS > self._until

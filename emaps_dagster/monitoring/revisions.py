@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, Feed
-from emaps_dagster.monitoring.hour_ranges import BRIDGE, fewest, oldest_carried, without
+from emaps_dagster.monitoring.hour_ranges import BRIDGE, oldest_history_hour, to_windows, without
 
 _VERSION = 1
 # Hours were seen to change ten months later; farther back only a backfill looks.
@@ -80,7 +80,7 @@ def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool)
 
 
 @dataclass(frozen=True)
-class Memory:
+class RevisionsCursor:
     """What an earlier look remembered.
 
     Attributes:
@@ -122,7 +122,7 @@ class Memory:
         )
 
     @classmethod
-    def loads(cls, text: str | None) -> Memory:
+    def loads(cls, text: str | None) -> RevisionsCursor:
         """What an earlier look remembered; nothing if another release wrote it."""
         at = datetime.fromisoformat
         try:
@@ -169,9 +169,9 @@ def unread(
     moments = list(reads)
     changed, fresh = set(), {}
     for hour, at in updates.items():
-        if any(at <= read and hour >= oldest_carried(read) for read in moments):
+        if any(at <= read and hour >= oldest_history_hour(read) for read in moments):
             continue
-        if hour < oldest_carried(now):
+        if hour < oldest_history_hour(now):
             changed.add(hour)
         else:
             fresh[hour] = at
@@ -179,7 +179,7 @@ def unread(
 
 
 def requests(
-    hours: Iterable[datetime], busy: Iterable[Window], served: datetime, *, well: bool = True
+    hours: Iterable[datetime], active_windows: Iterable[Window], oldest_available: datetime, *, provider_ok: bool = True
 ) -> tuple[list[Window], tuple[Window, ...]]:
     """The fewest ranges that hold the hours, and those that wait for the run that holds them.
 
@@ -190,14 +190,14 @@ def requests(
         served: the oldest hour that may be asked for.
         well: whether the last tick succeeded; while it did not, all wait, as their runs would fail as well.
     """
-    due = {hour for hour in hours if hour >= served}
-    going_on = list(busy)
-    free = {hour for hour in due if not any(hour in other for other in going_on)} if well else set[datetime]()
-    bridged = fewest(free, bridge=BRIDGE, most=_MOST_RUNS)
-    parts = [part for window in bridged for part in without(window, going_on) if not free.isdisjoint(part.hours())]
+    due = {hour for hour in hours if hour >= oldest_available}
+    active = list(active_windows)
+    free = {hour for hour in due if not any(hour in other for other in active)} if provider_ok else set[datetime]()
+    bridged = to_windows(free, bridge=BRIDGE, most=_MOST_RUNS)
+    parts = [part for window in bridged for part in without(window, active) if not free.isdisjoint(part.hours())]
     now = parts[:_MOST_RUNS]
     asked = {hour for window in now for hour in window.hours()}
-    return now, tuple(fewest(due - asked))
+    return now, tuple(to_windows(due - asked))
 
 
 def rereads(
@@ -208,7 +208,7 @@ def rereads(
     for zone in zones:
         for days in REREAD_DAYS:
             day = today - timedelta(days=days)
-            start, end = max(first, day - timedelta(days=1)), min(day + timedelta(days=1), oldest_carried(now))
+            start, end = max(first, day - timedelta(days=1)), min(day + timedelta(days=1), oldest_history_hour(now))
             for feed in FEEDS:
                 name = f"{zone} D-{days} {feed.name}"
                 if done.get(name) != today.date() and start < end:

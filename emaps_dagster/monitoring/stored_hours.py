@@ -37,7 +37,7 @@ _NEAR = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingHours:
     """Hours from each zone's first on.
 
     Attributes:
@@ -47,13 +47,13 @@ class Missing:
         quarantined: those of `lacking` of which the provider sent a record that could not be trusted.
     """
 
-    lacking: Mapping[str, set[datetime]]
-    unmerged: set[datetime]
+    not_fetched: Mapping[str, set[datetime]]
+    not_merged: set[datetime]
     silent: Mapping[str, set[datetime]] = field(default_factory=dict)
     quarantined: Mapping[str, set[datetime]] = field(default_factory=dict)
 
 
-def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing:
+def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> MissingHours:
     """What the tables do not have in the hours watched.
 
     Raises:
@@ -74,19 +74,21 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     for row in _rows(warehouse, ml_features(zones), ["zone", "datetime"], watched):
         gold[row["zone"]].add(row["datetime"])
     holes: dict[tuple[str, Feed], set[datetime]] = {}
-    unmerged: set[datetime] = set()
+    not_merged: set[datetime] = set()
     for zone, feeds in silver.items():
         held = set.union(*feeds.values())
-        unmerged |= held - gold[zone]
+        not_merged |= held - gold[zone]
         if held:
             expected = set(Window(min(held), watched.end).hours())
             holes |= {(zone, feed): hours for feed in FEEDS if (hours := expected - feeds[feed])}
     stored = _stored(warehouse, holes)
-    lacking: dict[str, set[datetime]] = defaultdict(set)
+    not_fetched: dict[str, set[datetime]] = defaultdict(set)
     for (zone, feed), hours in holes.items():
-        unmerged |= hours & stored[zone, feed]
-        lacking[zone] |= hours - stored[zone, feed]
-    return Missing(dict(lacking), unmerged, _silent(warehouse, zones, watched), _quarantined(warehouse, lacking))
+        not_merged |= hours & stored[zone, feed]
+        not_fetched[zone] |= hours - stored[zone, feed]
+    return MissingHours(
+        dict(not_fetched), not_merged, _silent(warehouse, zones, watched), _quarantined(warehouse, not_fetched)
+    )
 
 
 def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
@@ -105,12 +107,12 @@ def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[st
     return dict(found)
 
 
-def _quarantined(warehouse: Path, lacking: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
+def _quarantined(warehouse: Path, not_fetched: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
     found: dict[str, set[datetime]] = defaultdict(set)
-    hours = set().union(*lacking.values())
+    hours = set().union(*not_fetched.values())
     for start, end in _spans(sorted(hours)):
         for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], Window(start, end)):
-            if row["datetime"] in lacking.get(row["zone"], ()):
+            if row["datetime"] in not_fetched.get(row["zone"], ()):
                 found[row["zone"]].add(row["datetime"])
     return dict(found)
 

@@ -42,14 +42,14 @@ class Check:
     What our own code can break blocks what is downstream; what the world can break only warns.
     """
 
-    judge: Callable[..., Outcome]
+    evaluate: Callable[..., Outcome]
     remedy: str
     blocking: bool = True
     of_the_table: bool = False
 
     @property
     def name(self) -> str:
-        return self.judge.__name__
+        return self.evaluate.__name__
 
 
 _SCHEMA = Check(

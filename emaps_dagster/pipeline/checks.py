@@ -28,7 +28,7 @@ from emaps_dagster.transforms.quality.silver import (
 
 
 @dataclass(frozen=True)
-class Scene:
+class CheckContext:
     """What a run's checks look at: where the tables lie, the configured zones, the run's hours and clock."""
 
     lakehouse: Lakehouse
@@ -37,42 +37,42 @@ class Scene:
     now: datetime
 
 
-def judge_hours(scene: Scene, table: Table, checks: list[Check]) -> dict[Check, Outcome]:
+def evaluate_hours(context: CheckContext, table: Table, checks: list[Check]) -> dict[Check, Outcome]:
     """What the checks say of the hours that a run touches, from one pass over the tables."""
     outcomes = {check: Outcome(0) for check in checks}
     if not checks:
         return outcomes
-    touched = {"bronze": lambda run: run, "silver": silver_window, "gold": gold_window}[table.layer](scene.run)
+    touched = {"bronze": lambda run: run, "silver": silver_window, "gold": gold_window}[table.layer](context.run)
     # A month at a time, so that a long range fits in memory; a tick at the turn of a month is one pass.
     for part in touched.in_months(timedelta(days=31)):
         try:
-            rows, evidence = _collect(scene, table, part)
+            rows, evidence = _collect(context, table, part)
         except (PySparkException, LakehouseError) as error:
             finding = _unreadable(table, error, part)
             for check in checks:
                 outcomes[check] += Outcome(0, (finding,))
             continue
         for check in checks:
-            outcomes[check] += check.judge(rows if check.judge is primary_key_is_unique else evidence)
+            outcomes[check] += check.evaluate(rows if check.evaluate is primary_key_is_unique else evidence)
     return outcomes
 
 
-def judge_table(scene: Scene, table: Table, check: Check) -> Outcome:
+def evaluate_table(context: CheckContext, table: Table, check: Check) -> Outcome:
     """What a check says of a table as a whole."""
     try:
-        exists = scene.lakehouse.version(table) is not None
-        if check.judge is schema_matches_the_contract:
-            return check.judge(scene.lakehouse.types(table) if exists else None, table)
-        return check.judge(_latest_hours(scene, table) if exists else dict.fromkeys(scene.zones), scene.now)
+        exists = context.lakehouse.version(table) is not None
+        if check.evaluate is schema_matches_the_contract:
+            return check.evaluate(context.lakehouse.types(table) if exists else None, table)
+        return check.evaluate(_latest_hours(context, table) if exists else dict.fromkeys(context.zones), context.now)
     except (PySparkException, LakehouseError) as error:
         return Outcome(0, (_unreadable(table, error),))
 
 
-def _latest_hours(scene: Scene, table: Table) -> dict[str, datetime | None]:
-    latest: dict[str, datetime | None] = dict.fromkeys(scene.zones)
+def _latest_hours(context: CheckContext, table: Table) -> dict[str, datetime | None]:
+    latest: dict[str, datetime | None] = dict.fromkeys(context.zones)
     # Two months are read at most, however long the table.
-    lately = Window(floor_hour(scene.now) - timedelta(days=31), floor_hour(scene.now) + timedelta(hours=1))
-    rows = scene.lakehouse.read_arrow(table, lately, columns=("zone", "datetime"))
+    lately = Window(floor_hour(context.now) - timedelta(days=31), floor_hour(context.now) + timedelta(hours=1))
+    rows = context.lakehouse.read_arrow(table, lately, columns=("zone", "datetime"))
     found = rows.group_by("zone").aggregate([("datetime", "max")])
     return latest | {row["zone"]: row["datetime_max"] for row in found.to_pylist() if row["zone"] in latest}
 
@@ -85,27 +85,27 @@ def _unreadable(table: Table, error: Exception, part: Window | None = None) -> F
     return Finding("", part.start if part else None, told, part.end if part else None)
 
 
-def _collect(scene: Scene, table: Table, part: Window) -> tuple[pa.Table, Any]:
+def _collect(context: CheckContext, table: Table, part: Window) -> tuple[pa.Table, Any]:
     """The table's rows of a month and all that its checks compare them with, each read once."""
 
     def responses(of: Table) -> pa.Table:
-        if scene.lakehouse.version(of) is None:
+        if context.lakehouse.version(of) is None:
             return conform(pa.table({}), of)
-        return conform(scene.lakehouse.collect(scene.lakehouse.scan_responses(of, part, longest=LONGEST_BODY)), of)
+        return conform(context.lakehouse.collect(context.lakehouse.scan_responses(of, part, longest=LONGEST_BODY)), of)
 
     if table.layer == "bronze":
         rows = responses(table)
-        if part.start != scene.run.start:
+        if part.start != context.run.start:
             # A body over the turn of a month was judged with the month before.
             rows = rows.filter(pc.greater_equal(rows.column("window_start"), part.start))
-        near = silver_window(scene.run)
-        start = near.start if part.start == scene.run.start else part.start
+        near = silver_window(context.run)
+        start = near.start if part.start == context.run.start else part.start
         rejected = rejected_records(
-            scene.lakehouse, table, Window(start, near.end if part.end == scene.run.end else part.end)
+            context.lakehouse, table, Window(start, near.end if part.end == context.run.end else part.end)
         )
-        return rows, BronzeEvidence(rows, rejected, mending_responses(scene.lakehouse, table, rejected))
-    rows = scene.lakehouse.read_arrow(table, part)
+        return rows, BronzeEvidence(rows, rejected, mending_responses(context.lakehouse, table, rejected))
+    rows = context.lakehouse.read_arrow(table, part)
     if table == ENERGY_DATA:
         power, carbon = responses(POWER_DATA), responses(CARBON_DATA)
-        return rows, SilverEvidence(part, scene.run, scene.zones, scene.now, rows, power, carbon)
-    return rows, GoldEvidence(part, scene.zones, rows, scene.lakehouse.read_arrow(ENERGY_DATA, gold_context(part)))
+        return rows, SilverEvidence(part, context.run, context.zones, context.now, rows, power, carbon)
+    return rows, GoldEvidence(part, context.zones, rows, context.lakehouse.read_arrow(ENERGY_DATA, gold_context(part)))

@@ -21,12 +21,12 @@ from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.pipeline.quarantine import BRONZE, mending_responses, rejected_records
 from emaps_dagster.transforms.health import (
-    LOOKED_AT,
+    HEALTH_LOOKBACK,
     REVISIONS_OF,
     SILVER_COLUMNS,
-    Answer,
-    Facts,
+    HealthInputs,
     Quarantined,
+    StoredResponse,
     revisions,
 )
 from emaps_dagster.transforms.provider_health import reported_once
@@ -35,26 +35,30 @@ from emaps_dagster.transforms.quality.silver import rows_of
 from emaps_dagster.transforms.timestamps import instant
 
 
-def read_facts(lakehouse: Lakehouse, zones: tuple[str, ...], now: datetime) -> Facts:
+def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: datetime) -> HealthInputs:
     """The few columns of the last days that the report is made from; a table that does not exist has no rows."""
     end = floor_hour(now)
-    lately = Window(end - LOOKED_AT, end)
+    lately = Window(end - HEALTH_LOOKBACK, end)
     window = Window(end - REVISIONS_OF, end)
     gold = ml_features(zones)
     silver = rows_of(lakehouse.read_arrow(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
     answers = [
-        Answer(feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history"))
+        StoredResponse(
+            feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history")
+        )
         for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA))
-        for row in _ingested_since(lakehouse, table, now - LOOKED_AT, "zone", "ingested_at", "window_end", "source")
+        for row in _ingested_since(
+            lakehouse, table, now - HEALTH_LOOKBACK, "zone", "ingested_at", "window_end", "source"
+        )
     ]
-    rejected = _ingested_since(lakehouse, REJECTED_RESPONSES, now - LOOKED_AT, "ingested_at")
+    rejected = _ingested_since(lakehouse, REJECTED_RESPONSES, now - HEALTH_LOOKBACK, "ingested_at")
     records = {feed: rejected_records(lakehouse, table) for feed, table in BRONZE.items()}
     waiting = [
         Quarantined(row["zone"], feed.name, row["datetime"], row["reason"])
         for feed, table in BRONZE.items()
         for row in charged(records[feed], mending_responses(lakehouse, table, records[feed]))
     ]
-    return Facts(
+    return HealthInputs(
         now=now,
         zones=zones,
         silver=tuple(_utc(silver)),

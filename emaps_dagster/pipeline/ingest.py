@@ -14,7 +14,7 @@ from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.electricity_maps.fetch import Failure
+from emaps_dagster.electricity_maps.fetch import FetchFailure
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.timestamps import instant
@@ -69,16 +69,16 @@ class Progress:
 def ingest(
     lakehouse: Lakehouse,
     table: Table,
-    outcomes: Iterator[Response | Failure],
+    outcomes: Iterator[Response | FetchFailure],
     told: Callable[[int, list[Window]], None] | None = None,
-) -> tuple[list[Window], list[Failure], int]:
+) -> tuple[list[Window], list[FetchFailure], int]:
     """Store what comes, batch by batch; returns the hours stored, the failures, and how many bodies were usable."""
     stored: list[Window] = []
-    failures: list[Failure] = []
+    failures: list[FetchFailure] = []
     fetched = 0
     for batch in _batches(outcomes):
         responses = [outcome for outcome in batch if isinstance(outcome, Response)]
-        failed = [outcome for outcome in batch if isinstance(outcome, Failure)]
+        failed = [outcome for outcome in batch if isinstance(outcome, FetchFailure)]
         added = store(lakehouse, table, responses)
         keep_evidence(lakehouse, [failure.error for failure in failed])
         stored += added
@@ -89,7 +89,7 @@ def ingest(
     return stored, failures, fetched
 
 
-def noting(outcomes: Iterator[Response | Failure], quarantined: list[str]) -> Iterator[Response | Failure]:
+def noting(outcomes: Iterator[Response | FetchFailure], quarantined: list[str]) -> Iterator[Response | FetchFailure]:
     """The outcomes, while each record of them that was quarantined is named in a list."""
     for outcome in outcomes:
         if isinstance(outcome, Response):
@@ -110,8 +110,8 @@ def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
     )
 
 
-def _batches(outcomes: Iterator[Response | Failure]) -> Iterator[list[Response | Failure]]:
-    batch: list[Response | Failure] = []
+def _batches(outcomes: Iterator[Response | FetchFailure]) -> Iterator[list[Response | FetchFailure]]:
+    batch: list[Response | FetchFailure] = []
     began = time.monotonic()
     for outcome in outcomes:
         batch.append(outcome)
@@ -201,7 +201,7 @@ def _span(response: Response) -> Window:
     return Window(floor_hour(response.window_start), response.window_end)
 
 
-def explain(table: Table, window: Window, fetched: int, failures: list[Failure]) -> str:
+def explain(table: Table, window: Window, fetched: int, failures: list[FetchFailure]) -> str:
     """What could not be fetched, why, and what to do."""
     kinds = Counter(type(failure.error).__name__ for failure in failures)
     return (

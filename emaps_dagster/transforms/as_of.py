@@ -14,15 +14,15 @@ from emaps_dagster.contracts.tables import count_column, key_columns, lag_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.transforms.gold import (
     OWN_COLUMNS,
-    addend,
     features,
     is_estimated,
-    mean,
+    pack_fixed_point,
+    unpack_mean,
     values,
     values_in,
     with_calendar,
 )
-from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
+from emaps_dagster.transforms.silver import INGESTION_ORDER, drop_repeated_content, energy_data
 from emaps_dagster.transforms.timestamps import instant
 
 # The hour of the gold row that saw a record; one record serves up to 24 of them.
@@ -67,7 +67,7 @@ def features_known_at(
         first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
         last = F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
         return (
-            news(records, content)
+            drop_repeated_content(records, content)
             .withColumn("_replaced_at", replaced_at)
             .withColumn("_first", first)
             .withColumn("_last", F.coalesce(F.least(last, _first_row("_replaced_at", delay) - F.lit(HOUR)), last))
@@ -91,7 +91,7 @@ def features_known_at(
             F.count(F.when(own, True)).alias("_own"),
             *(at(own, name).alias(name) for name in (*names, *OWN_COLUMNS)),
             *(at(previous, name).alias(lag_column(name)) for name in names),
-            *(F.sum(addend(name)).alias(f"_sum_{name}") for name in names),
+            *(F.sum(pack_fixed_point(name)).alias(f"_sum_{name}") for name in names),
             F.count(F.lit(1)).cast("int").alias("hours_observed_24h"),
             F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"),
         )
@@ -100,7 +100,7 @@ def features_known_at(
         .withColumnRenamed(_ROW, "datetime")
         .select(
             "*",
-            *(mean(F.col(f"_sum_{name}")).alias(rolling_column(name)) for name in names),
+            *(unpack_mean(F.col(f"_sum_{name}")).alias(rolling_column(name)) for name in names),
             *(values_in(F.col(f"_sum_{name}")).alias(count_column(name)) for name in names),
         )
     )

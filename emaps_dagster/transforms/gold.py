@@ -95,13 +95,13 @@ def is_estimated() -> Column:
     return F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
 
 
-def addend(name: str) -> Column:
+def pack_fixed_point(name: str) -> Column:
     """A value to be summed: micro-units times 32 plus one, so that one BIGINT sum of up to 24 also counts them."""
     micro = F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
     return F.shiftleft(micro, 5) + F.lit(1).cast("bigint")
 
 
-def mean(total: Column) -> Column:
+def unpack_mean(total: Column) -> Column:
     """The mean from a sum of addends; null without values."""
     return F.shiftright(total, 5).cast("double") / (_count(total).cast("double") * F.lit(float(_MICRO)))
 
@@ -169,7 +169,7 @@ def _last_24_hours(observed: DataFrame, names: list[str], steps: tuple[int, ...]
     """Each hour's means and counts over itself and the 23 hours before it."""
     sums = observed.select(
         *_KEY,
-        *(addend(name).alias(name) for name in names),
+        *(pack_fixed_point(name).alias(name) for name in names),
         F.lit(1).cast("bigint").alias("_observed"),
         is_estimated().cast("bigint").alias("_estimated"),
     )
@@ -180,7 +180,7 @@ def _last_24_hours(observed: DataFrame, names: list[str], steps: tuple[int, ...]
         every = hours
     return sums.select(
         *_KEY,
-        *(mean(F.col(name)).alias(rolling_column(name)) for name in names),
+        *(unpack_mean(F.col(name)).alias(rolling_column(name)) for name in names),
         *(values_in(F.col(name)).alias(count_column(name)) for name in names),
         F.col("_observed").cast("int").alias("hours_observed_24h"),
         F.col("_estimated").cast("int").alias("hours_estimated_24h"),

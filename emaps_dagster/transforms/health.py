@@ -17,11 +17,11 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.windows import HOUR, floor_hour
 from emaps_dagster.transforms.provider_health import VALUE_COLUMNS, sentences
 from emaps_dagster.transforms.quality.clocks import is_in_the_future
-from emaps_dagster.transforms.silver import INGESTION_ORDER, energy_data, news
+from emaps_dagster.transforms.silver import INGESTION_ORDER, drop_repeated_content, energy_data
 
 DAY = timedelta(days=1)
 # Gaps, calls and estimates are looked for as far back as a person remembers what happened.
-LOOKED_AT = timedelta(days=7)
+HEALTH_LOOKBACK = timedelta(days=7)
 # Every body of these hours is parsed again to count revisions: it bounds the cost.
 REVISIONS_OF = timedelta(days=3)
 # The hour that has just ended comes with the tick of minute 7; two hours are one tick that went missing.
@@ -29,7 +29,7 @@ _LATE_HOURS = 2
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredResponse:
     """One response that was stored: whose, when, the end of the last hour it holds, and whether it is of /history.
 
     Only /history goes up to the present; an answer about last year says nothing of the provider's lag.
@@ -53,7 +53,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HealthInputs:
     """What is read of the tables.
 
     Silver's rows have `SILVER_COLUMNS`, all of the last `LOOKED_AT`, flow maps as dicts; `reported_once` is of
@@ -64,7 +64,7 @@ class Facts:
     zones: tuple[str, ...]
     silver: tuple[Mapping[str, Any], ...]
     gold_hours: frozenset[tuple[str, datetime]]
-    answers: tuple[Answer, ...]
+    answers: tuple[StoredResponse, ...]
     rejected_at: tuple[datetime, ...]
     revised_at: tuple[datetime, ...]
     reported_once: tuple[Mapping[str, Any], ...] = ()
@@ -114,7 +114,7 @@ class Health:
     now: datetime
     zones: tuple[ZoneHealth, ...]
     days: tuple[Day, ...]
-    needs: tuple[str, ...]
+    open_issues: tuple[str, ...]
     quarantined: tuple[Quarantined, ...] = ()
 
 
@@ -133,7 +133,7 @@ def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetim
 
     def later(records: DataFrame, content: list[str]) -> DataFrame:
         oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
-        numbered = news(records, content).withColumn("_number", F.row_number().over(oldest_first))
+        numbered = drop_repeated_content(records, content).withColumn("_number", F.row_number().over(oldest_first))
         again = numbered.where(F.col("_number") > 1)
         return again.withColumn("known_at", F.col("ingested_at")).select(
             "known_at", "zone", "datetime", "ingested_at", *content
@@ -143,27 +143,27 @@ def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetim
     return rows.select("zone", "datetime", F.col("known_at").alias("ingested_at"))
 
 
-def health(facts: Facts) -> Health:
+def health(facts: HealthInputs) -> Health:
     """What the facts say, zone by zone and day by day, and what a person should do."""
     zones = tuple(_zone(facts, zone) for zone in facts.zones)
-    needs = [sentence for zone in zones for sentence in _needs(facts, zone)]
-    needs += _wrong_clocks(facts)
+    open_issues = [sentence for zone in zones for sentence in _needs(facts, zone)]
+    open_issues += _wrong_clocks(facts)
     recent = [moment for moment in facts.rejected_at if moment > facts.now - DAY]
     if recent:
-        needs.append(
+        open_issues.append(
             f"{_count(len(recent), 'body was', 'bodies were')} rejected in the last 24 hours: `reason` in "
             "bronze.rejected_responses says why. If silver has those hours, nothing is lost."
         )
     undated = sum(moment > facts.now - DAY for moment in facts.without_hour_at)
     if undated:
-        needs.append(
+        open_issues.append(
             f"{_count(undated, 'record', 'records')} of which no hour can be read {'was' if undated == 1 else 'were'} "
             "quarantined in the last 24 hours: `reason` in bronze.rejected_records says why."
         )
-    return Health(facts.now, zones, tuple(_days(facts)), tuple(needs), facts.quarantined)
+    return Health(facts.now, zones, tuple(_days(facts)), tuple(open_issues), facts.quarantined)
 
 
-def _zone(facts: Facts, zone: str) -> ZoneHealth:
+def _zone(facts: HealthInputs, zone: str) -> ZoneHealth:
     now = floor_hour(facts.now)
     rows = {row["datetime"]: row for row in facts.silver if row["zone"] == zone}
     complete = {hour for hour, row in rows.items() if _has_both_feeds(row)}
@@ -196,9 +196,9 @@ def _is_estimated(row: Mapping[str, Any]) -> bool:
     return bool(row["is_estimated_power"] or row["is_estimated_carbon"])
 
 
-def _provider_lag(answers: Iterable[Answer]) -> int | None:
+def _provider_lag(answers: Iterable[StoredResponse]) -> int | None:
     """How many ended hours the newest answer of the slower feed lacked when it came."""
-    newest: dict[str, Answer] = {}
+    newest: dict[str, StoredResponse] = {}
     for answer in sorted(answers, key=lambda answer: (answer.ingested_at, answer.window_end)):
         newest[answer.feed] = answer
     lags = [
@@ -208,11 +208,11 @@ def _provider_lag(answers: Iterable[Answer]) -> int | None:
     return max(lags, default=None)
 
 
-def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
+def _needs(facts: HealthInputs, zone: ZoneHealth) -> Iterable[str]:
     if zone.last_complete_hour is None:
         yield (
-            f"{zone.zone}: silver has no complete hour of the last {LOOKED_AT.days} days. Materialize the last 24 "
-            "hours of all layers; the run's error says what is wrong."
+            f"{zone.zone}: silver has no complete hour of the last {HEALTH_LOOKBACK.days} days. Materialize the last "
+            "24 hours of all layers; the run's error says what is wrong."
         )
     elif zone.hours_behind is not None and zone.hours_behind >= _LATE_HOURS:
         behind = f"{zone.zone}: {zone.hours_behind} hours behind"
@@ -245,7 +245,7 @@ def _needs(facts: Facts, zone: ZoneHealth) -> Iterable[str]:
     yield from sentences(zone.zone, silver, once, facts.zones, _ranges)
 
 
-def _wrong_clocks(facts: Facts) -> Iterable[str]:
+def _wrong_clocks(facts: HealthInputs) -> Iterable[str]:
     ahead = [answer for answer in facts.answers if is_in_the_future(answer.ingested_at, facts.now)]
     if ahead:
         zones = ", ".join(sorted({answer.zone for answer in ahead}))
@@ -257,11 +257,11 @@ def _wrong_clocks(facts: Facts) -> Iterable[str]:
         )
 
 
-def _days(facts: Facts) -> Iterable[Day]:
+def _days(facts: HealthInputs) -> Iterable[Day]:
     calls = Counter(answer.ingested_at.date() for answer in facts.answers)
     rejected = Counter(moment.date() for moment in facts.rejected_at)
     revised = Counter(moment.date() for moment in facts.revised_at)
-    for back in range(LOOKED_AT.days):
+    for back in range(HEALTH_LOOKBACK.days):
         day = (facts.now - back * DAY).date()
         yield Day(day, calls[day] + rejected[day], rejected[day], revised[day])
 

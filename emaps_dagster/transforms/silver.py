@@ -51,7 +51,7 @@ _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256")
 
 # From the records of a feed and the names of their content: which of them silver shows.
-Pick = Callable[[DataFrame, list[str]], DataFrame]
+RecordSelector = Callable[[DataFrame, list[str]], DataFrame]
 
 
 def _sorted_map(column: Column) -> Column:
@@ -85,7 +85,7 @@ def _oldest_first() -> WindowSpec:
     return Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER)
 
 
-def news(records: DataFrame, content: list[str]) -> DataFrame:
+def drop_repeated_content(records: DataFrame, content: list[str]) -> DataFrame:
     """The records of each (zone, datetime) without those that repeat the content of the one before.
 
     Of records that one response has of an hour, the one updated last speaks for it, then the one further
@@ -97,12 +97,12 @@ def news(records: DataFrame, content: list[str]) -> DataFrame:
     # Of many columns Sail makes a row at a time for a lag: one array of numbers takes it a third of the time.
     numbers, others = ([name for name in content if (name in _NUMBERS) == wanted] for wanted in (True, False))
     said = F.struct("datetime", F.array(*numbers).alias("numbers"), *others)
-    is_news = ~F.col("_said").eqNullSafe(F.lag("_said").over(_oldest_first()))
+    is_news = ~F.col("_content").eqNullSafe(F.lag("_content").over(_oldest_first()))
     repeated = [F.col(f"_next_{name}").eqNullSafe(F.col(name)) for name in response]
     return (
         records.select("*", *(F.lead(name).over(by_response).alias(f"_next_{name}") for name in response))
         .where(~reduce(and_, repeated))
-        .withColumn("_said", said)
+        .withColumn("_content", said)
         .withColumn("_is_news", is_news)
         .where("_is_news")
     )
@@ -111,7 +111,7 @@ def news(records: DataFrame, content: list[str]) -> DataFrame:
 def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
     """The record of each (zone, datetime) that was ingested last, with the time since when it is known."""
     return (
-        news(records, content)
+        drop_repeated_content(records, content)
         .withColumn("_next_hour", F.lead("datetime").over(_oldest_first()))
         .where(~F.col("_next_hour").eqNullSafe(F.col("datetime")))
         .select("zone", "datetime", "ingested_at", *content)
@@ -126,7 +126,7 @@ def _feed(
     maps: dict[str, str],
     start: datetime,
     end: datetime,
-    pick: Pick,
+    pick: RecordSelector,
 ) -> DataFrame:
     records = _records(bronze, record, start, end).select(
         "zone",
@@ -156,7 +156,7 @@ def energy_data(
     start: datetime,
     end: datetime,
     *,
-    pick: Pick = latest_records,
+    pick: RecordSelector = latest_records,
     more_keys: tuple[str, ...] = (),
 ) -> DataFrame:
     """The silver rows of [start, end), a pure function of every response that holds their hours.

@@ -20,7 +20,7 @@ from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 _SHOWN = 10
 
 
-def status_of_each_hour(
+def hourly_evaluations(
     spec: dg.AssetCheckSpec, run: Window, outcome: Outcome, targets: dict[str, Target]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """One evaluation for each hour of the run, so that every partition shows its own status.
@@ -55,7 +55,7 @@ def status_of_each_hour(
         )
 
 
-def status_of_the_table(spec: dg.AssetCheckSpec, outcome: Outcome) -> dg.AssetCheckResult:
+def table_evaluation(spec: dg.AssetCheckSpec, outcome: Outcome) -> dg.AssetCheckResult:
     """One result for the table as a whole, whatever hours the run had."""
     return dg.AssetCheckResult(
         asset_key=spec.asset_key,

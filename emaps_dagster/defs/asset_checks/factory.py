@@ -12,14 +12,14 @@ import dagster as dg
 
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
-from emaps_dagster.defs.asset_checks.evaluations import status_of_each_hour, status_of_the_table
+from emaps_dagster.defs.asset_checks.evaluations import hourly_evaluations, table_evaluation
 from emaps_dagster.defs.instance.materializations import latest_materializations
 from emaps_dagster.defs.partitions import complete_window, hours_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.pipeline.check_catalog import checks_of
-from emaps_dagster.pipeline.checks import Scene, judge_hours, judge_table
+from emaps_dagster.pipeline.checks import CheckContext, evaluate_hours, evaluate_table
 
 
 def check_definitions(
@@ -49,18 +49,18 @@ def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefin
         electricity_maps: ElectricityMapsResource,
     ) -> Iterator[object]:
         now = electricity_maps.clock()
-        scene = Scene(lakehouse.open(), zones, complete_window(context, partitions, now), now)
+        scene = CheckContext(lakehouse.open(), zones, complete_window(context, partitions, now), now)
         selected = [check for check, spec in specs.items() if spec.key in context.selected_asset_check_keys]
-        outcomes = judge_hours(scene, table, [check for check in selected if not check.of_the_table])
+        outcomes = evaluate_hours(scene, table, [check for check in selected if not check.of_the_table])
         beside = {partition_key(hour) for outcome in outcomes.values() for hour in outcome.beside}
         shown = list({*hours_of(scene.run).values(), *beside}) if outcomes else []
         targets = latest_materializations(context.instance, key, shown)
         for check in selected:
             spec = specs[check]
             if check.of_the_table:
-                yield status_of_the_table(spec, judge_table(scene, table, check))
+                yield table_evaluation(spec, evaluate_table(scene, table, check))
             else:
-                yield from status_of_each_hour(spec, scene.run, outcomes[check], targets)
+                yield from hourly_evaluations(spec, scene.run, outcomes[check], targets)
                 yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return evaluate

@@ -16,7 +16,7 @@ from emaps_dagster.defs.names import RESUME_TAG
 from emaps_dagster.defs.partitions import complete_window, hours_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
-from emaps_dagster.electricity_maps.fetch import calls, fetch
+from emaps_dagster.electricity_maps.fetch import count_requests, fetch
 from emaps_dagster.pipeline.ingest import (
     Progress,
     answered_since,
@@ -53,7 +53,7 @@ def _bronze(
         tables.create(REJECTED_RECORDS)
         since = resumes_since(context.run, context.instance, now)
         answered = answered_since(tables, table, window, since) if since else frozenset()
-        progress = Progress(table, len(zones) * calls(window, now), len(answered), context.log.info)
+        progress = Progress(table, len(zones) * count_requests(window, now), len(answered), context.log.info)
         with electricity_maps.client() as client:
             outcomes = fetch(client, feed, zones, window, now, answered)
             quarantined: list[str] = []

@@ -19,7 +19,7 @@ from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResourc
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.monitoring.health_report import numbers, page, status
-from emaps_dagster.pipeline.health import read_facts
+from emaps_dagster.pipeline.health import read_health_inputs
 from emaps_dagster.transforms.health import (
     health,
 )
@@ -63,7 +63,7 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
 
     def report(lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource) -> Iterator[object]:
         tables = lakehouse.open()
-        found = health(read_facts(tables, zones, electricity_maps.clock()))
+        found = health(read_health_inputs(tables, zones, electricity_maps.clock()))
         sizes = {table.qualified_name: tables.size(table) for table in all_tables(zones)}
         told = status(found)
         yield dg.MaterializeResult(
@@ -75,9 +75,9 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
             check_results=[
                 dg.AssetCheckResult(
                     check_name=CHECK,
-                    passed=not found.needs,
+                    passed=not found.open_issues,
                     severity=dg.AssetCheckSeverity.WARN,
-                    description=found.needs[0] if found.needs else None,
+                    description=found.open_issues[0] if found.open_issues else None,
                     metadata={"status": dg.MetadataValue.md(told)},
                 )
             ],

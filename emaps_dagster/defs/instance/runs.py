@@ -28,8 +28,8 @@ from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.defs.names import HOURLY
 from emaps_dagster.defs.partitions import partition_hour
-from emaps_dagster.monitoring.hour_ranges import oldest_carried
-from emaps_dagster.monitoring.incidents import Cause, Outcome, causes_of
+from emaps_dagster.monitoring.hour_ranges import oldest_history_hour
+from emaps_dagster.monitoring.incidents import Incident, RunOutcome, incidents_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _GOING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterR
 _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, *_GOING]
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 # A run that lives says something with every batch of calls, every step and every retry of the client.
-SILENT_SECONDS = 3600.0
+HEARTBEAT_SECONDS = 3600.0
 _BRONZE = {dg.AssetKey(table.asset_key) for table in (POWER_DATA, CARBON_DATA)}
 # Of a whole range of assets materialized in the UI.
 _UNNAMED = "__ASSET_JOB"
@@ -82,13 +82,13 @@ def tags_of(window: Window, **more: str) -> dict[str, str]:
     }
 
 
-def longest_silence(settings: Settings) -> float:
+def heartbeat_timeout(settings: Settings) -> float:
     """Seconds after which a run of which nothing is heard is dead; a step on a cluster may be silent until it ends."""
     on_cluster = settings.databricks_timeout_seconds if settings.deployment == "databricks" else 0
-    return SILENT_SECONDS + on_cluster
+    return HEARTBEAT_SECONDS + on_cluster
 
 
-def going_on(instance: dg.DagsterInstance, silence: float) -> dict[str, Window]:
+def active_runs(instance: dg.DagsterInstance, silence: float) -> dict[str, Window]:
     """The hours of our runs that are queued or going on, by run; those that have died are reported as failed first.
 
     A run whose process was killed together with its code server stays "started" for ever: nobody is left to say so.
@@ -97,13 +97,13 @@ def going_on(instance: dg.DagsterInstance, silence: float) -> dict[str, Window]:
     for record in instance.get_run_records(dg.RunsFilter(statuses=_ACTIVE)):
         run = record.dagster_run
         hours = hours_of_run(run)
-        if not is_ours(run) or hours is None or _bury(instance, record, silence):
+        if not is_ours(run) or hours is None or _fail_dead_run(instance, record, silence):
             continue
         found[run.run_id] = hours
     return found
 
 
-def _bury(instance: dg.DagsterInstance, record: dg.RunRecord, silence: float) -> bool:
+def _fail_dead_run(instance: dg.DagsterInstance, record: dg.RunRecord, silence: float) -> bool:
     """Report a run of which nothing was heard for too long as ended; whether it was one."""
     run = record.dagster_run
     if run.status not in _GOING:
@@ -155,7 +155,7 @@ def _history_read_at(record: dg.RunRecord) -> datetime | None:
     if record.start_time is None or hours is None or not fetches(record.dagster_run):
         return None
     began = datetime.fromtimestamp(record.start_time, timezone.utc)
-    return began if oldest_carried(began) < hours.end <= floor_hour(began) else None
+    return began if oldest_history_hour(began) < hours.end <= floor_hour(began) else None
 
 
 def finished(instance: dg.DagsterInstance, since: datetime, limit: int) -> Iterator[dg.RunRecord]:
@@ -169,11 +169,11 @@ def will_be_retried(run: dg.DagsterRun) -> bool:
     return run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
 
 
-def outcome_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> Outcome:
+def outcome_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunOutcome:
     run = record.dagster_run
     ok = run.status == dg.DagsterRunStatus.SUCCESS
     hours = hours_of_run(run)
-    return Outcome(
+    return RunOutcome(
         run_id=run.run_id,
         job=HOURLY if is_ours(run) else run.job_name,
         ok=ok,
@@ -184,7 +184,7 @@ def outcome_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> Outcome:
     )
 
 
-def _causes(instance: dg.DagsterInstance, run_id: str, hours: Window | None) -> Iterator[Cause]:
+def _causes(instance: dg.DagsterInstance, run_id: str, hours: Window | None) -> Iterator[Incident]:
     failed = False
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
         event = entry.get_dagster_event()
@@ -192,11 +192,11 @@ def _causes(instance: dg.DagsterInstance, run_id: str, hours: Window | None) -> 
         error = _telling(error) if error else None
         failed = True
         message = _without_class(error) if error else event.message or "failed"
-        yield from causes_of(event.step_key or "", (error.cls_name if error else None) or "", message, hours)
+        yield from incidents_of(event.step_key or "", (error.cls_name if error else None) or "", message, hours)
     if not failed:
         ends = list(instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE))
         last = ends[-1].get_dagster_event().message if ends else None
-        yield from causes_of("", "run", last or "The run failed before its first step.", hours)
+        yield from incidents_of("", "run", last or "The run failed before its first step.", hours)
 
 
 def _telling(error: SerializableErrorInfo) -> SerializableErrorInfo:

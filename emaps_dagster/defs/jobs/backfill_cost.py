@@ -16,7 +16,7 @@ from emaps_dagster.contracts.zones import FEEDS
 from emaps_dagster.defs.names import BACKFILL_COST
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.step_launcher import launchable
-from emaps_dagster.electricity_maps.fetch import calls
+from emaps_dagster.electricity_maps.fetch import count_requests
 from emaps_dagster.monitoring.api_plan import plan_from
 
 
@@ -41,11 +41,11 @@ def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
         hours = hours_between(config.start, config.end)
         now = electricity_maps.clock()
         refuse_hours_not_over(hours, now)
-        each = calls(hours, now)
+        each = count_requests(hours, now)
         total = each * len(zones) * len(FEEDS)
         unserved: list[str] = []
         try:
-            with electricity_maps.hasty_client() as client:
+            with electricity_maps.sensor_client() as client:
                 plan = plan_from(client.zones(), zones)
             unserved = [zone for zone in zones if plan.oldest_served(zone, now, hours.start) > hours.start]
         except ProviderError as error:

@@ -28,7 +28,7 @@ def plan_of(
     if kept and timedelta(0) <= now - kept[0] < _PLAN_LASTS:
         return kept[1]
     try:
-        with electricity_maps.hasty_client() as client:
+        with electricity_maps.sensor_client() as client:
             plan = plan_from(client.zones(), zones)
     except ProviderError as error:
         logger.warning("the plan is not known: %s", error)

@@ -31,7 +31,7 @@ class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg
     def client(self) -> ElectricityMapsClient:
         return self._made()
 
-    def hasty_client(self) -> ElectricityMapsClient:
+    def sensor_client(self) -> ElectricityMapsClient:
         """For sensors, which Dagster ends after a minute: what does not answer soon is asked at the next look."""
         return self._made(timeout=(3.0, 10.0), attempts=1, longest_pause=_LONGEST_PAUSE_SECONDS)
 

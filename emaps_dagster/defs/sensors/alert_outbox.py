@@ -14,8 +14,8 @@ from emaps_dagster.contracts.errors import (
 )
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.instance.runs import finished, outcome_of, will_be_retried
-from emaps_dagster.monitoring.alert_delivery import tell
-from emaps_dagster.monitoring.incidents import Alert, Healed, Memory, digest
+from emaps_dagster.monitoring.alert_delivery import send_alert
+from emaps_dagster.monitoring.incidents import Alert, IncidentsState, ResolvedIncidents, update_incidents
 
 # Failures of the hour before the first look are news, older ones are history.
 _FIRST_LOOK_BACK = timedelta(hours=1)
@@ -30,21 +30,21 @@ _VERSION = 1
 
 
 @dataclass
-class Inbox:
+class AlertOutbox:
     """What the sensor `run_failure` remembers: runs it has seen, open causes, messages that could not be sent yet."""
 
     since: datetime
     seen: list[str] = field(default_factory=list)
-    causes: Memory = field(default_factory=Memory)
+    causes: IncidentsState = field(default_factory=IncidentsState)
     waiting: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def loads(cls, text: str | None, now: datetime) -> Inbox:
+    def loads(cls, text: str | None, now: datetime) -> AlertOutbox:
         try:
             value = json.loads(text or "{}")
             if value["v"] == _VERSION:
                 since = datetime.fromisoformat(value["since"])
-                return cls(since, value["seen"], Memory.unpacked(value["causes"]), value["waiting"])
+                return cls(since, value["seen"], IncidentsState.unpacked(value["causes"]), value["waiting"])
         except (ValueError, KeyError, TypeError):
             pass
         return cls(now - _FIRST_LOOK_BACK)
@@ -60,7 +60,7 @@ class Inbox:
             }
         )
 
-    def take(self, instance: dg.DagsterInstance) -> list[Alert | Healed]:
+    def take(self, instance: dg.DagsterInstance) -> list[Alert | ResolvedIncidents]:
         """What is new in the runs that have ended since the last look."""
         outcomes = []
         # Seconds back, for runs whose end was written late.
@@ -73,7 +73,7 @@ class Inbox:
                 outcomes.append(outcome_of(instance, record))
                 self.seen.append(run.run_id)
         outcomes.sort(key=lambda outcome: outcome.ended)
-        news, self.causes = digest(outcomes, self.causes)
+        news, self.causes = update_incidents(outcomes, self.causes)
         return news
 
     def queue(self, subject: str, text: str, ways: list[str]) -> None:
@@ -87,7 +87,7 @@ class Inbox:
             undone = []
             for way in message["ways"]:
                 try:
-                    tell(settings, way, message["subject"], message["text"])
+                    send_alert(settings, way, message["subject"], message["text"])
                     sent += 1
                 except AlertError as error:
                     problems.append(str(error))

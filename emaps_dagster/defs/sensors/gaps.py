@@ -10,9 +10,9 @@ from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import Window, floor_hour
 from emaps_dagster.defs.instance.runs import (
-    going_on,
+    active_runs,
+    heartbeat_timeout,
     last_tick_succeeded,
-    longest_silence,
     statuses,
     tags_of,
 )
@@ -21,9 +21,9 @@ from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.sensors.results import SCAN_SECONDS, result_of
 from emaps_dagster.monitoring import gaps
-from emaps_dagster.monitoring.hour_ranges import missed, oldest_carried
+from emaps_dagster.monitoring.hour_ranges import missed, oldest_history_hour
 from emaps_dagster.monitoring.revision_scan import FOLDERS
-from emaps_dagster.monitoring.stored_hours import Missing, missing
+from emaps_dagster.monitoring.stored_hours import MissingHours, missing
 
 
 def gaps_sensor(
@@ -46,10 +46,10 @@ def gaps_sensor(
         if early := nothing_over_yet(settings.start, now):
             return result_of([], [early], None)
         watched = Window(max(settings.start, floor_hour(now) - gaps.WATCHED), floor_hour(now))
-        shown = statuses(context.instance, list(upper[1].path), partitions, watched)
+        status_by_hour = statuses(context.instance, list(upper[1].path), partitions, watched)
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
-        served = {
-            zone: plan.oldest_served(zone, now, settings.start) if plan else oldest_carried(now)
+        oldest_available = {
+            zone: plan.oldest_served(zone, now, settings.start) if plan else oldest_history_hour(now)
             for zone in settings.zones
         }
         if settings.deployment in FOLDERS:
@@ -58,26 +58,26 @@ def gaps_sensor(
             except LakehouseError as error:
                 return result_of([], [str(error)], None)
         else:
-            found = _missing_by_status(shown, settings.zones)
+            found = _missing_by_status(status_by_hour, settings.zones)
         decision = gaps.decide(
             now,
             gaps.Holes(
-                found.lacking,
-                found.unmerged,
+                found.not_fetched,
+                found.not_merged,
                 quarantined=found.quarantined,
-                failed={hour for hour, status in shown.items() if status == dg.AssetPartitionStatus.FAILED},
+                failed={hour for hour, status in status_by_hour.items() if status == dg.AssetPartitionStatus.FAILED},
                 untried=missed(
                     now,
                     settings.start,
-                    (hour for hour, status in shown.items() if status is not None),
+                    (hour for hour, status in status_by_hour.items() if status is not None),
                     past_range=plan is not None and plan.past_range >= set(settings.zones),
                 ),
                 silent=found.silent,
             ),
-            served,
-            gaps.Memory.loads(context.cursor),
-            busy=going_on(context.instance, longest_silence(settings)).values(),
-            well=last_tick_succeeded(context.instance),
+            oldest_available,
+            gaps.GapsCursor.loads(context.cursor),
+            active_windows=active_runs(context.instance, heartbeat_timeout(settings)).values(),
+            provider_ok=last_tick_succeeded(context.instance),
         )
         requests = [dg.RunRequest(tags=tags_of(w, asked_by="gaps")) for w in decision.fetch]
         requests += [
@@ -91,8 +91,10 @@ def gaps_sensor(
     return sensor
 
 
-def _missing_by_status(shown: Mapping[datetime, dg.AssetPartitionStatus | None], zones: tuple[str, ...]) -> Missing:
+def _missing_by_status(
+    status_by_hour: Mapping[datetime, dg.AssetPartitionStatus | None], zones: tuple[str, ...]
+) -> MissingHours:
     """Where tables cannot be read from here: hours without a run, from the first that has one on."""
-    tried = [hour for hour, status in shown.items() if status is not None]
-    lacking = {hour for hour, status in shown.items() if tried and status is None and hour > min(tried)}
-    return Missing(dict.fromkeys(zones, lacking), set())
+    tried = [hour for hour, status in status_by_hour.items() if status is not None]
+    not_fetched = {hour for hour, status in status_by_hour.items() if tried and status is None and hour > min(tried)}
+    return MissingHours(dict.fromkeys(zones, not_fetched), set())

@@ -6,9 +6,9 @@ from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import Window, floor_hour
 from emaps_dagster.defs.instance.runs import (
-    going_on,
+    active_runs,
+    heartbeat_timeout,
     last_tick_succeeded,
-    longest_silence,
     reads_of_history,
     statuses,
     tags_of,
@@ -18,8 +18,8 @@ from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.sensors.results import SCAN_SECONDS, result_of
 from emaps_dagster.monitoring import revisions
-from emaps_dagster.monitoring.hour_ranges import told
-from emaps_dagster.monitoring.revision_scan import RevisionLook, time_is_up
+from emaps_dagster.monitoring.hour_ranges import format_windows
+from emaps_dagster.monitoring.revision_scan import RevisionScan, time_is_up
 
 
 def revisions_sensor(
@@ -42,27 +42,30 @@ def revisions_sensor(
         now = electricity_maps.clock()
         if early := nothing_over_yet(settings.start, now):
             return result_of([], [early], None)
-        memory = revisions.Memory.loads(context.cursor)
+        memory = revisions.RevisionsCursor.loads(context.cursor)
         plan = plan_of(context.instance, electricity_maps, settings.zones, now)
         if plan is None:
             return result_of([], ["The provider does not say what the plan serves; see the log of the daemon."], None)
         if not plan.past_range:
             return result_of([], ["The plan serves no hours older than a day: revisions come with each tick."], None)
         watched = Window(max(settings.start, floor_hour(now) - revisions.WATCHED), floor_hour(now))
-        shown = statuses(context.instance, gold, partitions, watched)
-        made = {hour for hour, status in shown.items() if status == dg.AssetPartitionStatus.MATERIALIZED}
-        look = RevisionLook(now, settings, memory, made, reads_of_history(context.instance, now), until)
-        with electricity_maps.hasty_client() as client:
+        status_by_hour = statuses(context.instance, gold, partitions, watched)
+        made = {hour for hour, status in status_by_hour.items() if status == dg.AssetPartitionStatus.MATERIALIZED}
+        look = RevisionScan(now, settings, memory, made, reads_of_history(context.instance, now), until)
+        with electricity_maps.sensor_client() as client:
             look.at_updates(client, plan)
             look.at_windows(client, plan)
-        served = max(plan.oldest_served(zone, now, settings.start) for zone in settings.zones)
-        well = last_tick_succeeded(context.instance)
+        oldest_available = max(plan.oldest_served(zone, now, settings.start) for zone in settings.zones)
+        provider_ok = last_tick_succeeded(context.instance)
         ask, later = revisions.requests(
-            look.changed, going_on(context.instance, longest_silence(settings)).values(), served, well=well
+            look.changed,
+            active_runs(context.instance, heartbeat_timeout(settings)).values(),
+            oldest_available,
+            provider_ok=provider_ok,
         )
         if later:
-            why = "for a run of these hours that is queued or going on" if well else "until a tick succeeds"
-            look.sentences.append(f"{told(later)} changed, and wait {why}.")
+            why = "for a run of these hours that is queued or going on" if provider_ok else "until a tick succeeds"
+            look.sentences.append(f"{format_windows(later)} changed, and wait {why}.")
         requests = [dg.RunRequest(tags=tags_of(window, asked_by="revisions")) for window in ask]
         for sentence in look.sentences:
             context.log.info(sentence)

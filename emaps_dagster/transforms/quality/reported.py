@@ -14,7 +14,7 @@ from typing import Any
 from emaps_dagster.contracts.tables import FEED_VALUES
 from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import Key, SilverEvidence, Told
+from emaps_dagster.transforms.quality.silver import Key, RecordHistory, SilverEvidence
 
 _MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
 _FLOWS = ("import_total", "export_total")
@@ -93,7 +93,7 @@ def _reported(row: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _withdrawn(feeds: Iterable[Mapping[Key, Told]]) -> Iterator[tuple[Key, str]]:
+def _withdrawn(feeds: Iterable[Mapping[Key, RecordHistory]]) -> Iterator[tuple[Key, str]]:
     for told in feeds:
         for key, record in told.items():
             if len(record.versions) > 1 and (lost := _lost(record)):
@@ -105,7 +105,7 @@ def _withdrawn(feeds: Iterable[Mapping[Key, Told]]) -> Iterator[tuple[Key, str]]
                 )
 
 
-def _lost(record: Told) -> tuple[list[str], datetime] | None:
+def _lost(record: RecordHistory) -> tuple[list[str], datetime] | None:
     """The values that an earlier ingestion reported and the latest does not, and since when all of them are null."""
     nulls = _nulls(record.latest)
     lost: dict[str, int] = {}

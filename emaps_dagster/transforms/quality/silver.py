@@ -24,7 +24,7 @@ FEED_NAMES = ("power", "carbon")
 
 
 @dataclass(frozen=True)
-class Told:
+class RecordHistory:
     """What bronze says of one hour in one feed: the content of every ingestion, oldest first."""
 
     versions: tuple[tuple[datetime, dict[str, Any]], ...]
@@ -78,7 +78,7 @@ class SilverEvidence:
         return rows_of(self.silver)
 
     @cached_property
-    def told(self) -> dict[str, dict[Key, Told]]:
+    def told(self) -> dict[str, dict[Key, RecordHistory]]:
         """By feed: what bronze says of each (zone, hour) that was over when it was ingested."""
         return {"power": _told(self.power, "power", self.window), "carbon": _told(self.carbon, "carbon", self.window)}
 
@@ -216,7 +216,7 @@ def _carbon_content(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
+def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, RecordHistory]:
     versions: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
     for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json", "trusted_json"]).to_pylist():
         ingested_at, zone = response["ingested_at"], response["zone"]
@@ -237,7 +237,9 @@ def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, Told]:
             order = (ingested_at, updated_at, response["payload_sha256"] or "")
             versions[zone, hour].append((order, content_of(record, feed)))
     return {
-        key: Told(tuple((order[0], content) for order, content in sorted(said, key=lambda version: version[0])))
+        key: RecordHistory(
+            tuple((order[0], content) for order, content in sorted(said, key=lambda version: version[0]))
+        )
         for key, said in versions.items()
     }
 

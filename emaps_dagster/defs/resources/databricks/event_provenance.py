@@ -24,7 +24,7 @@ from emaps_dagster.defs.instance.materializations import Target, latest_material
 from emaps_dagster.defs.partitions import hours_of, run_window
 
 
-class Anchors:
+class EventProvenance:
     """What a step's events refer to in the real storage, as it was when the step was launched.
 
     Another run's materialization that comes while the step runs may not have been read by it, so it is not what was
@@ -58,7 +58,7 @@ class Anchors:
                 else None
             )
 
-    def tie(self, entry: dg.EventLogEntry) -> dg.EventLogEntry:
+    def rebind(self, entry: dg.EventLogEntry) -> dg.EventLogEntry:
         """The entry as it would be, had the step run here."""
         event = entry.dagster_event
         if event is None:

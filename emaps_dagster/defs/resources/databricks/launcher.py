@@ -32,9 +32,15 @@ from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.instance.versions import check_launcher_versions
 from emaps_dagster.defs.resources.databricks.event_file import entries_of
-from emaps_dagster.defs.resources.databricks.event_provenance import Anchors
-from emaps_dagster.defs.resources.databricks.retries import REFUSED, patiently, token_from
-from emaps_dagster.defs.resources.databricks.run_state import RunState, no_end, too_long, why_it_failed, why_refused
+from emaps_dagster.defs.resources.databricks.event_provenance import EventProvenance
+from emaps_dagster.defs.resources.databricks.retries import API_ERRORS, token_from, with_retries
+from emaps_dagster.defs.resources.databricks.run_state import (
+    RunState,
+    failure_message,
+    missing_end_message,
+    timeout_message,
+    why_refused,
+)
 from emaps_dagster.defs.resources.databricks.staging import staging
 from emaps_dagster.defs.resources.databricks.step_environment import Exported
 from emaps_dagster.defs.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
@@ -49,7 +55,7 @@ _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "
 _RIGHTS = "The one who asks needs the right to use that cluster or to make one, and to submit runs"
 
 
-class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
+class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
     """Runs a step as one Databricks run and replays its events here, anchored.
 
     Raises:
@@ -89,7 +95,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         self._staging = staging(self.databricks_runner.client, settings.databricks_staging)
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
-        anchors = Anchors(step_context)
+        provenance = EventProvenance(step_context)
         folder = self._staging.folder(step_context.run_id, step_context.step.key)
         launched = _Launched(step_context, folder)
         with dg.raise_execution_interrupts():
@@ -103,14 +109,14 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             # Asked again for the same token, Databricks answers with the same run.
             task = self._task(folder)
             config = {**self.run_config, "idempotency_token": uuid4().hex}
-            run_id = patiently(self.databricks_runner.submit_run, config, task)
+            run_id = with_retries(self.databricks_runner.submit_run, config, task)
             launched.run_id = run_id
             launched.doing = f"following run {run_id}"
             state = launched.state = self._state(run_id)
             self._grant(step_context, state)
             yield _started(step_context, state)
-            yield from self._follow(launched, anchors)
-        except REFUSED as error:
+            yield from self._follow(launched, provenance)
+        except API_ERRORS as error:
             remedy = self._staging.remedy if launched.run_id is None and "staging" in launched.doing else _RIGHTS
             raise self._failure(launched, why_refused(error, launched.told, remedy, launched.page)) from None
         finally:
@@ -125,7 +131,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             LauncherError: it does not.
         """
         sign_in = self.databricks_runner.client.workspace_client.config.authenticate
-        _let_in(self.databricks_host, lambda: patiently(sign_in))
+        _let_in(self.databricks_host, lambda: with_retries(sign_in))
 
     def exported(self) -> Exported:
         """What the cluster exports before a step."""
@@ -153,7 +159,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
     def _state(self, run_id: int) -> RunState:
         # Not by the SDK's enumerations: they know no state that is newer than they are.
         client = self.databricks_runner.client.workspace_client.api_client
-        answer = patiently(client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
+        answer = with_retries(client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
         assert isinstance(answer, dict)
         return RunState.of({"run_id": run_id, **answer})
 
@@ -167,20 +173,20 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         ]
         try:
             permissions = self.databricks_runner.client.workspace_client.permissions
-            patiently(permissions.update, "jobs", str(state.job_id), access_control_list=access)
-        except REFUSED as error:
+            with_retries(permissions.update, "jobs", str(state.job_id), access_control_list=access)
+        except API_ERRORS as error:
             # Who else may look at a run is no reason to lose it.
             step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
 
-    def _follow(self, launched: _Launched, anchors: Anchors) -> Iterator[dg.DagsterEvent]:
+    def _follow(self, launched: _Launched, provenance: EventProvenance) -> Iterator[dg.DagsterEvent]:
         """Replay what the run tells until it is over and has told its end."""
-        events = self._replay(launched, anchors)
+        events = self._replay(launched, provenance)
         began = time.monotonic()
         assert launched.state is not None
         while not launched.state.is_over:
             if time.monotonic() - began > self.databricks_runner.max_wait_time_sec:
                 seconds = int(self.databricks_runner.max_wait_time_sec)
-                raise self._failure(launched, too_long(launched.state, launched.step_key, seconds))
+                raise self._failure(launched, timeout_message(launched.state, launched.step_key, seconds))
             with dg.raise_execution_interrupts():
                 time.sleep(self.databricks_runner.poll_interval_sec)
                 launched.state = self._state(launched.state.run_id)
@@ -196,12 +202,14 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         if launched.has_ended:
             launched.context.log.info("Databricks run %d is over.", launched.state.run_id)
         elif launched.state.is_done:
-            raise self._failure(launched, no_end(launched.state, launched.step_key, launched.folder, _DELIVERY_SECONDS))
+            raise self._failure(
+                launched, missing_end_message(launched.state, launched.step_key, launched.folder, _DELIVERY_SECONDS)
+            )
         else:
             limit = self._settings.databricks_timeout_seconds
-            raise self._failure(launched, why_it_failed(launched.state, launched.step_key, said, limit))
+            raise self._failure(launched, failure_message(launched.state, launched.step_key, said, limit))
 
-    def _replay(self, launched: _Launched, anchors: Anchors) -> Iterator[Sequence[dg.DagsterEvent]]:
+    def _replay(self, launched: _Launched, provenance: EventProvenance) -> Iterator[Sequence[dg.DagsterEvent]]:
         """Each time it is asked: store what is new, and give the Dagster events of it."""
         context = launched.context
         name = f"{context.previous_attempt_count}_{PICKLED_EVENTS_FILE_NAME}"
@@ -214,7 +222,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             if entries is not None:
                 known = content
                 for entry in entries[seen:]:
-                    tied = anchors.tie(entry)
+                    tied = provenance.rebind(entry)
                     context.instance.handle_new_event(tied)
                     if tied.dagster_event is not None:
                         told.append(tied.dagster_event)
@@ -227,13 +235,13 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
         last = ""
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             # Its events are what counts, and they are stored already.
-            with suppress(*REFUSED):
+            with suppress(*API_ERRORS):
                 text = (self._staging.get(posixpath.join(launched.folder, name)) or b"").decode("utf-8", "replace")
                 stream.write(text)
                 last = last or next((line for line in reversed(text.splitlines()) if line.strip()), "")
         assert launched.state is not None
         if not launched.has_ended and not launched.state.is_done and launched.state.task_run_id is not None:
-            with suppress(*REFUSED):
+            with suppress(*API_ERRORS):
                 jobs = self.databricks_runner.client.workspace_client.jobs
                 last = jobs.get_run_output(launched.state.task_run_id).error or last
         return last[:500]
@@ -243,7 +251,7 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
             return
         try:
             self.databricks_runner.client.workspace_client.jobs.cancel_run(launched.run_id)
-        except REFUSED as error:
+        except API_ERRORS as error:
             launched.context.log.warning(
                 "Databricks run %d could not be cancelled: %s. Its time limit ends it. %s",
                 launched.run_id,
@@ -251,25 +259,25 @@ class ReanchoringStepLauncher(DatabricksPySparkStepLauncher):
                 launched.page,
             )
 
-    def _failure(self, launched: _Launched, told: str) -> dg.Failure:
+    def _failure(self, launched: _Launched, told: str) -> dg.FetchFailure:
         page = {"databricks_run": dg.MetadataValue.url(launched.page)} if launched.page else {}
-        return dg.Failure(description=told, metadata=page)
+        return dg.FetchFailure(description=told, metadata=page)
 
 
-def step_launcher(settings: Settings) -> ReanchoringStepLauncher:
+def step_launcher(settings: Settings) -> ReplayingStepLauncher:
     """The launcher of these settings.
 
     Raises:
         LauncherError: this Dagster is not one that it knows, or the workspace does not let it in.
     """
-    return _let_in(settings.databricks_host, lambda: ReanchoringStepLauncher(settings))
+    return _let_in(settings.databricks_host, lambda: ReplayingStepLauncher(settings))
 
 
 def _let_in(host: str | None, ask: Callable[[], T]) -> T:
     """What the call gives; its refusal is told without the error behind it, which may hold what was sent."""
     try:
         return ask()
-    except (ValueError, *REFUSED) as error:
+    except (ValueError, *API_ERRORS) as error:
         told = why_refused(error, f"signing in to {host}", _RIGHTS, "")
     raise LauncherError(told)
 

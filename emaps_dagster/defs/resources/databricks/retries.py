@@ -20,7 +20,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 # What a call ends in when it is refused, or not answered.
-REFUSED = (DatabricksError, RequestException, TimeoutError)
+API_ERRORS = (DatabricksError, RequestException, TimeoutError)
 # What another try may mend.
 PASSING = (InternalError, DeadlineExceeded)
 # What OAuth says to a client that it refuses (RFC 6749, 4.1.2.1 and 5.2).
@@ -41,7 +41,7 @@ _TRIES = 6
 _LONGEST_PAUSE_SECONDS = 16.0
 
 
-def patiently(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+def with_retries(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Call until it succeeds or fails for good. What is called must not mind being called twice."""
     retrying = Retrying(
         retry=retry_if_exception_type(PASSING),

@@ -62,7 +62,7 @@ def at(page: str) -> str:
     return f" Run page: {page}" if page else ""
 
 
-def why_it_failed(state: RunState, step_key: str, said: str, timeout: int) -> str:
+def failure_message(state: RunState, step_key: str, said: str, timeout: int) -> str:
     """Why a run that is over has no result, and what to do. `said` is what the run itself printed last."""
     told = f"{step_key}: Databricks run {state.run_id} "
     cause = sentence(state.message) if state.message else "Databricks gives no reason."
@@ -84,14 +84,14 @@ def why_it_failed(state: RunState, step_key: str, said: str, timeout: int) -> st
     return f"{sentence(told)} {sentence(_AGAIN)}{at(state.page)}"
 
 
-def no_end(state: RunState, step_key: str, place: str, seconds: float) -> str:
+def missing_end_message(state: RunState, step_key: str, place: str, seconds: float) -> str:
     return (
         f"{step_key}: Databricks run {state.run_id} ended as {state.result}, but {seconds:.0f} s later {place} still "
         f"does not tell how the step ended. What it wrote to the tables is there. {sentence(_AGAIN)}{at(state.page)}"
     )
 
 
-def too_long(state: RunState, step_key: str, seconds: int) -> str:
+def timeout_message(state: RunState, step_key: str, seconds: int) -> str:
     return (
         f"{step_key}: Databricks run {state.run_id} is still {state.life} after {seconds} s "
         "(EMAPS_DATABRICKS_WAIT_SECONDS); it is cancelled. If it waited for a cluster, look at the pool, the quota and "

@@ -14,7 +14,7 @@ from typing import Any
 from dagster_databricks.databricks import DatabricksClient
 from databricks.sdk.errors.platform import NotFound
 
-from emaps_dagster.defs.resources.databricks.retries import REFUSED, patiently
+from emaps_dagster.defs.resources.databricks.retries import API_ERRORS, with_retries
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +44,27 @@ class Staging(ABC):
         """Write the files, over whatever an earlier attempt left."""
         for name, content in files.items():
             # As a whole again: a block whose answer was lost may be there twice.
-            patiently(self._put, posixpath.join(folder, name), content)
+            with_retries(self._put, posixpath.join(folder, name), content)
 
     def get(self, path: str) -> bytes | None:
         """The content of a file, None while there is none."""
         try:
-            return patiently(self._get, path)
+            return with_retries(self._get, path)
         except NotFound:
             return None
 
     def remove(self, folder: str) -> None:
         """Remove a step's folder, and its run's with the last step. What cannot be removed is told, no more."""
         try:
-            patiently(self._remove, folder)
+            with_retries(self._remove, folder)
         except NotFound:
             pass
-        except REFUSED as error:
+        except API_ERRORS as error:
             logger.warning("The staging folder %s could not be removed: %s", folder, error)
             return
         try:
             self._remove_empty(posixpath.dirname(folder))
-        except REFUSED:
+        except API_ERRORS:
             logger.debug("%s is left to the other steps of its run", posixpath.dirname(folder))
 
     @abstractmethod
@@ -119,7 +119,7 @@ class VolumeStaging(Staging):
         return path
 
     def put(self, folder: str, files: dict[str, bytes]) -> None:
-        patiently(self._client.workspace_client.files.create_directory, folder)
+        with_retries(self._client.workspace_client.files.create_directory, folder)
         super().put(folder, files)
 
     def _put(self, path: str, content: bytes) -> None:
