@@ -19,7 +19,7 @@ from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.demo.dev import ask
 from emaps_dagster.demo.folder import Folder
-from emaps_dagster.demo.story import ZONE
+from emaps_dagster.demo.scenario import ZONE
 from emaps_dagster_tests.browser import (
     CHECKOUT,
     CHROMIUM,

@@ -20,11 +20,11 @@ from deltalake import DeltaTable
 
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.demo.expectations import Rows, changes, judge
 from emaps_dagster.demo.folder import Folder, FolderError
-from emaps_dagster.demo.oracle import Rows, changes, judge
-from emaps_dagster.demo.picture import picture_of, read_gold
-from emaps_dagster.demo.story import TOKEN
-from emaps_dagster.demo.times import Times
+from emaps_dagster.demo.plot import picture_of, read_gold
+from emaps_dagster.demo.scenario import TOKEN
+from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster_tests.conftest import DemoRun
 

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.windows import Window, utc_now
-from emaps_dagster.demo import screen
+from emaps_dagster.demo import terminal as screen
 from emaps_dagster.demo.folder import Folder
-from emaps_dagster.demo.picture import draw, read_gold
-from emaps_dagster.demo.story import TOKEN, ZONE, Story, environment, tell
-from emaps_dagster.demo.times import Times
+from emaps_dagster.demo.plot import draw, read_gold
+from emaps_dagster.demo.scenario import TOKEN, ZONE, DemoResult, environment, run_scenario
+from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
 _PICTURED = timedelta(days=4)
@@ -63,13 +63,13 @@ def _demo(console: Console, folder: Folder, days: int) -> int:
             dg.DagsterInstance.get() as instance,
             _progress(console) as progress,
         ):
-            story = tell(folder, instance, simulator, times, _watch(progress))
+            story = run_scenario(folder, instance, simulator, times, _watch(progress))
     _picture(folder, story)
     screen.summary(console, folder, story, time.monotonic() - began)
     return 0 if story.ok else 1
 
 
-def _picture(folder: Folder, story: Story) -> None:
+def _picture(folder: Folder, story: DemoResult) -> None:
     if story.ok:
         window = Window(max(story.times.start, story.times.tick.end - _PICTURED), story.times.tick.end)
         draw(read_gold(folder.warehouse, ZONE, window), ZONE, "simulated data", folder.picture)

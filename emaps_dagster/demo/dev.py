@@ -29,8 +29,8 @@ from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.settings import PUBLIC_API_URL, Settings, read_settings
 from emaps_dagster.contracts.windows import floor_hour, utc_now
 from emaps_dagster.demo.folder import Folder
-from emaps_dagster.demo.story import TOKEN, ZONE, revise
-from emaps_dagster.demo.times import Times
+from emaps_dagster.demo.scenario import TOKEN, ZONE, revise
+from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
 _CHECKOUT = Path(emaps_dagster.__file__).resolve().parents[1]

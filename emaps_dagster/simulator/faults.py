@@ -74,7 +74,7 @@ class Fault:
         if self.times is not None and self.times < 1:
             raise ValueError(f"fault times {self.times}: at least 1, or null for ever")
 
-    def meets(self, route: Route) -> bool:
+    def matches(self, route: Route) -> bool:
         if self.endpoint is None and route.endpoint not in SIGNAL_ENDPOINTS:
             return False
         feed = route.feed.endpoint if route.feed else None
@@ -87,7 +87,7 @@ class Fault:
         return [replace(self, times=self.times - 1)] if self.times > 1 else []
 
 
-def instead(fault: Fault, route: Route, token: str | None) -> Answer | None:
+def replacement_response(fault: Fault, route: Route, token: str | None) -> Answer | None:
     """The answer of a fault that needs no data; None for the other kinds."""
     if fault.kind == "invalid_token":
         return unauthorised(token or "?")
@@ -107,7 +107,7 @@ def instead(fault: Fault, route: Route, token: str | None) -> Answer | None:
     return None
 
 
-def spoiled(answer: Answer, fault: Fault) -> Answer:
+def corrupt(answer: Answer, fault: Fault) -> Answer:
     """A good answer with another content; kinds that change rows leave a body of one row as it is."""
     status, headers, content = answer
     if fault.kind == "not_utf8":

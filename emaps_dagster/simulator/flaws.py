@@ -11,7 +11,7 @@ _INFINITE = "number beyond a double"
 _TWICE = "key that stands twice"
 
 
-def spoiled(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
+def corrupt(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
     """The record with the flaw."""
     if flaw == "null_record":
         return None

@@ -206,7 +206,7 @@ class Perturbations:
         )
         self.planted.append(one)
 
-    def obey(self, order: dict[str, str | int | None]) -> None:
+    def apply_command(self, order: dict[str, str | int | None]) -> None:
         """Plant what another process orders: `do` names the method, the rest are its arguments, times in ISO 8601."""
         arguments: dict[str, object] = dict(order)
         name = arguments.pop("do", None)

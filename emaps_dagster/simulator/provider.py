@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed, zone_facts
-from emaps_dagster.simulator.flaws import as_written, spoiled
+from emaps_dagster.simulator.flaws import as_written, corrupt
 from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.noise import bits, draw, stream
 from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
@@ -155,7 +155,7 @@ class Provider(Perturbations):
     def _spoiled(self, feed: Feed, row: dict[str, Any], hour: datetime, seen: list[Perturbation]) -> Any:
         for one in seen:
             if one.kind == "spoil" and one.start <= hour < one.end:
-                return spoiled(feed, row, one.name)
+                return corrupt(feed, row, one.name)
         return row
 
     def _seen(self, feed: Feed, zone: str, at: datetime) -> list[Perturbation]:

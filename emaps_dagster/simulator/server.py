@@ -23,7 +23,7 @@ from typing import Any
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.simulator import api
 from emaps_dagster.simulator.api import Account, Answer, Plan
-from emaps_dagster.simulator.faults import FAULT_KINDS, Fault, FaultKind, instead, spoiled
+from emaps_dagster.simulator.faults import FAULT_KINDS, Fault, FaultKind, corrupt, replacement_response
 from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
 from emaps_dagster.simulator.provider import Provider
 
@@ -108,15 +108,15 @@ class Simulator:
         """Status, headers and body for a GET, and the fault that applies to sending it."""
         to = api.route(target)
         fault = self._take_fault(to)
-        if fault and (broken := instead(fault, to, token)):
+        if fault and (broken := replacement_response(fault, to, token)):
             return broken, fault
         good = api.answer(to, self.provider, self.account, token, self.now())
-        return (spoiled(good, fault) if fault and good[0] == 200 else good), fault
+        return (corrupt(good, fault) if fault and good[0] == 200 else good), fault
 
     def _take_fault(self, to: api.Route) -> Fault | None:
         with self._lock:
             for place, fault in enumerate(self._faults):
-                if fault.meets(to):
+                if fault.matches(to):
                     self._faults[place : place + 1] = fault.used()
                     return fault
         return None
@@ -139,7 +139,7 @@ class Simulator:
         if "revise" in orders:
             orders = {**orders, "perturb": {"do": "revise", **orders["revise"]}}
         if "perturb" in orders:
-            self.provider.obey(orders["perturb"])
+            self.provider.apply_command(orders["perturb"])
         if "now" in orders:
             self.set_now(now)
         if "clear_faults" in orders:

@@ -19,9 +19,9 @@ from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.demo.expectations import Changes, Expectation, changes, judge, rows_of
 from emaps_dagster.demo.folder import Folder
-from emaps_dagster.demo.oracle import Changes, Truth, changes, judge, rows_of
-from emaps_dagster.demo.times import Times
+from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
 ZONE = "GR"
@@ -43,7 +43,7 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class Story:
+class DemoResult:
     """All that happened; there is no tick after a backfill that failed."""
 
     times: Times
@@ -51,7 +51,7 @@ class Story:
     tick: RunReport | None
     silver_changes: Changes
     gold_changes: Changes
-    truths: list[Truth]
+    truths: list[Expectation]
 
     @property
     def ok(self) -> bool:
@@ -102,7 +102,7 @@ def run_job(
     return _report(result, instance, evaluations)
 
 
-def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Truth:
+def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Expectation:
     """The page `health` as of the present, so that whoever opens the UI finds it made."""
     from emaps_dagster.defs.names import HEALTH
 
@@ -110,7 +110,7 @@ def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulat
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     checks = result.get_asset_check_evaluations()
     wrong = "; ".join(str(check.description) for check in checks if not check.passed)
-    return Truth("the page health says that all is well", result.success and bool(checks) and not wrong, wrong)
+    return Expectation("the page health says that all is well", result.success and bool(checks) and not wrong, wrong)
 
 
 def _job(name: str, folder: Folder, simulator: Simulator, times: Times, now: datetime) -> dg.JobDefinition:
@@ -150,13 +150,13 @@ def _report(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, exp
     return RunReport(result.success, expected, passed, failed, warned, tuple(errors), seconds)
 
 
-def tell(
+def run_scenario(
     folder: Folder,
     instance: dg.DagsterInstance,
     simulator: Simulator,
     times: Times,
     watch: Callable[[str], Callable[[int, dg.EventLogEntry], None]],
-) -> Story:
+) -> DemoResult:
     """Backfill, let the provider revise, tick, judge what came of it, and make the page `health`.
 
     Args:
@@ -174,7 +174,7 @@ def tell(
     hours = len(list(times.backfill.hours()))
     backfill = run(f"Backfill of {hours} hours in one run", times.backfilled_at, times.backfill)
     if not backfill.ok:
-        return Story(times, backfill, None, {}, {}, [*_green("the backfill", backfill)])
+        return DemoResult(times, backfill, None, {}, {}, [*_green("the backfill", backfill)])
     silver_before, gold_before = rows_of(folder.warehouse, ENERGY_DATA), rows_of(folder.warehouse, gold)
     revise(simulator, times)
     tick = run("Hourly tick after the revisions", times.present, times.tick)
@@ -186,7 +186,7 @@ def tell(
         *judge(simulator.provider, ZONE, times, silver, gold_rows, silver_changes, gold_changes),
         make_health(folder, instance, simulator, times),
     ]
-    return Story(times, backfill, tick, silver_changes, gold_changes, truths)
+    return DemoResult(times, backfill, tick, silver_changes, gold_changes, truths)
 
 
 def revise(simulator: Simulator, times: Times) -> None:
@@ -195,11 +195,11 @@ def revise(simulator: Simulator, times: Times) -> None:
         simulator.provider.revise(ZONE, hour, at=times.revised_at)
 
 
-def _green(what: str, report: RunReport) -> Iterator[Truth]:
+def _green(what: str, report: RunReport) -> Iterator[Expectation]:
     wrong = [*report.errors, *(f"{name} failed for {count} hours" for name, count in report.failed.items())]
-    yield Truth(f"{what} ran green, all blocking checks passed", report.ok and not wrong, "; ".join(wrong))
+    yield Expectation(f"{what} ran green, all blocking checks passed", report.ok and not wrong, "; ".join(wrong))
     evaluated = report.passed + sum(report.failed.values()) + sum(report.warned.values())
-    yield Truth(
+    yield Expectation(
         f"each check of {what} judged each of its hours, or its table",
         evaluated == report.expected,
         f"{evaluated} evaluations, not {report.expected}",

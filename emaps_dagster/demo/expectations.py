@@ -17,7 +17,7 @@ from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, mode_column
-from emaps_dagster.demo.times import Times
+from emaps_dagster.demo.timeline import Times
 from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.simulator.provider import Provider
 
@@ -32,7 +32,7 @@ Changes = dict[datetime, dict[str, tuple[Any, Any]]]
 
 
 @dataclass(frozen=True)
-class Truth:
+class Expectation:
     """Something that must hold after the demo; `detail` is for a person when it does not."""
 
     says: str
@@ -75,16 +75,16 @@ def judge(
     gold: Rows,
     silver_changes: Changes,
     gold_changes: Changes,
-) -> Iterator[Truth]:
+) -> Iterator[Expectation]:
     hours = [*times.backfill.hours(), times.last]
     for name, rows in (("silver", silver), ("gold", gold)):
-        yield Truth(
+        yield Expectation(
             f"{name} has exactly one row for each of the {len(hours)} hours",
             sorted(rows) == hours,
             f"it has {len(rows)} rows, {len(set(hours) - rows.keys())} hours are missing",
         )
     missing = [hour for hour in times.revised if hour not in silver_changes]
-    yield Truth("every revised hour changed in silver", not missing, f"unchanged: {_list(missing)}")
+    yield Expectation("every revised hour changed in silver", not missing, f"unchanged: {_list(missing)}")
 
     refetched = [hour for hour in hours if floor_hour(times.present) - _HISTORY <= hour < times.last]
     other_opinion = {
@@ -92,7 +92,7 @@ def judge(
         for hour in refetched
         if _said(provider, zone, hour, times.backfilled_at) != _said(provider, zone, hour, times.present)
     }
-    yield Truth(
+    yield Expectation(
         "in silver the hours changed of which the provider says something new, and no others",
         silver_changes.keys() == other_opinion,
         _difference(set(silver_changes), other_opinion, other_opinion),
@@ -103,11 +103,11 @@ def judge(
         for hour in hours
         if hour in silver and not _agrees(silver[hour], _said(provider, zone, hour, present[hour]))
     ]
-    yield Truth("every number in silver is the provider's", not wrong, f"other numbers: {_list(wrong)}")
+    yield Expectation("every number in silver is the provider's", not wrong, f"other numbers: {_list(wrong)}")
 
     must, may = _followers(silver_changes, times.last)
     changed = set(gold_changes)
-    yield Truth(
+    yield Expectation(
         "in gold those hours and the 23 after each changed, and no others",
         must <= changed <= may,
         _difference(changed, must, may),

@@ -18,10 +18,10 @@ from emaps_dagster.contracts.tables import (
     rolling_column,
 )
 from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.demo.expectations import Changes, rows_of
 from emaps_dagster.demo.folder import Folder
-from emaps_dagster.demo.oracle import Changes, rows_of
-from emaps_dagster.demo.story import ZONE, RunReport, Story
-from emaps_dagster.demo.times import Times
+from emaps_dagster.demo.scenario import ZONE, DemoResult, RunReport
+from emaps_dagster.demo.timeline import Times
 from emaps_dagster.lakehouse.local_files import dataset
 
 _SHOWN_CHANGES = {
@@ -42,7 +42,7 @@ def opening(console: Console, url: str, folder: Folder, times: Times) -> None:
     )
 
 
-def summary(console: Console, folder: Folder, story: Story, seconds: float) -> None:
+def summary(console: Console, folder: Folder, story: DemoResult, seconds: float) -> None:
     """Everything a person wants to know afterwards; what is wrong comes last, where it is seen."""
     if story.silver_changes:
         console.print(_changes(story))
@@ -67,7 +67,7 @@ def summary(console: Console, folder: Folder, story: Story, seconds: float) -> N
         console.print(f"[bold red]Not right[/], see above and {folder.log}.", highlight=False, soft_wrap=True)
 
 
-def _changes(story: Story) -> Grid:
+def _changes(story: DemoResult) -> Grid:
     grid = Grid(title="What the tick changed in silver.energy_data: old → new", title_justify="left")
     grid.add_column("hour, UTC", no_wrap=True)
     grid.add_column("why", no_wrap=True)
