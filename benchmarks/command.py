@@ -46,7 +46,7 @@ class Site:
             "DAGSTER_HOME": str(home),
             "EMAPS_DEPLOYMENT": "embedded",
             "EMAPS_API_URL": self.sim.url,
-            "EMAPS_NOW": self.sim.now().isoformat(),
+            "EMAPS_FIXED_NOW": self.sim.now().isoformat(),
             "EMAPS_START": f"{self.weeks.start:%Y-%m-%d}",
             "EMAPS_WAREHOUSE": str(self.folder / "warehouse"),
             "EMAPS_ZONES": "GR",

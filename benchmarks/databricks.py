@@ -99,7 +99,7 @@ def _tick(settings: dict[str, str], sim: Simulator, now: datetime) -> tuple[int,
     os.environ |= {
         **settings,
         "EMAPS_API_URL": sim.url,
-        "EMAPS_NOW": now.isoformat(),
+        "EMAPS_FIXED_NOW": now.isoformat(),
         "EMAPS_START": f"{PRESENT - timedelta(days=2):%Y-%m-%d}",
     }
     # Built anew from the environment, as in a process of its own.

@@ -65,7 +65,9 @@ def hours(count: int) -> Window:
 
 def ours(window: Window, api_url: str, warehouse: Path) -> dg.Definitions:
     return build_definitions(
-        Settings(_env_file=None, api_url=api_url, zones=ZONES, warehouse=warehouse, start=window.start, now=PRESENT)
+        Settings(
+            _env_file=None, api_url=api_url, zones=ZONES, warehouse=warehouse, start=window.start, fixed_now=PRESENT
+        )
     )
 
 

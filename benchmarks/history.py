@@ -45,7 +45,7 @@ class TableLocations:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "DAGSTER_"))},
             "EMAPS_API_URL": self.sim.url,
-            "EMAPS_NOW": self.sim.now().isoformat(),
+            "EMAPS_FIXED_NOW": self.sim.now().isoformat(),
             "EMAPS_START": f"{self.first:%Y-%m-%d}",
             "EMAPS_ZONES": ",".join(ZONES),
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),

@@ -1,14 +1,18 @@
 """Electricity Maps data as Delta tables and features: API -> bronze -> silver -> gold.
 
-Where do I go to ...
-  change what a table holds            tables.py, then transforms/<layer>.py
-  see the graph, its checks            assets/, definitions.py
-  change how Delta is read or written  lakehouse.py
-  change the HTTP side                 client.py; simulator/ answers like the API
-  run somewhere else                   settings.py, resources/
-  change when things run               partitions.py, jobs.py, schedules.py
-  change what is asked for again       upkeep/ decides, sensors.py asks; alerts.py tells people
-  make silver and gold again           assets/rebuild.py
-  take a response out of all reads     assets/withdraw.py
-  add a zone                           zones.py
+Rooms, from the bottom to the top; each imports only from those above it in this list:
+  contracts/         zones, hours, tables, settings, errors: what is promised, without I/O
+  transforms/        pure PySpark; what a table holds
+  simulator/         an API server with a Greek-looking grid
+  electricity_maps/  requests, retries, typed errors, admission of records
+  lakehouse/         Delta tables by contract: read, append, merge, rebuild
+  monitoring/        what is run again (gaps, revisions), what is reported (incidents, alerts, health)
+  features/          `features.load` and its siblings
+  pipeline/          the use cases without Dagster: ingest, silver, gold, checks, rebuild, withdraw, maintenance
+  defs/              everything that imports Dagster: assets, checks, jobs, schedules, sensors, resources
+  cli/, definitions.py, demo/   commands, what Dagster loads, and two weeks of data to try it on
+
+To add a column: contracts/tables.py, then transforms/silver.py or transforms/gold.py.
+To add a check: transforms/quality/, then pipeline/check_catalog.py. To add a zone: contracts/zones.py.
+docs/architecture.md says more.
 """

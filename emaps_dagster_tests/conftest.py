@@ -146,7 +146,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """A demo that several modules look at, started by somebody whose own settings must not matter. Read only."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
     (folder.parent / ".env").write_text("EMAPS_ZONES=no zone at all\n")
-    return run_demo(folder, EMAPS_DEPLOYMENT="databricks", EMAPS_API_TOKEN="a-token-of-the-person", EMAPS_NOW="2020")
+    return run_demo(
+        folder, EMAPS_DEPLOYMENT="databricks", EMAPS_API_TOKEN="a-token-of-the-person", EMAPS_FIXED_NOW="2020"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -136,7 +136,7 @@ def writers(folder: Path, count: int, runs: int, seed: int, *, turns: bool = Tru
         "writers": count,
         "they take turns": turns,
         "runs": sum(done for done, _, _ in told),
-        "races lost and computed again": sum(lost for _, lost, _ in told),
+        "commit conflicts and computed again": sum(lost for _, lost, _ in told),
         "runs that gave up once and were run again": sum(failed for _, _, failed in told),
         "writers that failed": sum(process.exitcode != 0 for process in processes),
         "seconds": round(time.monotonic() - began),

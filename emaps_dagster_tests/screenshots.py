@@ -124,7 +124,7 @@ def plots(dev: Dev, page: Page) -> None:
 def mix(dev: Dev, page: Page) -> None:
     last = partition_key(max(dev.hours(_GOLD)))
     _open(dev, page, f"assets/{_GOLD}?view=partitions&partition={last}", height=900)
-    page.get_by_role("row").filter(has_text="last_day").get_by_text("[Show Markdown]").click()
+    page.get_by_role("row").filter(has_text="last_24h_mix").get_by_text("[Show Markdown]").click()
     picture = page.get_by_role("dialog").get_by_alt_text("production mix and carbon intensity")
     expect(picture).to_be_visible()
     wait_until(lambda: picture.evaluate("image => image.complete && image.naturalWidth > 0"))

@@ -82,7 +82,7 @@ def test_the_calls_of_a_window_are_known_before_it_is_fetched(
 def test_the_cost_of_a_backfill_is_a_job_that_fetches_nothing(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
     monkeypatch.setenv("EMAPS_CALLS_PER_MINUTE", "30")
-    settings = Settings(api_url=sim.url, zones=("GR", "BG"), now=NOW, _env_file=None)
+    settings = Settings(api_url=sim.url, zones=("GR", "BG"), fixed_now=NOW, _env_file=None)
     job = build_definitions(settings).resolve_job_def("backfill_cost")
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(run_config={"start": "2023-01-01", "end": "2024-01-01"}, instance=instance)

@@ -220,7 +220,10 @@ def test_a_full_disk_is_a_warning_until_there_is_room(tmp_path: Path, monkeypatc
         ({"EMAPS_ZONES": "GR,XX"}, "The API knows no zone XX"),
         ({"EMAPS_API_URL": "http://127.0.0.1:1/v3"}, "does not answer (ConnectionError): ticks fail until it does"),
         ({"EMAPS_API_TOKEN": ""}, "EMAPS_API_TOKEN is not set"),
-        ({"EMAPS_NOW": "2024-05-01T00:07Z"}, "EMAPS_NOW is set: every run takes 2024-05-01T00:07Z for the present"),
+        (
+            {"EMAPS_FIXED_NOW": "2024-05-01T00:07Z"},
+            "EMAPS_FIXED_NOW is set: every run takes 2024-05-01T00:07Z for the present",
+        ),
     ],
 )
 def test_what_the_world_has_to_mend_does_not_keep_dagster_down(

@@ -47,7 +47,7 @@ class Warehouse:
     def run(self, window: Window, job: str = "hourly", now: datetime = NOW, zones: tuple[str, ...] = ZONES) -> Any:
         """Run the hourly job, or only the checks of the table that `job` names."""
         settings = Settings(
-            api_url=self.url, warehouse=self.folder, now=now, zones=zones, start=utc(2024, 5, 1), _env_file=None
+            api_url=self.url, warehouse=self.folder, fixed_now=now, zones=zones, start=utc(2024, 5, 1), _env_file=None
         )
         only_checks = [
             dg.define_asset_job(f"checks_of_{name.replace('/', '_')}", dg.AssetSelection.checks_for_assets(asset))
@@ -282,7 +282,7 @@ def test_a_planted_fault_fails_its_checks_in_its_hour_alone(warehouse: Warehouse
             assert [record.data["datetime"] for record in shown] == [f"{BROKEN:%Y-%m-%dT%H:%MZ}"] * len(shown)
             assert str(shown[0].data["finding"]) in str(evaluation.description)
         # Who reads the page of a failed hour finds the remedy on it.
-        told_to_do = evaluation.metadata.get("what_to_do")
+        told_to_do = evaluation.metadata.get("remediation")
         assert (told_to_do.value if told_to_do else None) == (
             None if evaluation.passed else remedy[evaluation.check_name]
         )

@@ -90,7 +90,7 @@ def test_a_chosen_present_may_lie_in_the_past_and_not_in_the_future(api: Api) ->
     ahead = utc_now() + timedelta(hours=23)
     with (
         ElectricityMapsClient(api.url, clock=lambda: ahead) as client,
-        pytest.raises(ClockSkewError, match=r"EMAPS_NOW.* ahead of .*Correct or remove EMAPS_NOW"),
+        pytest.raises(ClockSkewError, match=r"EMAPS_FIXED_NOW.* ahead of .*Correct or remove EMAPS_FIXED_NOW"),
     ):
         client.history(CARBON, "GR")
     # The remedy: it is removed.

@@ -48,7 +48,7 @@ def emaps(folder: Path, sim: Simulator, *words: str, **more: str) -> subprocess.
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "DAGSTER_"))},
         "EMAPS_API_URL": sim.url,
-        "EMAPS_NOW": sim.now().isoformat(),
+        "EMAPS_FIXED_NOW": sim.now().isoformat(),
         "EMAPS_START": f"{RANGE.start:%Y-%m-%d}",
         "EMAPS_ZONES": ",".join(ZONES),
         "PYTHONPATH": str(ROOT),
@@ -86,7 +86,7 @@ def test_the_commands_of_the_readme_run_quietly_and_leave_a_small_history_with_e
     said = done.stdout + done.stderr
     assert f"silver.energy_data {RANGE}: " in said
     # With the hours before and after that the provider's days bring along.
-    assert f"gold.ml_features {RANGE}: 138 rows inserted, 0 updated, 0 unchanged, 0 races lost" in said
+    assert f"gold.ml_features {RANGE}: 138 rows inserted, 0 updated, 0 unchanged, 0 commit conflicts" in said
     assert "WARNING" in said, "zones.py knows no neighbours of HU"
     assert "DEBUG" not in said
     assert "superseded" not in said
@@ -114,7 +114,7 @@ def test_the_commands_of_the_readme_run_quietly_and_leave_a_small_history_with_e
         "consumption_mean",
     }  # fmt: skip
     assert set(numbers[keys[5]]) == plotted
-    assert set(numbers[keys[47]]) > plotted | {"last_day", "window", "rows_inserted_in_run", "run_seconds"}
+    assert set(numbers[keys[47]]) > plotted | {"last_24h_mix", "window", "rows_inserted_in_run", "run_seconds"}
 
 
 def test_a_run_that_fails_says_so_and_why_and_ends_with_1(folder: Path, sim: Simulator) -> None:

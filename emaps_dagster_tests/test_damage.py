@@ -149,7 +149,7 @@ def rows(folder: Path, table: Table) -> list[dict[str, Any]]:
 
 
 def settings(folder: Path, url: str = "http://127.0.0.1:9") -> Settings:
-    return Settings(warehouse=folder, now=NOW, start=START, api_url=url, _env_file=None)
+    return Settings(warehouse=folder, fixed_now=NOW, start=START, api_url=url, _env_file=None)
 
 
 def said_by(job: str, folder: Path, instance: dg.DagsterInstance, **given: Any) -> list[str]:
@@ -174,7 +174,7 @@ def test_every_damage_of_gold_is_a_sentence_from_every_door(damage: str, folder:
     lakehouse = FolderLakehouse(embedded, folder)
     for door in (
         lambda: lakehouse.collect(lakehouse.scan(GOLD)),
-        lambda: lakehouse.rows(GOLD, Window(HELD[0].start, HELD[1].end)),
+        lambda: lakehouse.read_arrow(GOLD, Window(HELD[0].start, HELD[1].end)),
         lambda: lakehouse.maintain(GOLD, retain=timedelta(days=7)),
         lambda: features.load("GR", START, LAST.end, warehouse=folder),
     ):

@@ -83,7 +83,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         Simulator(token=TOKEN, zones=("GR",), now=NOW) as sim,
         Workspace(folder / "workspace", secrets={(scope, key): TOKEN}) as workspace,
     ):
-        there = {"EMAPS_API_URL": sim.url, "EMAPS_NOW": NOW.isoformat()}
+        there = {"EMAPS_API_URL": sim.url, "EMAPS_FIXED_NOW": NOW.isoformat()}
         of_this_workspace = {
             "EMAPS_DATABRICKS_HOST": workspace.host,
             "EMAPS_DATABRICKS_TOKEN": workspace.token,

@@ -338,7 +338,7 @@ def test_the_tables_equal_those_of_deployment_embedded_bit_for_bit(
 ) -> None:
     monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
     settings = Settings(
-        api_url=simulator.url, now=NOW, start=datetime(2024, 5, 4, tzinfo=timezone.utc), warehouse=tmp_path / "w"
+        api_url=simulator.url, fixed_now=NOW, start=datetime(2024, 5, 4, tzinfo=timezone.utc), warehouse=tmp_path / "w"
     )
     job = build_definitions(settings).resolve_job_def("hourly")
     with dg.DagsterInstance.ephemeral() as instance:

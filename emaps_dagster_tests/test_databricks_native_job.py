@@ -43,7 +43,7 @@ TICK = Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 10))
 
 
 def _task(lakehouse: FolderLakehouse, sim: Simulator, window: Window = TICK) -> Task:
-    settings = Settings(api_url=sim.url, api_token=TOKEN, now=NOW, _env_file=None)  # type: ignore[arg-type]
+    settings = Settings(api_url=sim.url, api_token=TOKEN, fixed_now=NOW, _env_file=None)  # type: ignore[arg-type]
     return Task(lakehouse, settings, window, lambda: NOW)
 
 
@@ -59,7 +59,7 @@ def test_the_three_layers_follow_one_another_and_say_what_they_did(
     told = capsys.readouterr().out
     assert "bronze, hours [2024-05-04T09:00Z, 2024-05-04T10:00Z), zones GR\n" in told
     assert "bronze.carbon_data: 1 responses fetched, 1 stored, 0 failed\n" in told
-    assert "silver.energy_data: 23 rows inserted, 0 updated, 0 unchanged, 0 races lost\n" in told
+    assert "silver.energy_data: 23 rows inserted, 0 updated, 0 unchanged, 0 commit conflicts\n" in told
     assert "check gold.ml_features gold_equals_silver: passed\n" in told
     assert lakehouse.scan(GOLD).count() == 23
     # Four checks of either bronze table, thirteen of silver, eight of gold.
@@ -256,7 +256,7 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
         values |= {"job.start_time.iso_datetime": NOW.isoformat()}
         job = _resolved(json.dumps(JOB).replace("./dist/*.whl", f"{workspace.volume}/dist/{wheel.name}"), values)
         # The simulated provider lives at that moment.
-        job["job_clusters"][0]["new_cluster"]["spark_env_vars"] = {"EMAPS_NOW": NOW.isoformat()}
+        job["job_clusters"][0]["new_cluster"]["spark_env_vars"] = {"EMAPS_FIXED_NOW": NOW.isoformat()}
 
         done = _run(client, workspace, job)
         logs = {task.key: task.log() + task.log("stdout") for task in done.tasks}

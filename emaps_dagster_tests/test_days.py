@@ -178,11 +178,11 @@ def budget(life: Life, here: Machine) -> dict[str, float]:
     asleep = sum(one is not None and one.asleep for one in troubles)
     outages = sum(one is not None and len(one.faults) > 1 for one in troubles)
     ticks = len(troubles) - asleep
-    asked = [run for run in here.runs() if run.tags.get("emaps/asked_by") in ("gaps", "revisions") and fetches(run)]
+    asked = [run for run in here.runs() if run.tags.get("emaps/triggered_by") in ("gaps", "revisions") and fetches(run)]
     windows = [hours for hours in map(hours_of_run, asked) if hours]
     pieces = sum(math.ceil(window.duration / timedelta(days=10)) for window in windows)
     # What lies in the last day comes with /history, what lies before it with past-range.
-    pieces += sum(run.tags["emaps/asked_by"] == "gaps" for run in asked)
+    pieces += sum(run.tags["emaps/triggered_by"] == "gaps" for run in asked)
     each = len(ZONES)
     return {
         # What was missed for more than a day is fetched with the tick.

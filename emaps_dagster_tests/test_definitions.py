@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.no_step_launcher import no_step_launcher
+from dagster._core.definitions.step_launcher import StepLauncher
 from pyspark.sql import SparkSession
 
 import emaps_dagster
@@ -50,7 +50,7 @@ def test_dagster_shows_the_columns_of_the_contracts() -> None:
         units = {None: {}, "MW": {"unit": "MW"}, "gCO2eq/kWh": {"unit": "gCO2eq_per_kWh"}}
         units |= {"%": {"unit": "percent"}, "h": {"unit": "h"}}
         for _, _, _, _, tags in shown:
-            tags.pop("from", None)
+            tags.pop("source", None)
         assert shown == [
             (c.name, c.type, c.nullable, f"{c.meaning} [{c.unit}]" if c.unit else c.meaning, units[c.unit])
             for c in table.columns
@@ -77,7 +77,8 @@ def test_deployments_differ_in_their_resources_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
     on_the_cluster = Settings(deployment="databricks", _env_file=None)
     assert door(on_the_cluster) is CatalogLakehouse
-    assert resources(on_the_cluster)["step_launcher"] is no_step_launcher
+    with dg.build_resources({"step_launcher": resources(on_the_cluster)["step_launcher"]}) as built:
+        assert not isinstance(built.step_launcher, StepLauncher)
 
 
 def test_databricks_without_a_workspace_is_one_clear_error() -> None:

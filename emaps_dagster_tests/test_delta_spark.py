@@ -168,7 +168,7 @@ def test_a_catalog_has_tables_of_the_contract_by_name(catalog: DeltaSparkLakehou
     catalog.create(READINGS)
     catalog.create(READINGS)
     assert catalog.version(READINGS) == 0
-    assert catalog.where(READINGS) in ("silver.readings", "spark_catalog.silver.readings")
+    assert catalog.location(READINGS) in ("silver.readings", "spark_catalog.silver.readings")
     fields = {field.name: field for field in spark.table("silver.readings").schema.fields}
     assert {n: (f.dataType.simpleString(), f.nullable, f.metadata["comment"]) for n, f in fields.items()} == {
         column.name: (column.type, column.nullable, column.comment) for column in READINGS.columns
@@ -204,4 +204,4 @@ def test_append_only_tables_of_a_catalog_refuse_that_somebody_deletes(
     catalog.append(POWER_DATA, frame(spark, POWER_DATA, [row]))
     with pytest.raises(Exception, match=r"(?i)append"):
         spark.sql("DELETE FROM bronze.power_data")
-    assert catalog.read(POWER_DATA).count() == 1
+    assert catalog.scan(POWER_DATA).count() == 1

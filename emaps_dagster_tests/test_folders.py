@@ -36,7 +36,7 @@ def test_a_month_is_a_file_whose_keys_the_log_tells(table: Lakehouse, spark: Spa
     rows = rows_of(spark, (0, 1.0), (1, None), (2, 3.0, flows)).union(rows_of(spark, (3, -0.5), zone="BG"))
     assert table.merge(READINGS, DAY, answering(rows)).total == HourChange(inserted=4)
     assert stored(table) == [("BG", 3, -0.5, None), ("GR", 0, 1.0, None), ("GR", 1, None, None), ("GR", 2, 3.0, flows)]
-    delta = DeltaTable(table.where(READINGS))
+    delta = DeltaTable(table.location(READINGS))
     told = pa.table(delta.get_add_actions(flatten=True)).sort_by("partition.year_month").to_pylist()
     assert [(add["partition.year_month"], add["num_records"]) for add in told] == [("2024-01", 2), ("2024-02", 2)]
     assert [(add["min.zone"], add["max.zone"]) for add in told] == [("GR", "GR"), ("BG", "GR")]

@@ -74,7 +74,7 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "needs"),
+    ("changes", "open_issues"),
     [
         (
             {"silver": (), "gold_hours": frozenset(), "answers": ()},
@@ -160,7 +160,7 @@ IF_NULL = (
 
 
 @pytest.mark.parametrize(
-    ("rows", "changes", "needs"),
+    ("rows", "changes", "open_issues"),
     [
         (
             [hour_of(LAST - number * HOUR, **(NO_POWER if number < 26 else {})) for number in range(30)],
@@ -294,7 +294,7 @@ def test_the_page_has_a_row_for_each_zone_day_and_table_and_the_numbers_are_plai
     assert "| 2024-05-04 | 2 | 0 | 0 |" in text
     assert "| bronze.power_data | 3 | 2.5 |\n| gold.ml_features | does not exist | |" in text
     assert numbers(report, sizes) == {
-        "needs_a_person": 2,
+        "open_issues": 2,
         "hours_behind": 2,
         "provider_lag_hours": 0,
         "estimated_share_24h": 0.0,
@@ -338,7 +338,7 @@ def test_an_hour_is_revised_once_for_each_new_content_of_a_feed(spark: SparkSess
 
 
 def _report(warehouse: Path, now: datetime) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
-    settings = Settings(warehouse=warehouse, now=now, _env_file=None)
+    settings = Settings(warehouse=warehouse, fixed_now=now, _env_file=None)
     with dg.DagsterInstance.ephemeral() as instance:
         asset = health_asset(settings.zones)
         result = dg.materialize([asset], resources=resources(settings), instance=instance)

@@ -89,7 +89,7 @@ def table(lakehouse: Lakehouse) -> Lakehouse:
 def test_every_contract_becomes_a_delta_table_with_its_comments_and_partition(lakehouse: Lakehouse) -> None:
     for contract in all_tables(("GR",)):
         lakehouse.create(contract)
-        delta = DeltaTable(lakehouse.where(contract))
+        delta = DeltaTable(lakehouse.location(contract))
         fields = {field.name: field for field in delta.schema().fields}
         assert list(fields) == contract.column_names
         assert {name: field.metadata["comment"] for name, field in fields.items()} == {
@@ -121,7 +121,7 @@ def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(ta
         table.create(changed)
     for part in (
         "silver.readings",
-        table.where(READINGS),
+        table.location(READINGS),
         "column more is missing",
         "column flows is not in the contract",
         "column value is double, not int",
@@ -134,7 +134,7 @@ def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: Lakehouse, 
         return answering(rows_of(spark, (0, value)).union(rows_of(spark, (0, 2.0), zone="BG")))
 
     assert table.merge(READINGS, DAY, both(1.0)).total == HourChange(inserted=2)
-    assert table.read(READINGS).where("zone = 'GR'").count() == 1
+    assert table.scan(READINGS).where("zone = 'GR'").count() == 1
     assert table.merge(READINGS, DAY, both(3.0)).total == HourChange(updated=1, unchanged=1)
     assert stored(table) == [("BG", 0, 2.0, None), ("GR", 0, 3.0, None)]
 
@@ -244,9 +244,9 @@ def test_zones_do_not_touch_each_other(table: Lakehouse, spark: SparkSession) ->
 def test_reads_are_half_open_and_by_month(table: Lakehouse, spark: SparkSession) -> None:
     table.append(READINGS, rows_of(spark, *((number, 1.0) for number in range(24))))
     window = Window(T0 + HOUR, T0 + 4 * HOUR)
-    hours = [row.datetime.replace(tzinfo=timezone.utc) for row in table.read_hours(READINGS, window).collect()]
+    hours = [row.datetime.replace(tzinfo=timezone.utc) for row in table.scan_hours(READINGS, window).collect()]
     assert sorted(hours) == [T0 + HOUR, T0 + 2 * HOUR, T0 + 3 * HOUR]
-    assert table.read_hours(READINGS, window, version=0).count() == 0
+    assert table.scan_hours(READINGS, window, version=0).count() == 0
 
 
 def test_a_writer_that_lost_a_race_computes_again_from_fresh_input(
@@ -380,9 +380,9 @@ def test_a_changed_contract_is_rebuilt_in_one_version_of_the_whole_table_or_not_
     assert report.differences.total == HourDifference(rows=3, wrong=1, missing=1, surplus=1), "of the columns of both"
     assert report.contract == ("column more is missing", "column value is not in the contract")
     assert (report.retries, table.version(READINGS)) == (1, 3), "a row that came meanwhile is not lost sight of"
-    rows = DeltaTable(table.where(READINGS)).to_pyarrow_table().sort_by("datetime").to_pydict()
+    rows = DeltaTable(table.location(READINGS)).to_pyarrow_table().sort_by("datetime").to_pydict()
     assert rows["more"] == [7.0, 8.0, 9.0]
-    assert sorted(DeltaTable(table.where(READINGS), version=1).to_pyarrow_table()["value"].to_pylist()) == [1.0, 2.0]
+    assert sorted(DeltaTable(table.location(READINGS), version=1).to_pyarrow_table()["value"].to_pylist()) == [1.0, 2.0]
 
 
 def test_bronze_is_never_rebuilt(lakehouse: Lakehouse, spark: SparkSession) -> None:
@@ -418,9 +418,9 @@ def test_creators_at_once_make_one_table(warehouse: Path, lakehouse: Lakehouse, 
 def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: SparkSession) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
     # Data files without a commit, and a commit half written under the name writers give before they publish it.
-    orphan = Path(table.where(READINGS)) / "year_month=2024-02" / "part-00000-killed.snappy.parquet"
+    orphan = Path(table.location(READINGS)) / "year_month=2024-02" / "part-00000-killed.snappy.parquet"
     orphan.write_bytes(b"PAR1 half a file")
-    (Path(table.where(READINGS)) / "_delta_log" / "_commit_0f0f.json.tmp").write_text('{"add":{"pa')
+    (Path(table.location(READINGS)) / "_delta_log" / "_commit_0f0f.json.tmp").write_text('{"add":{"pa')
     assert table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0)))).total == HourChange(unchanged=1)
     assert stored(table) == [("GR", 2, 1.0, None)]
 
@@ -440,7 +440,7 @@ def test_a_broken_file_is_named_whatever_engine_meets_it(
     table: Lakehouse, spark: SparkSession, warehouse: Path
 ) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
-    folder = Path(table.where(READINGS))
+    folder = Path(table.location(READINGS))
     (data,) = folder.rglob("*.parquet")
     commit = folder / "_delta_log" / f"{1:020}.json"
     for file, left in ((commit, 0), (commit, 300), (data, 0), (data, 400), (data, None)):
@@ -452,7 +452,7 @@ def test_a_broken_file_is_named_whatever_engine_meets_it(
         lakehouse = open_folders(spark, warehouse)
         doors: list[Callable[[], object]] = [
             lambda lakehouse=lakehouse: lakehouse.collect(lakehouse.scan(READINGS)),
-            lambda lakehouse=lakehouse: lakehouse.rows(READINGS, DAY),
+            lambda lakehouse=lakehouse: lakehouse.read_arrow(READINGS, DAY),
             lambda lakehouse=lakehouse: lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 2.0)))),
         ]
         for door in doors:

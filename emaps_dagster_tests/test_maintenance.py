@@ -56,7 +56,7 @@ def test_small_files_are_put_together_and_what_was_is_readable_for_the_retention
     assert [values(table, version=version) for version in (1, 2)] == [[(2, 1.0)], [(2, 1.0), (3, 2.0)]]
     if not is_jvm(spark):
         # Spark's Delta makes one at every tenth version and has no command for it.
-        assert list((Path(table.where(READINGS)) / "_delta_log").glob("*.checkpoint.parquet"))
+        assert list((Path(table.location(READINGS)) / "_delta_log").glob("*.checkpoint.parquet"))
 
 
 def test_maintained_again_a_table_stays_as_it_is(table: Lakehouse) -> None:
@@ -77,7 +77,7 @@ def test_what_no_retained_version_needs_goes_from_the_disk(table: Lakehouse, mon
 
 
 def test_of_what_killed_writers_left_only_the_old_goes(table: Lakehouse) -> None:
-    folder = Path(table.where(READINGS)) / "year_month=2024-02"
+    folder = Path(table.location(READINGS)) / "year_month=2024-02"
     for name, age in (("young", timedelta(hours=20)), ("old", timedelta(hours=30))):
         orphan = folder / f"part-00000-{name}.c000.snappy.parquet"
         orphan.write_bytes(b"PAR1 half a file")

@@ -55,7 +55,7 @@ def outputs(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
 def test_every_table_is_put_into_fewer_files_and_tells_its_numbers(
     grown: FolderLakehouse, instance: dg.DagsterInstance
 ) -> None:
-    rows = grown.read(POWER_DATA).toArrow().sort_by("payload_sha256")
+    rows = grown.scan(POWER_DATA).toArrow().sort_by("payload_sha256")
     result = launch(grown, instance)
     assert result.success
     told = outputs(result)
@@ -66,8 +66,8 @@ def test_every_table_is_put_into_fewer_files_and_tells_its_numbers(
     assert told["bronze.rejected_responses"] == told["bronze.rejected_records"] == {"outcome": "no table yet"}
     assert told["silver.energy_data"] == {"outcome": "no table yet"}
     assert told["gold.ml_features"]["files_after"] == 0
-    assert grown.read(POWER_DATA).toArrow().sort_by("payload_sha256") == rows
-    assert len(grown.read(POWER_DATA, version=3).toArrow()) == 3
+    assert grown.scan(POWER_DATA).toArrow().sort_by("payload_sha256") == rows
+    assert len(grown.scan(POWER_DATA, version=3).toArrow()) == 3
 
 
 def test_the_numbers_are_on_the_pages_of_the_assets_and_make_no_asset_of_what_is_none(
@@ -85,7 +85,7 @@ def test_the_numbers_are_on_the_pages_of_the_assets_and_make_no_asset_of_what_is
 def test_a_table_that_cannot_be_maintained_fails_the_run_and_keeps_no_other_back(
     grown: FolderLakehouse, instance: dg.DagsterInstance
 ) -> None:
-    log = Path(grown.where(CARBON_DATA)) / "_delta_log" / "00000000000000000000.json"
+    log = Path(grown.location(CARBON_DATA)) / "_delta_log" / "00000000000000000000.json"
     log.write_text("{not json")
     result = launch(grown, instance)
     assert not result.success

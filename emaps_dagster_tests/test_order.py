@@ -87,7 +87,7 @@ def test_random_hours_one_run_and_a_rebuild_are_equal_bit_for_bit(spark: SparkSe
         rows = content(hour_by_hour, table)
         assert rows == content(at_once, table), table.qualified_name
         assert rows == content(rebuilt, table), table.qualified_name
-    stored = DeltaTable(hour_by_hour.where(GOLD)).to_pyarrow_table()
+    stored = DeltaTable(hour_by_hour.location(GOLD)).to_pyarrow_table()
     present = {row["datetime"] for row in stored.select(["datetime"]).to_pylist()}
     assert set(WHOLE.hours()) - set(gap.hours()) <= present
     assert not present & set(gap.hours())

@@ -35,8 +35,8 @@ def test_dagster_knows_where_each_column_of_gold_and_silver_comes_from() -> None
     key = dg.AssetKey(["gold", "ml_features"])
     schema = definitions.resolve_assets_def(key).get_asset_spec(key).metadata["dagster/column_schema"]
     tags = {column.name: column.tags for column in schema.columns}
-    assert tags["lag_import_IT_SO_1h"]["from"] == "energy_data.import_by_zone"
-    assert tags["is_holiday"]["from"] == "energy_data.datetime_and_zone"
+    assert tags["lag_import_IT_SO_1h"]["source"] == "energy_data.import_by_zone"
+    assert tags["is_holiday"]["source"] == "energy_data.datetime_and_zone"
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -34,7 +34,7 @@ def refusals(tags: dict[str, str], folder: Path, assets: list[str] | None = None
     """What the steps that failed say, and how many calls were made."""
     with Simulator(zones=("GR",), now=NOW) as sim, dg.DagsterInstance.ephemeral() as instance:
         settings = Settings(
-            api_url=sim.url, warehouse=folder / "warehouse", now=NOW, start=utc(2024, 5, 1), _env_file=None
+            api_url=sim.url, warehouse=folder / "warehouse", fixed_now=NOW, start=utc(2024, 5, 1), _env_file=None
         )
         result = (
             build_definitions(settings)
@@ -141,14 +141,14 @@ def test_the_last_complete_hour_may_be_made_and_no_later_one() -> None:
 @pytest.mark.parametrize("layer", ["bronze", "silver", "gold"])
 def test_a_task_of_the_native_job_refuses_hours_that_are_not_over(layer: str) -> None:
     hours = Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 9) + 2 * HOUR)
-    task = Task(None, Settings(now=NOW, _env_file=None), hours, lambda: NOW)  # type: ignore[arg-type]  # not opened
+    task = Task(None, Settings(fixed_now=NOW, _env_file=None), hours, lambda: NOW)  # type: ignore[arg-type]  # not opened
     with pytest.raises(PartitionError, match=r"End the range with 2024-05-04-09:00, or run it after 2024-05-04T11:00Z"):
         run_task(layer, task)
 
 
 def test_the_cost_of_hours_that_are_not_over_is_not_told() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        job = build_definitions(Settings(now=NOW, _env_file=None)).resolve_job_def("backfill_cost")
+        job = build_definitions(Settings(fixed_now=NOW, _env_file=None)).resolve_job_def("backfill_cost")
         end = NOW + timedelta(days=1)
         with pytest.raises(PartitionError, match="End the range with 2024-05-04-09:00"):
             job.execute_in_process(

@@ -36,7 +36,10 @@ class Pipeline:
         from emaps_dagster.definitions import build_definitions
 
         settings = Settings(
-            api_url=self.sim.url, warehouse=self.warehouse, now=now, start=datetime(2024, 5, 1, tzinfo=timezone.utc)
+            api_url=self.sim.url,
+            warehouse=self.warehouse,
+            fixed_now=now,
+            start=datetime(2024, 5, 1, tzinfo=timezone.utc),
         )
         job = build_definitions(settings).resolve_job_def("hourly")
         which: dict[str, Any] = {"partition_key": first}

@@ -73,7 +73,7 @@ def warned(result: Any) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in sorted(wrong, key=lambda one: (one.check_name, one.partition or "")):
         found.setdefault(one.check_name, []).append(one.partition or "")
-        assert one.metadata["what_to_do"].value
+        assert one.metadata["remediation"].value
     return found
 
 
@@ -83,7 +83,12 @@ def keys(start: datetime, hours: int) -> list[str]:
 
 def job_of(warehouse: Warehouse, name: str) -> dg.JobDefinition:
     settings = Settings(
-        api_url=warehouse.url, warehouse=warehouse.folder, now=NOW, zones=GR, start=utc(2024, 5, 1), _env_file=None
+        api_url=warehouse.url,
+        warehouse=warehouse.folder,
+        fixed_now=NOW,
+        zones=GR,
+        start=utc(2024, 5, 1),
+        _env_file=None,
     )
     return build_definitions(settings).resolve_job_def(name)
 

@@ -88,7 +88,7 @@ def test_every_other_hour_goes_on_whatever_is_wrong_with_one_and_the_mended_one_
     assert (row["zone"], row["datetime"], row["position"]) == ("GR", BAD, 17)
     assert row["source"].endswith(f"/{feed.endpoint}/history")
     assert told.endswith(row["reason"])
-    stored = DeltaTable(lakehouse.where(BRONZE[feed])).to_pyarrow_table().to_pylist()
+    stored = DeltaTable(lakehouse.location(BRONZE[feed])).to_pyarrow_table().to_pylist()
     assert [body["payload_sha256"] for body in stored] == [row["payload_sha256"]]
     assert row["record_json"] in stored[0]["raw_json"]
     assert row["record_json"] not in stored[0]["trusted_json"] or row["record_json"] == "null"
@@ -140,7 +140,7 @@ def test_an_older_good_record_stays_and_the_hour_is_told_until_it_is_mended(
         run(lakehouse, client, Window(LAST_DAY.end + (hours - 1) * HOUR, LAST_DAY.end + hours * HOUR), now)
         facts = read_health_inputs(lakehouse, ("GR",), now)
         told.append([(one.feed, one.hour) for one in facts.quarantined])
-        assert any("wait" in need for need in health(facts).needs) is (hours == 1)
+        assert any("wait" in need for need in health(facts).open_issues) is (hours == 1)
         if hours == 1:
             assert stored_rows(lakehouse.warehouse, ENERGY_DATA)["GR", BAD] == before
     assert told == [[("power", BAD)], []]
@@ -256,7 +256,7 @@ from datetime import datetime, timezone
 from emaps_dagster.contracts import responses, tables, zones
 from emaps_dagster.electricity_maps import admission
 response = responses.Response(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
-print([one.reason for one in admission.judged(response).rejected])
+print([one.reason for one in admission.admitted(response).rejected])
 print([name for name in tables.ENERGY_DATA.column_names if "fusion" in name])
 """
 

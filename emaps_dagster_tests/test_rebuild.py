@@ -230,7 +230,7 @@ def test_without_bronze_nothing_is_rebuilt(lakehouse: FolderLakehouse, healthy: 
     assert rows(lakehouse, ENERGY_DATA) == rows(healthy, ENERGY_DATA)
     # The remedy: bronze is restored.
     _alter(lakehouse, GOLD)
-    shutil.copytree(healthy.where(CARBON_DATA), lakehouse.location(CARBON_DATA))
+    shutil.copytree(healthy.location(CARBON_DATA), lakehouse.location(CARBON_DATA))
     rebuild(lakehouse)
     assert rows(lakehouse, GOLD) == rows(healthy, GOLD)
 
@@ -271,7 +271,7 @@ def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
     assert [{name: row[name] for name in old[0]} for row in new] == old
     assert [row["import_RO"] for row in new] == [7.0 + number for number in range(60)]
     assert [row["lag_import_RO_1h"] for row in new] == [None, *(7.0 + number for number in range(59))]
-    earlier = DeltaTable(lakehouse.where(GOLD), version=before[1]).to_pyarrow_table()
+    earlier = DeltaTable(lakehouse.location(GOLD), version=before[1]).to_pyarrow_table()
     assert "import_RO" not in earlier.column_names, "the table as it was can still be read"
     assert merge_gold(lakehouse, both, HELD).total.unchanged == 60
 

@@ -85,7 +85,7 @@ class Pipeline:
     @property
     def settings(self) -> Settings:
         return Settings(
-            api_url=self.sim.url, warehouse=self.folder, now=self.now, start=utc(2024, 5, 1), _env_file=None
+            api_url=self.sim.url, warehouse=self.folder, fixed_now=self.now, start=utc(2024, 5, 1), _env_file=None
         )
 
     def _execute(self, job: dg.JobDefinition, window: Window | None, **more: Any) -> dg.ExecuteInProcessResult:

@@ -34,7 +34,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def settings(sim: Simulator, folder: Path, start: datetime = START) -> Settings:
-    return Settings(api_url=sim.url, warehouse=folder, now=NOW, start=start, _env_file=None)
+    return Settings(api_url=sim.url, warehouse=folder, fixed_now=NOW, start=start, _env_file=None)
 
 
 @pytest.mark.parametrize("start", [utc(2024, 5, 4, 10), utc(2024, 5, 4, 11), utc(2031, 1, 1)])
@@ -54,7 +54,7 @@ def test_the_last_complete_hour_is_asked_for(sim: Simulator, instance: dg.Dagste
     made(instance, ("GR",), Window(START, utc(2024, 5, 4, 9)))
     found = tick(settings(sim, tmp_path), "hourly_tick", instance, NOW)
     assert ranges(found) == [("2024-05-04-09:00", "2024-05-04-09:00")]
-    assert found.run_requests[0].tags["emaps/asked_by"] == "hourly_tick"
+    assert found.run_requests[0].tags["emaps/triggered_by"] == "hourly_tick"
 
 
 def test_missed_ticks_are_in_the_same_run(sim: Simulator, instance: dg.DagsterInstance, tmp_path: Path) -> None:

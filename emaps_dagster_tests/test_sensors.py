@@ -69,7 +69,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def settings(sim: Simulator, folder: Path, now: datetime = NOW, **given: Any) -> Settings:
-    return Settings(api_url=sim.url, warehouse=folder, now=now, **{"start": START, **given}, _env_file=None)
+    return Settings(api_url=sim.url, warehouse=folder, fixed_now=now, **{"start": START, **given}, _env_file=None)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_from_the_first_complete_hour_on_the_sensors_work(
 def test_a_hole_is_asked_for_once_and_then_after_a_pause(world: Callable[..., tuple[Any, list[str]]]) -> None:
     found, calls = world("gaps")
     assert ranges(found) == [("2024-05-02-04:00", "2024-05-02-05:00")]
-    assert [request.tags["emaps/asked_by"] for request in found.run_requests] == ["gaps"]
+    assert [request.tags["emaps/triggered_by"] for request in found.run_requests] == ["gaps"]
     assert calls == ["zones"]
     again, calls = world("gaps", found.cursor)
     assert again.run_requests == []
@@ -250,7 +250,7 @@ def test_a_long_list_is_read_in_as_many_looks_as_it_takes_and_no_question_is_put
         cursor = found.cursor
         asked += [request.path for request in sim.requests[len(sim.requests) - len(calls) :]]
         changed |= hours_asked(found)
-        if not revisions.Memory.loads(cursor).scans:
+        if not revisions.RevisionsCursor.loads(cursor).scans:
             break
         assert found.run_requests or "more hours are asked for at the next look" in found.skip_message
     assert {hour for hour in Window(START, NOW.replace(minute=0)).hours() if hour < NOW - 24 * HOUR} <= changed
@@ -270,13 +270,13 @@ def test_four_hundred_restated_days_take_eleven_calls_in_looks_of_25_seconds(
     sim.provider.revise("GR", start, at=NOW - HOUR, end=NOW)
     api = build_definitions(here).resources["electricity_maps"]
     plan = looks.Plan(frozenset({"GR"}), frozenset({"GR"}))
-    memory, changed, took = revisions.Memory(), set[datetime](), []
+    memory, changed, took = revisions.RevisionsCursor(), set[datetime](), []
     while not took or memory.scans:
         before = clock()
         one = looks.RevisionScan(NOW, here, memory, hours, [], looks.time_is_up())
         with api.sensor_client() as client:
             one.at_updates(client, plan)
-        memory = revisions.Memory.loads(one.memory(()).dumps())
+        memory = revisions.RevisionsCursor.loads(one.memory(()).dumps())
         changed |= one.changed
         took.append(clock() - before)
     assert took == [15, 15, 15, 10]

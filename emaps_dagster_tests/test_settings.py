@@ -84,10 +84,10 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_START", "2023-06-01T06:00", datetime(2023, 6, 1, 6, tzinfo=UTC)),
         ("EMAPS_START", "2023-06-01T06:00:00Z", datetime(2023, 6, 1, 6, tzinfo=UTC)),
         ("EMAPS_START", "2023-06-01T06:00:00+03:00", datetime(2023, 6, 1, 3, tzinfo=UTC)),
-        ("EMAPS_NOW", "2024-05-04T10:07:00Z", datetime(2024, 5, 4, 10, 7, tzinfo=UTC)),
-        ("EMAPS_NOW", "2024-05-04T10:07:00+03:00", datetime(2024, 5, 4, 7, 7, tzinfo=UTC)),
+        ("EMAPS_FIXED_NOW", "2024-05-04T10:07:00Z", datetime(2024, 5, 4, 10, 7, tzinfo=UTC)),
+        ("EMAPS_FIXED_NOW", "2024-05-04T10:07:00+03:00", datetime(2024, 5, 4, 7, 7, tzinfo=UTC)),
         # What Python's isoformat() gives.
-        ("EMAPS_NOW", "2024-05-04T10:07:00.123456+00:00", datetime(2024, 5, 4, 10, 7, 0, 123456, tzinfo=UTC)),
+        ("EMAPS_FIXED_NOW", "2024-05-04T10:07:00.123456+00:00", datetime(2024, 5, 4, 10, 7, 0, 123456, tzinfo=UTC)),
         ("EMAPS_DATABRICKS_HOST", "https://adb-1.2.azuredatabricks.net/", "https://adb-1.2.azuredatabricks.net"),
         ("EMAPS_DATABRICKS_HOST", "dbc-1.cloud.databricks.com", "https://dbc-1.cloud.databricks.com"),
         ("EMAPS_DATABRICKS_HOST", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
@@ -111,7 +111,7 @@ def test_a_variable_sets_its_field_and_no_other(
     monkeypatch.setenv(name, given)
     settings = read_settings()
     assert settings.model_dump() == {**DEFAULTS, name.removeprefix("EMAPS_").lower(): value}
-    for moment in (settings.start, settings.now or settings.start):
+    for moment in (settings.start, settings.fixed_now or settings.start):
         assert moment.utcoffset() == timedelta(0)
 
 
@@ -156,7 +156,7 @@ MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is
                          "01.01.2024", "0204-01-01", "2024-01-01T06:00:00+05:30", "2024-W01-1")
         ),
         *(
-            ("EMAPS_NOW", text, MOMENT)
+            ("EMAPS_FIXED_NOW", text, MOMENT)
             for text in ("now", "2024-05-04", "2024-05-04T10:07", "2024-05-04T10:07:00", "1714817220",
                          "2024-05-04T25:00:00Z")
         ),
@@ -199,7 +199,7 @@ def test_a_wrong_value_is_one_sentence_with_what_was_given_and_what_is_allowed(
         ("EMAPS_ZONES", " , ", ["GR,BG"]),
         ("EMAPS_ZONES", "gr", ["GR", "IT-SO"]),
         ("EMAPS_START", "yesterday", ["2024-01-01", "2024-01-01T06:00"]),
-        ("EMAPS_NOW", "now", ["2024-05-04T10:07:00Z"]),
+        ("EMAPS_FIXED_NOW", "now", ["2024-05-04T10:07:00Z"]),
         ("EMAPS_CALLS_PER_MINUTE", "0", ["30", ""]),
         ("EMAPS_ALERT_WEBHOOK", "chat", ["http://chat", "https://chat"]),
         ("EMAPS_ALERT_FROM", "me", ["emaps@example.org"]),

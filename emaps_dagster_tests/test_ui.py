@@ -47,7 +47,7 @@ _INSTIGATOR = """query ($of: InstigationSelector!) { instigationStateOrError(ins
 
 
 @dataclass
-class DemoResult:
+class Story:
     """The session, and the hour at which the demo's data begins."""
 
     dev: Dev
@@ -64,7 +64,7 @@ class DemoResult:
 
 
 @pytest.fixture(scope="module")
-def story(demo: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoResult]:
+def story(demo: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Dagster's UI on a copy of the demo whose partitions begin some hours earlier."""
     assert demo.code == 0, demo.output
     folder = Folder(tmp_path_factory.mktemp("ui") / "demo")
@@ -72,22 +72,22 @@ def story(demo: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     first = min(hours_in(folder, "gold/ml_features"))
     folder.prepare("GR", first - MISSING * HOUR, folder.present)
     with dev_on(folder) as dev:
-        yield DemoResult(dev, first)
+        yield Story(dev, first)
 
 
 @pytest.fixture(scope="module")
-def page(story: DemoResult) -> Iterator[Page]:
+def page(story: Story) -> Iterator[Page]:
     """One tab for all tests."""
     with tab() as page:
         yield page
 
 
-def test_the_command_says_where_everything_is(story: DemoResult) -> None:
+def test_the_command_says_where_everything_is(story: Story) -> None:
     assert "Simulated Electricity Maps API: http://127.0.0.1:" in story.dev.said
     assert "The schedule hourly_tick is on: it runs at minute 7 of every hour." in story.dev.said
 
 
-def test_the_lineage_shows_the_tables_in_their_layers_with_passed_checks(story: DemoResult, page: Page) -> None:
+def test_the_lineage_shows_the_tables_in_their_layers_with_passed_checks(story: Story, page: Page) -> None:
     open_graph(story.dev, page)
     told = page.get_by_text(re.compile(r"^[1-9]\d* / \d+ Passed$"))
     # Four tables, and the page `health` that the demo has made.
@@ -98,7 +98,7 @@ def test_the_lineage_shows_the_tables_in_their_layers_with_passed_checks(story: 
 
 
 def test_a_tables_page_says_what_it_is_and_what_to_do_and_shows_columns_with_units_and_origin(
-    story: DemoResult, page: Page
+    story: Story, page: Page
 ) -> None:
     page.goto(f"{story.dev.address}/assets/gold/ml_features?view=overview")
     for words in (
@@ -119,10 +119,10 @@ def test_a_tables_page_says_what_it_is_and_what_to_do_and_shows_columns_with_uni
             expect(row).to_contain_text(words)
 
 
-def test_the_last_hours_page_shows_the_mix_of_its_day(story: DemoResult, page: Page) -> None:
+def test_the_last_hours_page_shows_the_mix_of_its_day(story: Story, page: Page) -> None:
     last = partition_key(max(story.dev.hours("gold/ml_features")))
     page.goto(f"{story.dev.address}/assets/gold/ml_features?view=partitions&partition={last}")
-    page.get_by_role("row").filter(has_text="last_day").get_by_text("[Show Markdown]").click()
+    page.get_by_role("row").filter(has_text="last_24h_mix").get_by_text("[Show Markdown]").click()
     picture = page.get_by_role("dialog").get_by_alt_text("production mix and carbon intensity")
     expect(picture).to_be_visible()
     # A picture that the browser refused has no width of its own.
@@ -130,14 +130,14 @@ def test_the_last_hours_page_shows_the_mix_of_its_day(story: DemoResult, page: P
     page.get_by_role("button", name="Close").click()
 
 
-def test_every_hour_has_its_own_status_of_a_check(story: DemoResult, page: Page) -> None:
+def test_every_hour_has_its_own_status_of_a_check(story: Story, page: Page) -> None:
     open_hours_of_a_check(story.dev, page, "gold/ml_features", "lag_1h_is_the_previous_hour")
     # At the turn of an hour there is one more to be had, at minute 7 the schedule gets it.
     expect(page.get_by_text(re.compile(r"Passed \((25|26)\)"))).to_be_visible()
     expect(page.get_by_text(re.compile(rf"Missing \(({MISSING}|{MISSING + 1})\)"))).to_be_visible()
 
 
-def test_one_partition_is_materialized_by_clicks(story: DemoResult, page: Page) -> None:
+def test_one_partition_is_materialized_by_clicks(story: Story, page: Page) -> None:
     dialog = launch(story.dev, page, partition_key(story.missing[0]))
     expect(dialog.get_by_text("1 partition", exact=True)).to_be_visible()
     dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
@@ -146,9 +146,7 @@ def test_one_partition_is_materialized_by_clicks(story: DemoResult, page: Page) 
     wait_until(lambda: set(_runs(story, "hourly")) == {"SUCCESS"})
 
 
-def test_a_backfill_from_the_partitions_page_ends_green_and_the_tables_hold_its_hours(
-    story: DemoResult, page: Page
-) -> None:
+def test_a_backfill_from_the_partitions_page_ends_green_and_the_tables_hold_its_hours(story: Story, page: Page) -> None:
     hole = story.hole
     story.dev.order(perturb={"do": "withhold", "zone": "GR", "start": hole.isoformat(), "end": str(hole + HOUR)})
     rest = story.missing[1:]
@@ -172,7 +170,7 @@ def test_a_backfill_from_the_partitions_page_ends_green_and_the_tables_hold_its_
         assert len(hours) in (25 + MISSING - 1, 26 + MISSING - 1)
 
 
-def test_a_checks_failing_hour_says_what_is_missing(story: DemoResult, page: Page) -> None:
+def test_a_checks_failing_hour_says_what_is_missing(story: Story, page: Page) -> None:
     open_hours_of_a_check(story.dev, page, "silver/energy_data", "every_hour_is_present")
     expect(page.get_by_text("Failed (1)")).to_be_visible()
     # Dagster measures each name with a hidden copy of it.
@@ -180,7 +178,7 @@ def test_a_checks_failing_hour_says_what_is_missing(story: DemoResult, page: Pag
     expect(page.get_by_text("1 finding, the first: the hour is missing").first).to_be_visible()
 
 
-def test_the_health_page_is_made_by_a_click_and_names_the_hole(story: DemoResult, page: Page) -> None:
+def test_the_health_page_is_made_by_a_click_and_names_the_hole(story: Story, page: Page) -> None:
     page.goto(f"{story.dev.address}/assets/health")
     page.get_by_role("button", name="Materialize").first.click()
     wait_until(lambda: "SUCCESS" in _runs(story, "__ASSET_JOB"))
@@ -191,7 +189,7 @@ def test_the_health_page_is_made_by_a_click_and_names_the_hole(story: DemoResult
 
 
 @pytest.mark.parametrize("name", ["schedules/hourly_tick", "schedules/hourly_health", "sensors/gaps"])
-def test_schedules_and_sensors_say_when_and_are_toggled_by_a_click(story: DemoResult, page: Page, name: str) -> None:
+def test_schedules_and_sensors_say_when_and_are_toggled_by_a_click(story: Story, page: Page, name: str) -> None:
     page.goto(f"{story.dev.address}/locations/emaps_dagster/{name}")
     when = {"hourly_tick": "At 7 minutes past the hour", "hourly_health": "At 17 minutes past the hour"}
     if words := when.get(name.split("/")[1]):
@@ -202,7 +200,7 @@ def test_schedules_and_sensors_say_when_and_are_toggled_by_a_click(story: DemoRe
     wait_until(lambda: not _is_on(story, name))
 
 
-def test_ctrl_c_ends_it_with_all_that_it_started(story: DemoResult, page: Page) -> None:
+def test_ctrl_c_ends_it_with_all_that_it_started(story: Story, page: Page) -> None:
     page.close()
     process = story.dev.process
     process.send_signal(signal.SIGINT)
@@ -212,13 +210,13 @@ def test_ctrl_c_ends_it_with_all_that_it_started(story: DemoResult, page: Page) 
     assert _using(story.dev.folder.root) == []
 
 
-def _runs(story: DemoResult, job: str) -> list[str]:
+def _runs(story: Story, job: str) -> list[str]:
     """The statuses of the job's runs."""
     found = ask(story.dev.address, _RUNS)["runsOrError"]["results"]
     return [run["status"] for run in found if run["jobName"] == job]
 
 
-def _is_on(story: DemoResult, name: str) -> bool:
+def _is_on(story: Story, name: str) -> bool:
     of = {"repositoryLocationName": "emaps_dagster", "repositoryName": "__repository__", "name": name.split("/")[1]}
     found = ask(story.dev.address, _INSTIGATOR, of=of)["instigationStateOrError"]
     return bool(found["status"] == "RUNNING")

@@ -24,7 +24,7 @@ NOTHING = gaps.GapsCursor()
 
 
 def decide(holes: Holes, memory: gaps.GapsCursor = NOTHING, *, now: datetime = NOW, **options: Any) -> gaps.Decision:
-    return gaps.decide(now, holes, options.pop("served", PAID), memory, **options)
+    return gaps.decide(now, holes, options.pop("oldest_available", PAID), memory, **options)
 
 
 def test_a_hole_of_any_zone_is_asked_for_in_one_run() -> None:
@@ -225,7 +225,7 @@ def test_holes_that_can_be_filled_are_all_asked_for_within_a_few_looks(not_fetch
 @pytest.mark.parametrize("text", [None, "", "{", '{"v": 99, "fetched": [], "merged": []}', '{"v": 1}', "[]", "17"])
 def test_a_cursor_of_another_release_begins_afresh(text: str | None) -> None:
     assert gaps.GapsCursor.loads(text) == gaps.GapsCursor()
-    assert revisions.GapsCursor.loads(text) == revisions.GapsCursor()
+    assert revisions.RevisionsCursor.loads(text) == revisions.RevisionsCursor()
 
 
 def test_the_try_that_follows_is_later_each_time_and_at_most_a_week_away() -> None:

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.layer in REMEDIES:
             apply(_house(settings), settings.zones, options, _clock(settings)())
             return
-        window = hours_of_task(options.start, options.end, options.at, settings.now)
+        window = hours_of_task(options.start, options.end, options.at, settings.fixed_now)
         run(options.layer, Task(_house(settings), settings, window, _clock(settings)))
     except EmapsError as error:
         # Raised out here: a chain of causes would bury the sentence.
@@ -177,7 +177,7 @@ def _gold(task: Task) -> tuple[Table, ...]:
 def _tell(table: Table, report: MergeReport) -> None:
     total = report.total
     counts = f"{total.inserted} rows inserted, {total.updated} updated, {total.unchanged} unchanged"
-    print(f"{table.qualified_name}: {counts}, {report.retries} races lost")
+    print(f"{table.qualified_name}: {counts}, {report.retries} commit conflicts")
 
 
 def _judge(task: Task, table: Table) -> list[str]:
@@ -239,7 +239,7 @@ def _house(settings: Settings) -> Lakehouse:
 
 
 def _clock(settings: Settings) -> Callable[[], datetime]:
-    fixed = settings.now
+    fixed = settings.fixed_now
     return utc_now if fixed is None else lambda: fixed
 
 

@@ -64,7 +64,7 @@ class Settings(DatabricksSettings):
     warehouse: Path = Path("./warehouse")
     catalog: str | None = None
     start: datetime = datetime(2024, 1, 1, tzinfo=timezone.utc)
-    now: datetime | None = None
+    fixed_now: datetime | None = None
     calls_per_minute: float | None = Field(default=None, gt=0)
     alert_webhook: SecretStr | None = None
     alert_email: Annotated[tuple[str, ...], NoDecode] = ()
@@ -190,7 +190,7 @@ class Settings(DatabricksSettings):
             raise ValueError("a full UTC hour from 2000 to 2199 such as 2024-01-01 or 2024-01-01T06:00 is allowed")
         return moment
 
-    @field_validator("now", mode="before")
+    @field_validator("fixed_now", mode="before")
     @classmethod
     def _fixed_present(cls, value: object) -> object:
         moment = _moment(value, naive_is_utc=False)

@@ -59,7 +59,7 @@ def hourly_schedule(
                 )
         if hours.end - hours.start > timedelta(hours=1):
             context.log.info("%d ticks were missed: %s in one run", (hours.end - hours.start) // HOUR - 1, hours)
-        return dg.RunRequest(tags=tags_of(hours, asked_by="hourly_tick"))
+        return dg.RunRequest(tags=tags_of(hours, triggered_by="hourly_tick"))
 
     return hourly_tick
 

@@ -113,6 +113,6 @@ class Folder:
             "EMAPS_API_URL": api_url,
             "EMAPS_API_TOKEN": token,
             "EMAPS_WAREHOUSE": str(self.warehouse),
-            **({"EMAPS_NOW": now.isoformat()} if now else {}),
+            **({"EMAPS_FIXED_NOW": now.isoformat()} if now else {}),
             "DAGSTER_HOME": str(self.dagster_home),
         }

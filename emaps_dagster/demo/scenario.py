@@ -118,7 +118,7 @@ def _job(name: str, folder: Folder, simulator: Simulator, times: Times, now: dat
     from emaps_dagster.definitions import build_definitions
 
     definitions = build_definitions(
-        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, now=now)
+        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, fixed_now=now)
     )
     return definitions.resolve_job_def(name)
 

@@ -37,7 +37,7 @@ def skew(present: datetime, machine: datetime, theirs: datetime | None) -> timed
     """How far the present of a run is ahead of the provider's clock; None while they agree well enough.
 
     Args:
-        present: what the run takes for the present; in a replay (EMAPS_NOW) not the machine's clock.
+        present: what the run takes for the present; in a replay (EMAPS_FIXED_NOW) not the machine's clock.
         machine: the machine's clock.
         theirs: the provider's clock; None when its response does not show it.
     """

@@ -253,9 +253,11 @@ def clock_skew(what: str, present: datetime, ahead: timedelta, *, is_machines: b
     """The error of a clock that would stamp responses ahead of their time, or behind it."""
     way = "ahead of" if ahead > timedelta(0) else "behind"
     whose = (
-        "this machine's clock" if is_machines else "the present of this run (EMAPS_NOW, or else the machine's clock)"
+        "this machine's clock"
+        if is_machines
+        else "the present of this run (EMAPS_FIXED_NOW, or else the machine's clock)"
     )
-    remedy = "Let" if is_machines else "Correct or remove EMAPS_NOW, or let"
+    remedy = "Let" if is_machines else "Correct or remove EMAPS_FIXED_NOW, or let"
     return ClockSkewError(
         f"{what}: {whose} is {length(ahead)} {way} the provider's: {present:%Y-%m-%dT%H:%M:%SZ} here, "
         f"{present - ahead:%Y-%m-%dT%H:%M:%SZ} by the Date of its response. Nothing of the response is stored. "

@@ -85,7 +85,7 @@ def numbers(health: Health, sizes: Mapping[str, Size | None]) -> dict[str, int |
     today = health.days[0]
     waiting = health.quarantined
     return {
-        "needs_a_person": len(health.open_issues),
+        "open_issues": len(health.open_issues),
         **({"hours_behind": max(behind)} if behind else {}),
         **({"provider_lag_hours": max(lags)} if lags else {}),
         **({"estimated_share_24h": round(sum(shares) / len(shares), 3)} if shares else {}),

@@ -26,6 +26,6 @@ def maintain_table(lakehouse: Lakehouse, table: Table, retain: timedelta) -> dic
         "bytes_after": report.after.bytes,
         "files_removed": report.files_removed,
         "retain_days": retain.days,
-        "races_lost": report.retries,
+        "commit_conflicts": report.retries,
         "seconds": round(time.monotonic() - began, 3),
     }

@@ -118,7 +118,7 @@ def api(settings: Settings) -> Iterator[Finding]:
         with ElectricityMapsClient(
             settings.api_url,
             settings.api_token,
-            clock=lambda: settings.now or utc_now(),
+            clock=lambda: settings.fixed_now or utc_now(),
             attempts=1,
             calls_per_minute=settings.calls_per_minute,
             longest_pause=_LONGEST_PAUSE_SECONDS,
@@ -141,22 +141,23 @@ def api(settings: Settings) -> Iterator[Finding]:
 
 def clock(date: str | None, settings: Settings, age: str | None = None) -> Iterator[Finding]:
     """What the machine takes for the present, against the provider's answer: its Date, and the Age by a cache."""
-    if settings.now is not None:
+    if settings.fixed_now is not None:
         yield warning(
-            f"EMAPS_NOW is set: every run takes {settings.now:%Y-%m-%dT%H:%MZ} for the present. For replays only."
+            f"EMAPS_FIXED_NOW is set: every run takes {settings.fixed_now:%Y-%m-%dT%H:%MZ} for the present. "
+            "For replays only."
         )
     theirs = provider_clock({"Date": date or "", "Age": age or ""})
     if theirs is None:
         return
     machine = utc_now()
-    present = settings.now or machine
+    present = settings.fixed_now or machine
     ahead = skew(present, machine, theirs)
-    if ahead is None and settings.now is None and abs(machine - theirs) > _CLOCK:
+    if ahead is None and settings.fixed_now is None and abs(machine - theirs) > _CLOCK:
         ahead = machine - theirs
     if ahead is None:
         return
-    whose = "EMAPS_NOW" if settings.now else "This machine's clock"
-    remedy = "correct or remove it" if settings.now else "let the system keep it (NTP)"
+    whose = "EMAPS_FIXED_NOW" if settings.fixed_now else "This machine's clock"
+    remedy = "correct or remove it" if settings.fixed_now else "let the system keep it (NTP)"
     refused = abs(ahead) > LARGEST_SKEW
     follows = "every run fails" if refused else "hours are asked for before they are over or too late"
     yield warning(

@@ -101,9 +101,9 @@ def _metadata(
         dg.TableRecord({"zone": f.zone, "datetime": f"{f.hour:%Y-%m-%dT%H:%MZ}" if f.hour else "", "finding": f.what})
         for f in list(findings)[:_SHOWN]
     ]
-    metadata: dict[str, dg.MetadataValue[Any]] = {"rows_judged_in_run": dg.MetadataValue.int(outcome.judged)}
+    metadata: dict[str, dg.MetadataValue[Any]] = {"rows_checked": dg.MetadataValue.int(outcome.judged)}
     if shown:
         metadata["findings"] = dg.MetadataValue.table(shown)
         # The page of an hour does not show the words of its check. Markdown would hide behind a link here.
-        metadata["what_to_do"] = dg.MetadataValue.text(spec.description or "")
+        metadata["remediation"] = dg.MetadataValue.text(spec.description or "")
     return metadata

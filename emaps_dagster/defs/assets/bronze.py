@@ -66,7 +66,7 @@ def _bronze(
             "responses_fetched": fetched,
             "responses_stored": len(stored),
             **({"records_quarantined": len(quarantined)} if quarantined else {}),
-            **({"requests_answered_before": len(answered)} if answered else {}),
+            **({"requests_resumed": len(answered)} if answered else {}),
             "run_seconds": round(time.monotonic() - began, 3),
         }
         responses = responses_by_hour(window, stored)

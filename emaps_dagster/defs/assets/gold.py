@@ -41,7 +41,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
         window = complete_window(context, partitions, electricity_maps.clock())
         tables = lakehouse.open()
         report = merge_gold(tables, zones, gold_window(window))
-        last = {"last_day": _last_day(tables, zones, window)}
+        last = {"last_24h_mix": _last_day(tables, zones, window)}
         report_merge(context, tables, table, window, report, since=since, last=last)
 
     return gold

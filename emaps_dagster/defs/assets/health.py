@@ -25,7 +25,7 @@ from emaps_dagster.transforms.health import (
 )
 
 KEY = dg.AssetKey("health")
-CHECK = "nothing_needs_a_person"
+CHECK = "pipeline_is_healthy"
 _DESCRIPTION = (
     "How the pipeline is doing, made anew every hour after the tick: last complete hour of each zone, the provider's "
     "lag, how much is estimated, gaps, revisions and calls of the last days, sizes of the tables.\n\n"

@@ -47,7 +47,7 @@ def report_merge(
         "rows_inserted_in_run": total.inserted,
         "rows_updated_in_run": total.updated,
         "rows_unchanged_in_run": total.unchanged,
-        "races_lost": report.retries,
+        "commit_conflicts": report.retries,
         "run_seconds": round(time.monotonic() - since, 3),
         **({"first_hour_changed": f"{min(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
         **({"last_hour_changed": f"{max(touched):%Y-%m-%dT%H:%MZ}"} if touched else {}),
@@ -58,7 +58,7 @@ def report_merge(
         more = {**of_the_run, **last} if hour + HOUR == window.end else {}
         context.add_asset_metadata({**numbers, **more}, partition_key=key)
     context.log.info(
-        "%s %s: %d rows inserted, %d updated, %d unchanged, %d races lost",
+        "%s %s: %d rows inserted, %d updated, %d unchanged, %d commit conflicts",
         table.qualified_name,
         window,
         total.inserted,

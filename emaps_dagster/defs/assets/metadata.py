@@ -30,7 +30,7 @@ def column_schema(table: Table, sources: Mapping[str, tuple[Source, ...]]) -> dg
                 constraints=dg.TableColumnConstraints(nullable=column.nullable),
                 tags={
                     **({"unit": _tag(column.unit)} if column.unit else {}),
-                    **({"from": _origin(sources[column.name])} if column.name in sources else {}),
+                    **({"source": _origin(sources[column.name])} if column.name in sources else {}),
                 },
             )
             for column in table.columns
@@ -39,7 +39,7 @@ def column_schema(table: Table, sources: Mapping[str, tuple[Source, ...]]) -> dg
 
 
 def column_lineage(sources: Mapping[str, tuple[Source, ...]]) -> dict[str, dg.TableColumnLineage]:
-    """Where each column comes from, as Dagster+ and its API read it; the open UI shows the tag `from` of a column."""
+    """Where each column comes from, as Dagster+ and its API read it; the open UI shows the tag `source` of a column."""
     lineage = {
         name: [dg.TableColumnDep(asset_key=dg.AssetKey(table.asset_key), column_name=column) for table, column in of]
         for name, of in sources.items()

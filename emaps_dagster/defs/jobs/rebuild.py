@@ -43,32 +43,34 @@ class RebuildConfig(dg.Config):
 
 @dg.config_mapping
 def same_for_both_steps(config: RebuildConfig) -> dg.RunConfig:
-    return dg.RunConfig(ops={"silver_from_bronze_alone": config, "gold_from_bronze_alone": config})
+    return dg.RunConfig(ops={"rebuild_silver": config, "rebuild_gold": config})
 
 
 def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.GraphDefinition:
     """Silver, then gold; each step takes its turn with the other writers of its table."""
 
-    @dg.op(pool=pool_of(ENERGY_DATA), out=dg.Out(dg.Nothing), description="silver.energy_data from bronze.")
+    @dg.op(
+        name="rebuild_silver",
+        pool=pool_of(ENERGY_DATA),
+        out=dg.Out(dg.Nothing),
+        description="silver.energy_data from bronze.",
+    )
     @launchable
-    def silver_from_bronze_alone(
-        context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
-    ) -> None:
+    def silver_step(context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource) -> None:
         tables = lakehouse.open()
         hours = hours_to_rebuild(tables, zones, config.start, config.end)
         report = rebuild_silver(tables, hours, dry_run=config.dry_run)
         report_rebuild(context, ENERGY_DATA, str(rebuilt_silver(hours)), report, first_partition, config.dry_run)
 
     @dg.op(
+        name="rebuild_gold",
         pool=pool_of(ml_features(zones)),
         ins={"silver": dg.In(dg.Nothing)},
         out=dg.Out(dg.Nothing),
         description="gold.ml_features from that silver.",
     )
     @launchable
-    def gold_from_bronze_alone(
-        context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource
-    ) -> None:
+    def gold_step(context: dg.OpExecutionContext, config: RebuildConfig, lakehouse: LakehouseResource) -> None:
         tables = lakehouse.open()
         hours = hours_to_rebuild(tables, zones, config.start, config.end)
         report = rebuild_gold(tables, zones, hours, dry_run=config.dry_run)
@@ -76,7 +78,7 @@ def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Graph
 
     @dg.graph(name="rebuild")
     def rebuild() -> None:
-        gold_from_bronze_alone(silver_from_bronze_alone())
+        gold_step(silver_step())
 
     return rebuild
 
@@ -116,7 +118,7 @@ def report_rebuild(
             "rows_differing": total.differing,
             **{f"rows_{name}": count for name, count in asdict(total).items() if name != "rows"},
             "rows_from_bronze": total.rows,
-            "races_lost": report.retries,
+            "commit_conflicts": report.retries,
             "outcome": _done(report, dry_run),
             **({"contract": "; ".join(report.contract)} if report.contract else {}),
             **_shown(report),

@@ -28,7 +28,7 @@ def resources(settings: Settings) -> dict[str, Any]:
         **_engine(settings),
         "step_launcher": _step_launcher(settings),
         "electricity_maps": ElectricityMapsResource(
-            api_url=settings.api_url, now=settings.now.isoformat() if settings.now else None
+            api_url=settings.api_url, now=settings.fixed_now.isoformat() if settings.fixed_now else None
         ),
     }
 

@@ -25,7 +25,7 @@ class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg
     now: str | None = None
 
     def clock(self) -> datetime:
-        """The present, UTC; a fixed one in a replay (`EMAPS_NOW`)."""
+        """The present, UTC; a fixed one in a replay (`EMAPS_FIXED_NOW`)."""
         return datetime.fromisoformat(self.now) if self.now else utc_now()
 
     def client(self) -> ElectricityMapsClient:

@@ -79,9 +79,9 @@ def gaps_sensor(
             active_windows=active_runs(context.instance, heartbeat_timeout(settings)).values(),
             provider_ok=last_tick_succeeded(context.instance),
         )
-        requests = [dg.RunRequest(tags=tags_of(w, asked_by="gaps")) for w in decision.fetch]
+        requests = [dg.RunRequest(tags=tags_of(w, triggered_by="gaps")) for w in decision.fetch]
         requests += [
-            dg.RunRequest(tags=tags_of(w, asked_by="gaps", why="bronze has them"), asset_selection=upper)
+            dg.RunRequest(tags=tags_of(w, triggered_by="gaps", why="bronze has them"), asset_selection=upper)
             for w in decision.merge
         ]
         for sentence in decision.sentences:

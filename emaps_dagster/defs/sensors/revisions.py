@@ -66,7 +66,7 @@ def revisions_sensor(
         if later:
             why = "for a run of these hours that is queued or going on" if provider_ok else "until a tick succeeds"
             look.sentences.append(f"{format_windows(later)} changed, and wait {why}.")
-        requests = [dg.RunRequest(tags=tags_of(window, asked_by="revisions")) for window in ask]
+        requests = [dg.RunRequest(tags=tags_of(window, triggered_by="revisions")) for window in ask]
         for sentence in look.sentences:
             context.log.info(sentence)
         return result_of(requests, look.sentences or ["Nothing has changed."], look.memory(later).dumps())

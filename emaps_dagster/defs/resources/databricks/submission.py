@@ -82,7 +82,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "EMAPS_ZONES": ",".join(settings.zones),
         "EMAPS_START": settings.start.isoformat(),
         "EMAPS_CATALOG": settings.catalog,
-        "EMAPS_NOW": settings.now.isoformat() if settings.now else None,
+        "EMAPS_FIXED_NOW": settings.fixed_now.isoformat() if settings.fixed_now else None,
         "EMAPS_CALLS_PER_MINUTE": None if settings.calls_per_minute is None else str(settings.calls_per_minute),
     }
     return {name: value for name, value in given.items() if value is not None}
