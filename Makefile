@@ -43,7 +43,7 @@ docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
 
 screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
-	@$(BIN)/python -m emaps_dagster_tests.screenshots
+	@$(BIN)/python -m emaps_dagster_tests.support.screenshots
 
 bench: setup ## times of ticks and backfills, into benchmarks/RESULTS.md; for a machine that does nothing else
 	@$(BIN)/python -m benchmarks

@@ -28,8 +28,8 @@ from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR, floor_hour
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, jvm_session
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster_tests.databricks_emulator.cluster import CLUSTERS_JVM
-from emaps_dagster_tests.databricks_emulator.workspace import LACKING, Workspace
+from emaps_dagster_tests.support.databricks_emulator.cluster import CLUSTERS_JVM
+from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
 
 _TOKEN = "a-token-of-the-simulator"
 _POLL_SECONDS = 0.2

@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
-from emaps_dagster_tests.engines import FAST, is_jvm, jvm_functions, open_folders
+from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")

@@ -1,0 +1,282 @@
+"""Submitted runs: their clusters, libraries, time limits, cancelling; what the API tells of them is in runs.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from emaps_dagster_tests.support.databricks_emulator import image
+from emaps_dagster_tests.support.databricks_emulator.cluster import Cluster, ClusterError, Machine, kill
+from emaps_dagster_tests.support.databricks_emulator.errors import invalid
+from emaps_dagster_tests.support.databricks_emulator.faults import Faults, RunFault
+from emaps_dagster_tests.support.databricks_emulator.runs import Run, Task
+
+_TASK_KINDS = ("spark_python_task", "python_wheel_task")
+_NO_CAPACITY = (
+    "Cluster '{cluster}' was terminated. Reason: AWS_INSUFFICIENT_INSTANCE_CAPACITY_FAILURE (CLIENT_ERROR). "
+    "Parameters: databricks_error_message: There is no Spot capacity available."
+)
+_DRIVER_GONE = (
+    "The spark driver has stopped unexpectedly and is restarting. Your notebook will be automatically reattached."
+)
+# Between two looks at a process.
+_LOOK_SECONDS = 0.02
+
+
+class Jobs:
+    """Everything below /api/2.x/jobs. Tasks of one run follow one another, in the order of their dependencies."""
+
+    def __init__(self, machine: Machine, faults: Faults, secrets: dict[str, str], cluster_id: str) -> None:
+        self.runs: list[Run] = []
+        self.clusters = {cluster_id: Cluster(cluster_id, machine)}
+        self.terminating_seconds = 0.0
+        self._existing = cluster_id
+        self._machine, self._faults, self._secrets = machine, faults, secrets
+        self.host = ""
+        self._jobs: dict[int, dict[str, Any]] = {}
+        self._idempotent: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        for run in self.runs:
+            run.cancelled.set()
+        for run in self.runs:
+            if run.thread:
+                run.thread.join()
+        for cluster in self.clusters.values():
+            cluster.kill()
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._check(body)
+        with self._lock:
+            job_id = 500 + len(self._jobs)
+            self._jobs[job_id] = body
+        return {"job_id": job_id}
+
+    def run_now(self, body: dict[str, Any]) -> dict[str, Any]:
+        job_id = int(body.get("job_id", 0))
+        if job_id not in self._jobs:
+            raise invalid(f"Job {job_id} does not exist.")
+        settings = self._jobs[job_id]
+        return {"run_id": self._start({**settings, "run_name": settings.get("name", "Untitled")}, job_id)}
+
+    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._check(body)
+        token = body.get("idempotency_token")
+        with self._lock:
+            if token in self._idempotent:
+                return {"run_id": self._idempotent[token]}
+        run_id = self._start(body, 900 + len(self.runs))
+        if token:
+            self._idempotent[token] = run_id
+        return {"run_id": run_id}
+
+    def find(self, run_id: object) -> Run:
+        for run in self.runs:
+            if str(run_id) in (str(run.run_id), *(str(task.run_id) for task in run.tasks)):
+                return run
+        raise invalid(f"Run {run_id} does not exist.")
+
+    def cancel(self, body: dict[str, Any]) -> dict[str, Any]:
+        run = self.find(body.get("run_id"))
+        if run.over is None:
+            run.cancelled.set()
+        return {}
+
+    def output(self, run_id: object) -> dict[str, Any]:
+        run = self.find(run_id)
+        if str(run.run_id) == str(run_id) and len(run.tasks) > 1:
+            raise invalid("Retrieving the output of runs with multiple tasks is not supported.")
+        task = next((one for one in run.tasks if str(one.run_id) == str(run_id)), run.tasks[0])
+        told: dict[str, Any] = {"metadata": run.as_json(), "logs": task.log("stdout"), "logs_truncated": False}
+        if task.result == "FAILED":
+            trace = task.log()
+            last = trace.strip().splitlines()[-1:] or [task.message]
+            told |= {"error": last[0], "error_trace": trace}
+        return told
+
+    def _check(self, body: dict[str, Any]) -> None:
+        tasks = body.get("tasks") or []
+        if not tasks:
+            raise invalid("One of the job tasks must be specified: tasks is empty")
+        keys = [task.get("task_key") for task in tasks]
+        shared = {one["job_cluster_key"]: one["new_cluster"] for one in body.get("job_clusters", [])}
+        for task in tasks:
+            kinds = [kind for kind in _TASK_KINDS if task.get(kind)]
+            if len(kinds) != 1:
+                raise invalid(f"Task {task.get('task_key')}: one of {', '.join(_TASK_KINDS)} must be specified")
+            for upstream in task.get("depends_on", []):
+                if upstream["task_key"] not in keys:
+                    raise invalid(f"Invalid dependency graph, task {upstream['task_key']!r} does not exist")
+            new = task.get("new_cluster") or shared.get(task.get("job_cluster_key"))
+            existing = task.get("existing_cluster_id")
+            if existing and existing not in self.clusters:
+                raise invalid(f"Cluster {existing} does not exist")
+            if not existing:
+                _check_cluster(task.get("task_key"), new)
+
+    def _start(self, body: dict[str, Any], job_id: int) -> int:
+        with self._lock:
+            run_id = 1000 + 100 * len(self.runs)
+            tasks = []
+            for number, task in enumerate(_ordered(body["tasks"]), start=1):
+                folder = self._machine.folder / "runs" / str(run_id + number)
+                folder.mkdir(parents=True)
+                tasks.append(Task(task["task_key"], task, run_id + number, folder))
+            page = f"{self.host}/?o=4711#job/{job_id}/run/{run_id}"
+            run = Run(run_id, job_id, body, tasks, page, self.terminating_seconds)
+            run.thread = threading.Thread(target=self._execute, args=(run,), daemon=True)
+            self.runs.append(run)
+        run.thread.start()
+        return run_id
+
+    def _execute(self, run: Run) -> None:
+        fault = self._faults.of_run(run.submission)
+        limit = run.body.get("timeout_seconds") or None
+        end = time.monotonic() + limit if limit else float("inf")
+        started: dict[str, Cluster] = {}
+        results: dict[str, str | None] = {}
+        for task in run.tasks:
+            upstream = [one["task_key"] for one in task.body.get("depends_on", [])]
+            if any(results[key] != "SUCCESS" for key in upstream):
+                task.finish("TERMINATED", "UPSTREAM_FAILED", "An upstream task failed.")
+            elif run.cancelled.is_set():
+                task.finish("TERMINATED", "CANCELED", "Run cancelled.")
+            else:
+                try:
+                    self._execute_task(run, task, fault, end, started)
+                except (ClusterError, image.LibraryError, OSError) as error:
+                    task.finish("INTERNAL_ERROR", "FAILED", f"Unexpected failure while starting the cluster: {error}")
+            results[task.key] = task.result
+        for key, cluster in started.items():
+            if key != self._existing:
+                cluster.kill()
+        run.over = time.monotonic()
+
+    def _cluster_of(self, run: Run, task: Task, started: dict[str, Cluster]) -> Cluster:
+        existing = task.body.get("existing_cluster_id")
+        if existing:
+            return self.clusters[existing]
+        key = task.body.get("job_cluster_key") or task.key
+        if key not in started:
+            shared = {one["job_cluster_key"]: one["new_cluster"] for one in run.body.get("job_clusters", [])}
+            settings = task.body.get("new_cluster") or shared[key]
+            started[key] = Cluster(f"1125-{run.run_id}-{key}", self._machine, settings)
+            self.clusters[started[key].cluster_id] = started[key]
+        return started[key]
+
+    def _execute_task(
+        self, run: Run, task: Task, fault: RunFault | None, end: float, started: dict[str, Cluster]
+    ) -> None:
+        cluster = self._cluster_of(run, task, started)
+        task.cluster_id = cluster.cluster_id
+        if fault and fault.kind == "cluster_start_failure":
+            task.finish("INTERNAL_ERROR", "FAILED", _NO_CAPACITY.format(cluster=cluster.cluster_id))
+            return
+        try:
+            python, overlay = self._install(task)
+        except image.LibraryError as error:
+            task.finish(
+                "INTERNAL_ERROR", "FAILED", f"Library installation failed for library due to user error: {error}"
+            )
+            return
+        cluster.start(python)
+        variables = {
+            name: self._resolved(str(value)) for name, value in cluster.settings.get("spark_env_vars", {}).items()
+        }
+        if overlay:
+            variables["PYTHONPATH"] = str(overlay)
+        task.started, task.life = time.time(), "RUNNING"
+        limit = task.body.get("timeout_seconds") or None
+        end = min(end, time.monotonic() + limit) if limit else end
+        with (task.folder / "stdout").open("wb") as output, (task.folder / "stderr").open("wb") as errors:
+            process = cluster.launch(self._order(task), python, variables, output, errors)
+            while process.poll() is None:
+                outcome = self._interrupted(run, task, fault, end)
+                if outcome:
+                    kill(process)
+                    if outcome[0] == "INTERNAL_ERROR":
+                        cluster.kill()
+                    else:
+                        cluster.cancel_jobs()
+                    task.finish(*outcome)
+                    return
+                time.sleep(_LOOK_SECONDS)
+        if process.returncode:
+            task.finish("TERMINATED", "FAILED", "Workload failed, see run output for details")
+        else:
+            task.finish("TERMINATED", "SUCCESS")
+
+    def _interrupted(self, run: Run, task: Task, fault: RunFault | None, end: float) -> tuple[str, str, str] | None:
+        """How a task ends that does not end by itself; None while it may go on."""
+        if run.cancelled.is_set():
+            task.life = "TERMINATING"
+            return "TERMINATED", "CANCELED", "Run cancelled."
+        if time.monotonic() > end:
+            return "TERMINATED", "TIMEDOUT", "Run timed out."
+        if fault and fault.kind == "driver_killed" and time.time() - task.started >= fault.seconds:
+            ripe = fault.when is None or (self._machine.warehouse / fault.when).exists()
+            return ("INTERNAL_ERROR", "FAILED", _DRIVER_GONE) if ripe else None
+        return None
+
+    def _install(self, task: Task) -> tuple[Path, Path | None]:
+        """The interpreter that has the task's libraries, and a folder of its wheels."""
+        requirements: list[str] = []
+        overlay = None
+        for library in task.body.get("libraries", []):
+            if "pypi" in library:
+                requirements.append(library["pypi"]["package"])
+            elif "whl" in library:
+                wheel = self._machine.here(library["whl"])
+                if not wheel.is_file():
+                    raise image.LibraryError(f"{library['whl']} does not exist")
+                requirements += image.requirements_of(wheel)
+                overlay = task.folder / "wheels"
+                image.unpack(wheel, overlay)
+            else:
+                raise image.LibraryError(f"{library}: pypi or whl is emulated")
+        return image.python(requirements), overlay
+
+    def _order(self, task: Task) -> dict[str, Any]:
+        python, wheel = task.body.get("spark_python_task"), task.body.get("python_wheel_task")
+        told = python or wheel
+        parameters = [self._machine.path(one) for one in told.get("parameters", [])]
+        parameters += [f"--{name}={value}" for name, value in told.get("named_parameters", {}).items()]
+        return {
+            "python_file": self._machine.path(python["python_file"]) if python else None,
+            "package_name": wheel["package_name"] if wheel else None,
+            "entry_point": wheel["entry_point"] if wheel else None,
+            "parameters": parameters,
+            "secrets": self._secrets,
+        }
+
+    def _resolved(self, value: str) -> str:
+        """A variable of the cluster's settings: `{{secrets/scope/key}}` is the secret."""
+        if value.startswith("{{secrets/") and value.endswith("}}"):
+            return self._secrets[value[len("{{secrets/") : -2]]
+        return value
+
+
+def _ordered(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every task after those it depends on."""
+    left, done = list(tasks), []
+    while left:
+        keys = {task["task_key"] for task in done}
+        ready = [task for task in left if all(one["task_key"] in keys for one in task.get("depends_on", []))]
+        if not ready:
+            raise invalid("Invalid dependency graph, the tasks depend on each other in a cycle")
+        done += ready
+        left = [task for task in left if task not in ready]
+    return done
+
+
+def _check_cluster(key: str | None, new: dict[str, Any] | None) -> None:
+    if not new:
+        raise invalid(f"Task {key}: one of existing_cluster_id, new_cluster or job_cluster_key must be specified")
+    version = str(new.get("spark_version", ""))
+    if version.split(".x-", maxsplit=1)[0] not in ("15.4", "16.4", "17.3"):
+        raise invalid(f"Invalid spark version {version}.")
+    if not any(new.get(name) for name in ("node_type_id", "instance_pool_id", "policy_id")):
+        raise invalid("Node type ID or instance pool ID must be specified for the cluster.")

@@ -1,0 +1,271 @@
+"""Silver rows to features: by time and never by row, nulls as nulls, the same to the last bit in any window."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.transforms.gold import features
+from emaps_dagster_tests.support.builders import as_rows, silver, utc
+
+pytestmark = pytest.mark.both_engines
+
+T = utc(2024, 5, 4)
+GR = ("GR",)
+
+
+def series(spark: SparkSession, values: dict[int, float | None], name: str = "consumption_total") -> Any:
+    return silver(spark, [{"datetime": T + number * HOUR, name: value} for number, value in values.items()])
+
+
+def features_of(
+    spark: SparkSession, values: dict[int, float | None], start: int, end: int, name: str = "consumption_total"
+) -> dict[int, tuple[float | None, float | None, int]]:
+    """Lag, mean and hours observed of each hour after T."""
+    rows = as_rows(features(series(spark, values, name), GR, T + start * HOUR, T + end * HOUR))
+    return {
+        (row["datetime"] - T) // HOUR: (
+            row[f"lag_{name}_1h"],
+            row[f"rolling_avg_{name}_24h"],
+            row["hours_observed_24h"],
+        )
+        for row in rows
+    }
+
+
+def test_lag_and_mean_go_by_time_across_a_hole(spark: SparkSession) -> None:
+    # Hour 3 is missing; hour 5 is there without a value; hour 28 is 24 hours after hour 4.
+    values = {0: 10.0, 1: 20.0, 2: 60.0, 4: 100.0, 5: None, 6: 40.0, 28: 7.0}
+    assert features_of(spark, values, 0, 29) == {
+        0: (None, 10.0, 1),
+        1: (10.0, 15.0, 2),
+        2: (20.0, 30.0, 3),
+        4: (None, 47.5, 4),
+        5: (100.0, 47.5, 5),
+        6: (None, 46.0, 6),
+        28: (None, 23.5, 3),
+    }
+
+
+def test_a_value_leaves_the_mean_after_exactly_24_hours(spark: SparkSession) -> None:
+    values = {0: 240.0, **dict.fromkeys(range(1, 26), 0.0)}
+    got = features_of(spark, values, 22, 26)
+    assert got == {22: (0.0, 240.0 / 23, 23), 23: (0.0, 10.0, 24), 24: (0.0, 0.0, 24), 25: (0.0, 0.0, 24)}
+
+
+def test_context_is_read_and_not_returned(spark: SparkSession) -> None:
+    values = dict.fromkeys(range(48), 1.0) | {9: 25.0}
+    assert features_of(spark, values, 32, 34) == {32: (1.0, 2.0, 24), 33: (1.0, 1.0, 24)}
+
+
+@pytest.mark.parametrize(("values", "mean"), [({0: None, 1: None}, None), ({0: 0.0, 1: None}, 0.0), ({1: 0.0}, 0.0)])
+def test_nothing_but_nulls_has_no_mean_and_zero_is_a_value(
+    spark: SparkSession, values: dict[int, float | None], mean: float | None
+) -> None:
+    assert features_of(spark, values, 1, 2)[1][1] == mean
+
+
+def test_each_mean_has_the_number_of_its_values_and_not_of_its_hours(spark: SparkSession) -> None:
+    # One value in 23 hours; hour 3 is missing.
+    values: dict[int, float | None] = {**dict.fromkeys(range(24)), 7: 600.0, 30: 0.0}
+    del values[3]
+    rows = as_rows(features(series(spark, values), GR, T, T + 31 * HOUR))
+    names = [f"rolling_{kind}_consumption_total_24h" for kind in ("avg", "count")]
+    seen = {(row["datetime"] - T) // HOUR: (*(row[name] for name in names), row["hours_observed_24h"]) for row in rows}
+    assert seen[6] == (None, 0, 6)
+    assert seen[7] == (600.0, 1, 7)
+    assert seen[23] == (600.0, 1, 23)
+    assert seen[30] == (300.0, 2, 18)
+    assert {row["rolling_count_production_gas_24h"] for row in rows} == {0}
+
+
+def test_all_24_values_are_counted_however_large_they_are(spark: SparkSession) -> None:
+    for value in (1e9, -1e9, 0.0):
+        (row,) = as_rows(features(series(spark, dict.fromkeys(range(30), value)), GR, T + 29 * HOUR, T + 30 * HOUR))
+        counted = (row["rolling_avg_consumption_total_24h"], row["rolling_count_consumption_total_24h"])
+        assert counted == (value, 24)
+
+
+def test_an_hour_carries_its_own_emission_factor_type(spark: SparkSession) -> None:
+    types = ["lifecycle", "direct", None]
+    rows = [{"datetime": T + n * HOUR, "emission_factor_type": one} for n, one in enumerate(types)]
+    got = as_rows(features(silver(spark, rows), GR, T, T + 3 * HOUR))
+    assert [row["emission_factor_type"] for row in got] == types
+
+
+def test_negative_storage_counts_as_it_is(spark: SparkSession) -> None:
+    got = features_of(spark, {0: -100.0, 1: 50.0}, 0, 2, "production_hydro_discharge")
+    assert got == {0: (None, -100.0, 1), 1: (-100.0, -25.0, 2)}
+
+
+def test_hours_are_observed_whatever_they_hold_and_estimated_by_either_feed(spark: SparkSession) -> None:
+    rows = [
+        {"datetime": T, "is_estimated_power": True, "is_estimated_carbon": False},
+        {"datetime": T + HOUR, "is_estimated_power": False, "is_estimated_carbon": True},
+        {"datetime": T + 2 * HOUR, "is_estimated_power": False},
+        {"datetime": T + 3 * HOUR, "is_estimated_power": True, "is_estimated_carbon": True},
+        {"datetime": T + 5 * HOUR},
+    ]
+    got = as_rows(features(silver(spark, rows), GR, T, T + 6 * HOUR))
+    assert [(row["hours_observed_24h"], row["hours_estimated_24h"]) for row in got] == [
+        (1, 1),
+        (2, 2),
+        (3, 2),
+        (4, 3),
+        (5, 3),
+    ]
+    assert [row["is_estimated_power"] for row in got] == [True, False, False, True, None]
+
+
+def test_every_key_column_has_a_lag_and_a_mean_and_the_columns_are_the_contract(spark: SparkSession) -> None:
+    frame = features(series(spark, {0: 1.0}), GR, T, T + HOUR)
+    table = ml_features(GR)
+    assert frame.columns == table.column_names
+    assert len([name for name in frame.columns if name.startswith("lag_")]) == 12 + 12 + 4 + 1 + 10
+    assert len([name for name in frame.columns if name.startswith("rolling_avg_")]) == 12 + 12 + 4 + 1 + 10
+    (row,) = as_rows(frame)
+    assert len([name for name in frame.columns if name.startswith("rolling_count_")]) == 12 + 12 + 4 + 1 + 10
+    assert {name for name, value in row.items() if value is None} >= {"carbon_intensity", "import_IT_SO"}
+
+
+def test_a_neighbours_flow_has_its_own_columns(spark: SparkSession) -> None:
+    # Two hours each, days apart, so that none of them is in another's mean.
+    cases: list[tuple[dict[str, Any], float | None]] = [
+        ({"IT-SO": 5.0, "AL": 1.0}, 5.0),
+        ({"IT-SO": 0.0}, 0.0),
+        ({"IT-SO": None}, None),
+        ({}, None),
+    ]
+    hours = [T + number * 72 * HOUR for number in range(len(cases))]
+    rows = [
+        row
+        for hour, (flows, _) in zip(hours, cases, strict=True)
+        for row in (
+            {"datetime": hour, "import_by_zone": flows, "export_by_zone": {"TR": 3.0}},
+            {"datetime": hour + HOUR},
+        )
+    ]
+    found = {row["datetime"]: row for row in as_rows(features(silver(spark, rows), GR, T, hours[-1] + 2 * HOUR))}
+    assert len(found) == 2 * len(cases)
+    for hour, (_, value) in zip(hours, cases, strict=True):
+        first, second = found[hour], found[hour + HOUR]
+        assert (first["import_IT_SO"], first["export_TR"], first["export_IT_SO"]) == (value, 3.0, None)
+        assert (second["lag_import_IT_SO_1h"], second["rolling_avg_import_IT_SO_24h"]) == (value, value)
+
+
+def test_time_features_are_utc_and_local_ones_are_of_athens(spark: SparkSession) -> None:
+    names = ("hour", "day_of_week", "month", "local_hour", "local_day_of_week", "is_weekend", "is_holiday")
+    expected = {
+        # hour, day_of_week (1 = Sunday), month, local hour, local day, weekend, holiday
+        utc(2024, 2, 29, 12): (12, 5, 2, 14, 5, False, False),
+        utc(2024, 3, 31, 0): (0, 1, 3, 2, 1, True, False),  # the last hour of winter time
+        utc(2024, 3, 31, 1): (1, 1, 3, 4, 1, True, False),  # 03:00 does not exist that day
+        utc(2024, 5, 3, 20): (20, 6, 5, 23, 6, False, True),  # Good Friday of the Orthodox calendar
+        utc(2024, 5, 3, 21): (21, 6, 5, 0, 7, True, False),  # already Saturday in Athens
+        utc(2024, 5, 5, 20): (20, 1, 5, 23, 1, True, False),  # Easter Sunday, no listed holiday of its own
+        utc(2024, 5, 5, 21): (21, 1, 5, 0, 2, False, True),  # Easter Monday has begun in Athens
+        utc(2024, 10, 27, 0): (0, 1, 10, 3, 1, True, False),
+        utc(2024, 10, 27, 1): (1, 1, 10, 3, 1, True, False),  # 03:00 comes twice
+        utc(2024, 12, 31, 22): (22, 3, 12, 0, 4, False, True),  # New Year in Athens
+    }
+    rows = silver(spark, [{"datetime": hour} for hour in expected])
+    found = as_rows(features(rows, GR, min(expected), max(expected) + HOUR))
+    assert {row["datetime"]: tuple(row[name] for name in names) for row in found} == expected
+
+
+def test_a_lone_last_hour_of_a_year_is_a_holiday_of_the_next(spark: SparkSession) -> None:
+    hour = utc(2024, 12, 31, 22)
+    (row,) = as_rows(features(silver(spark, [{"datetime": hour}]), GR, hour, hour + HOUR))
+    assert (row["local_hour"], row["is_holiday"]) == (0, True)
+
+
+def test_a_zone_without_known_facts_keeps_utc_features_and_null_local_ones(spark: SparkSession) -> None:
+    (row,) = as_rows(features(silver(spark, [{"datetime": T, "carbon_intensity": 5.0}], "FR"), ("FR",), T, T + HOUR))
+    assert (row["hour"], row["lag_carbon_intensity_1h"], row["rolling_avg_carbon_intensity_24h"]) == (0, None, 5.0)
+    assert [row[name] for name in ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")] == [None] * 4
+
+
+def test_zones_do_not_mix(spark: SparkSession) -> None:
+    both = series(spark, {0: 1.0, 1: 2.0}).union(silver(spark, [{"datetime": T, "consumption_total": 9.0}], "BG"))
+    rows = as_rows(features(both, ("GR", "BG"), T, T + 2 * HOUR))
+    assert [(r["zone"], r["lag_consumption_total_1h"], r["rolling_avg_consumption_total_24h"]) for r in rows] == [
+        ("BG", None, 9.0),
+        ("GR", None, 1.0),
+        ("GR", 1.0, 1.5),
+    ]
+
+
+def test_no_silver_gives_no_gold(spark: SparkSession) -> None:
+    assert as_rows(features(silver(spark, []), GR, T, T + HOUR)) == []
+
+
+def bits(rows: Iterable[dict[str, Any]]) -> list[Any]:
+    """Rows with every float as its bytes: -0.0 is not 0.0, and the last bit counts."""
+    return [
+        {n: struct.pack("<d", v) if isinstance(v, float) else v for n, v in row.items()}
+        for row in sorted(rows, key=lambda row: row["datetime"])
+    ]
+
+
+# Decimals that no double holds exactly: a float sum would differ with the hour where it began.
+NUMBERS = st.one_of(st.none(), st.integers(-50_000, 50_000).map(lambda n: n / 10), st.floats(-1e9, 1e9, width=32))
+
+
+@pytest.mark.embedded_alone("its many examples take minutes on the JVM")
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.integers(0, 79), NUMBERS, min_size=1, max_size=60),
+    st.lists(st.integers(0, 80), min_size=1, max_size=3),
+)
+def test_pieces_of_any_size_equal_the_whole_to_the_last_bit(
+    spark: SparkSession, values: dict[int, float | None], cuts: list[int]
+) -> None:
+    frame = series(spark, values)
+    with pytest.MonkeyPatch.context() as patch:
+        # The whole as many hours are summed, the pieces as few are.
+        patch.setattr("emaps_dagster.transforms.gold._MANY", HOUR)
+        whole = as_rows(features(frame, GR, T, T + 80 * HOUR))
+    edges = sorted({0, *cuts, 80})
+    pieces = [
+        row
+        for start, end in itertools.pairwise(edges)
+        for row in as_rows(features(frame, GR, T + start * HOUR, T + end * HOUR))
+    ]
+    assert bits(pieces) == bits(whole)
+    assert len(whole) == len(values)
+
+
+def test_sums_of_many_hours_are_those_of_few_to_the_last_bit(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With a hole of an hour, one of a day and one of two, and a value that no double holds exactly.
+    hours = [n for n in range(120) if n != 7 and not 30 <= n < 54 and not 60 <= n < 108]
+    frame = series(spark, {n: None if n % 11 == 0 else n / 10 for n in hours})
+    short = as_rows(features(frame, GR, T, T + 120 * HOUR))
+    monkeypatch.setattr("emaps_dagster.transforms.gold._MANY", HOUR)
+    long = as_rows(features(frame, GR, T, T + 120 * HOUR))
+    assert bits(long) == bits(short)
+    counted = [sum(n - 24 < other <= n for other in hours) for n in hours]
+    assert [row["hours_observed_24h"] for row in long] == counted
+
+
+def test_the_window_must_not_be_cut_off(spark: SparkSession) -> None:
+    """What the pipeline this began with did: a window without its context gives lag null and a mean of one hour."""
+    values = {number: float(number) for number in range(48)}
+    whole, cut = series(spark, values), series(spark, {n: v for n, v in values.items() if n >= 30})
+    start, end = T + 30 * HOUR, T + 31 * HOUR
+    (right,) = as_rows(features(whole, GR, start, end))
+    (wrong,) = as_rows(features(cut, GR, start, end))
+    assert (right["lag_consumption_total_1h"], right["rolling_avg_consumption_total_24h"]) == (29.0, 18.5)
+    assert (wrong["lag_consumption_total_1h"], wrong["rolling_avg_consumption_total_24h"]) == (None, 30.0)
+    assert timedelta(hours=23) + start - end == timedelta(hours=22)
