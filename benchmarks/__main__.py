@@ -8,21 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.figures import machine, progress, watching_others
+from benchmarks.measurements import machine, progress, watching_others
 
 _FOLDER = Path(__file__).parent
 # Modules of this folder that print a table when they are run.
 MEASURES = (
-    "against",
+    "compare_peers",
     "tick",
-    "growth",
+    "table_growth",
     "features_load",
     "command",
-    "share",
+    "tick_profile",
     "backfill",
-    "large",
+    "scale",
     "databricks",
-    "floor",
+    "dagster_overhead",
     "history",
 )
 # Below it, what others do is lost in the noise of the measures themselves.

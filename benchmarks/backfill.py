@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bodies import StoredApi, days_before
-from benchmarks.figures import Figures, all_processes, progress
+from benchmarks.measurements import Figures, all_processes, progress
 from benchmarks.tick import judge, run
 from emaps_dagster.contracts.tables import POWER_DATA, all_tables
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

@@ -33,7 +33,7 @@ class StoredApi:
         self.now = now
         self.seed = seed
         # Asked by what is measured or prepared; each would be a request.
-        self.count_requests = 0
+        self.calls = 0
 
     def history(self, feed: Feed, zone: str) -> Response:
         running = floor_hour(self.now)
@@ -53,7 +53,7 @@ class StoredApi:
         return made
 
     def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> Response:
-        self.count_requests += 1
+        self.calls += 1
         name = f"{feed.name}-{endpoint}-{zone}-{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}-{self.now:%Y%m%dT%H%M}"
         path = _store() / f"{self.seed}-{name}.json"
         if not path.exists():

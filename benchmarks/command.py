@@ -19,14 +19,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.bodies import PRESENT, days_before
-from benchmarks.figures import Figures, progress
+from benchmarks.measurements import Figures, progress
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.defs.instance.runs import tags_of
 from emaps_dagster.defs.names import HOURLY
 from emaps_dagster.simulator.server import Simulator
 
 OURS = "emaps_dagster.definitions"
-EMPTY = "benchmarks.empty"
+EMPTY = "benchmarks.empty_graph"
 
 
 @dataclass(frozen=True)

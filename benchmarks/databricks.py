@@ -23,13 +23,13 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
 from benchmarks.bodies import PRESENT
-from benchmarks.figures import Figures, progress
+from benchmarks.measurements import Figures, progress
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR, floor_hour
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, jvm_session
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster_tests.support.databricks_emulator.cluster import CLUSTERS_JVM
-from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
+from harness.databricks_emulator.cluster import CLUSTERS_JVM
+from harness.databricks_emulator.workspace import LACKING, Workspace
 
 _TOKEN = "a-token-of-the-simulator"
 _POLL_SECONDS = 0.2

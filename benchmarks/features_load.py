@@ -13,12 +13,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from benchmarks.figures import Figures, progress
-from benchmarks.past import Past
+from benchmarks.measurements import Figures, progress
 from emaps_dagster import features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from harness.history_builder import Past
 
 YEAR = Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2025, 1, 1, tzinfo=timezone.utc))
 TICKED = timedelta(days=30)

@@ -18,7 +18,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from benchmarks.figures import Figures, progress
+from benchmarks.measurements import Figures, progress
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.defs.names import HEALTH
 from emaps_dagster.simulator.server import Simulator

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from harness.history_builder import Past
 
 START = datetime(2024, 4, 1, tzinfo=timezone.utc)
 # What is compared: a column of gold and its unit.

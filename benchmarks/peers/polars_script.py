@@ -1,7 +1,7 @@
 """Bronze to silver and gold as a hand-written script of Polars and delta-rs does it, in one go and in memory.
 
 Its author knows the zones and their neighbours, trusts the bodies, and cares for nothing but this job. The tables
-are ours: same rows, columns, types, comments, months; `benchmarks.against` asserts it before it prints a time.
+are ours: same rows, columns, types, comments, months; `benchmarks.compare_peers` asserts it before it prints a time.
 """
 
 from __future__ import annotations

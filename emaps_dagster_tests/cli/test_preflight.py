@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from benchmarks import postgres
 from emaps_dagster.cli.preflight.__main__ import findings
 from emaps_dagster.cli.preflight.findings import Finding
 from emaps_dagster.cli.preflight.surroundings import api, clock, java, time_zones, warehouse
 from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
+from harness import postgres_server as postgres
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TOKEN = "a-token-to-be-checked"

@@ -12,9 +12,9 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy import text
 from sqlalchemy.pool import NullPool, QueuePool
 
-from benchmarks import postgres
 from emaps_dagster.defs.instance import versions
 from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
+from harness import postgres_server as postgres
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 NO_POSTGRES = pytest.mark.skipif(

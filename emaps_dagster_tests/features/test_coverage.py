@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.contracts.errors import BackfilledFeaturesError, FeaturesError, NoFeaturesError, PartialFeaturesError
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.provider import Provider
+from harness.history_builder import Past
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

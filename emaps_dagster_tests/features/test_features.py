@@ -21,7 +21,6 @@ from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
 
-from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.contracts.errors import EmapsError, FeaturesError, LakehouseError, NoFeaturesError
 from emaps_dagster.contracts.tables import ml_features
@@ -32,6 +31,7 @@ from emaps_dagster.lakehouse import spark_sessions as engine
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.rebuild import rebuild_gold
 from emaps_dagster.simulator.provider import Provider
+from harness.history_builder import Past
 
 # The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest emaps_dagster_tests/test_features.py -s
 # with --timeout=3600. Read at import: a test sees no EMAPS_ variables.

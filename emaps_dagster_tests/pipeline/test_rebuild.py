@@ -18,7 +18,6 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from benchmarks.past import Past
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
@@ -30,6 +29,7 @@ from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.rebuild import hours_to_rebuild, rebuild_gold, rebuild_silver
 from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster_tests.support.builders import body, bronze, record, utc
+from harness.history_builder import Past
 
 ROOT = Path(__file__).resolve().parents[2]
 GR = ("GR",)

@@ -25,7 +25,6 @@ from typing import Any
 from deltalake import DeltaTable
 
 import emaps_dagster.lakehouse.delta_rs
-from benchmarks.past import Past
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
@@ -42,6 +41,7 @@ from emaps_dagster_tests.support.reference_implementation import (
     latest_by_hand,
     silver_by_hand,
 )
+from harness.history_builder import Past
 
 # Five days that end in the last hours of winter time and of a month.
 BASE = utc(2024, 3, 27)

@@ -13,9 +13,8 @@ from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
 from emaps_dagster.lakehouse.locations import LocalFolders
+from harness.jvm import SHORT_LIVED
 
-# For a JVM of some minutes: compiling well and collecting garbage in parallel cost more than they gain.
-SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 # A JVM that runs each query once, on ten rows.
 FAST = {
     "spark.driver.extraJavaOptions": SHORT_LIVED,

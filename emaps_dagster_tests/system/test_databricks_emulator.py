@@ -16,10 +16,10 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.core import Config, DatabricksError
 from databricks.sdk.errors import InternalError, NotFound, PermissionDenied, ResourceConflict
 
-from emaps_dagster_tests.support.databricks_emulator.cluster import isolation
-from emaps_dagster_tests.support.databricks_emulator.faults import CallFault, RunFault
-from emaps_dagster_tests.support.databricks_emulator.image import ROOT
-from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
+from harness.databricks_emulator.cluster import isolation
+from harness.databricks_emulator.faults import CallFault, RunFault
+from harness.databricks_emulator.image import ROOT
+from harness.databricks_emulator.workspace import LACKING, Workspace
 
 needs_cluster = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 SECRETS = {("emaps", "token"): "a secret of the workspace"}

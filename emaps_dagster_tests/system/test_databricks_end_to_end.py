@@ -27,8 +27,8 @@ from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA,
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support import guide
-from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
 from emaps_dagster_tests.support.graph import GOLDEN
+from harness.databricks_emulator.workspace import LACKING, Workspace
 
 pytestmark = [pytest.mark.skipif(LACKING is not None, reason=str(LACKING)), pytest.mark.timeout(900)]
 

@@ -33,10 +33,10 @@ from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.resources.databricks import retries as patience
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.command_line import ROOT
-from emaps_dagster_tests.support.databricks_emulator.faults import CallFault, RunFault
-from emaps_dagster_tests.support.databricks_emulator.runs import Run
-from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
 from emaps_dagster_tests.support.secret_scanner import forms_in, opened, traces
+from harness.databricks_emulator.faults import CallFault, RunFault
+from harness.databricks_emulator.runs import Run
+from harness.databricks_emulator.workspace import LACKING, Workspace
 
 pytestmark = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 

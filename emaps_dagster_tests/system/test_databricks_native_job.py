@@ -29,9 +29,9 @@ from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support import guide
 from emaps_dagster_tests.support.builders import utc
-from emaps_dagster_tests.support.databricks_emulator import image
-from emaps_dagster_tests.support.databricks_emulator.runs import Run
-from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
+from harness.databricks_emulator import image
+from harness.databricks_emulator.runs import Run
+from harness.databricks_emulator.workspace import LACKING, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE: dict[str, Any] = yaml.safe_load((ROOT / "databricks.yml").read_text())

@@ -28,7 +28,6 @@ import requests
 import yaml
 from deltalake import DeltaTable
 
-from benchmarks import postgres
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
@@ -37,6 +36,7 @@ from emaps_dagster.demo.dev import ask, free_port
 from emaps_dagster.simulator.faults import Fault
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.pipeline_harness import stored_rows
+from harness import postgres_server as postgres
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEPLOY = CHECKOUT / "deploy"

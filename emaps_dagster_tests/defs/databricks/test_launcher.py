@@ -41,8 +41,8 @@ from emaps_dagster.defs.resources.databricks.submission import (
     variables,
 )
 from emaps_dagster_tests.support.builders import utc
-from emaps_dagster_tests.support.databricks_emulator.faults import CallFault
-from emaps_dagster_tests.support.databricks_emulator.workspace import Workspace
+from harness.databricks_emulator.faults import CallFault
+from harness.databricks_emulator.workspace import Workspace
 
 LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 

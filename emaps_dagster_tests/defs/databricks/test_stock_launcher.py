@@ -22,8 +22,8 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from databricks.sdk.core import DatabricksError
 
 from emaps_dagster.defs.resources.databricks.submission import libraries
-from emaps_dagster_tests.support.databricks_emulator.faults import CallFault, RunFault
-from emaps_dagster_tests.support.databricks_emulator.workspace import LACKING, Workspace
+from harness.databricks_emulator.faults import CallFault, RunFault
+from harness.databricks_emulator.workspace import LACKING, Workspace
 
 pytestmark = [
     pytest.mark.skipif(LACKING is not None, reason=str(LACKING)),

@@ -1,4 +1,4 @@
-"""A tick and a revision on tables of a month to ten years, and of many ticks: `python -m benchmarks.growth`.
+"""A tick and a revision on tables of a month to ten years, and of many ticks: `python -m benchmarks.table_growth`.
 
 Zone GR, embedded engine, warm, no HTTP and no Dagster; the tables take turns. A tick is bronze, silver, gold and all
 checks of a new hour; a revision is a response with one changed value of an hour 60 days ago; nothing new is the same
@@ -16,7 +16,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from benchmarks.bodies import StoredApi, days_before
-from benchmarks.figures import Figures, progress
+from benchmarks.measurements import Figures, progress
 from benchmarks.tick import judge, merge, take_in
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, all_tables, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
@@ -46,7 +46,7 @@ class Grown:
 
     def fill(self) -> None:
         self.api.prepare(ZONES, self.filled)
-        self.api.count_requests = 0
+        self.api.calls = 0
         take_in(self.lakehouse, self.api, ZONES, self.filled)
         merge(self.lakehouse, ZONES, self.filled)
 
@@ -93,7 +93,7 @@ def measure(sizes: dict[str, int], repeats: int, ticks: int) -> Figures:
             progress(f"growth: a table of {size}")
             grown[size] = Grown(FolderLakehouse(spark, Path(folder) / size.replace(" ", "-")), days)
             grown[size].fill()
-            taken.add(f"calls of the API for {size} of one zone", grown[size].api.count_requests, "calls")
+            taken.add(f"calls of the API for {size} of one zone", grown[size].api.calls, "calls")
         for number in range(WARM_UP + repeats):
             progress(f"growth: {number + 1} of {WARM_UP + repeats}")
             for size, table in grown.items():
@@ -113,11 +113,11 @@ def measure(sizes: dict[str, int], repeats: int, ticks: int) -> Figures:
 
 def _tick(table: Grown, size: str, figures: Figures) -> None:
     run = table.next_hour()
-    before = table.api.count_requests
+    before = table.api.calls
     with figures.clock(f"tick, {size}"):
         table.tick(run)
         judge(table.lakehouse, table.api, ZONES, run)
-    figures.add(f"calls of the API for a tick, {size}", table.api.count_requests - before, "calls")
+    figures.add(f"calls of the API for a tick, {size}", table.api.calls - before, "calls")
     was = {of.name: table.written(of) for of in (ENERGY_DATA, GOLD)}
     with figures.clock(f"nothing new, without checks, {size}"):
         merge(table.lakehouse, ZONES, run)

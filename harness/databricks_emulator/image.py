@@ -25,7 +25,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 # Of what Databricks Runtime 17.3 LTS brings, what this project needs; versions are those of our lock.
 RUNTIME = ("databricks-sdk", "delta-spark", "numpy", "pandas", "pyarrow", "pyspark", "requests")
 _KEPT_SECONDS = 14 * 24 * 3600

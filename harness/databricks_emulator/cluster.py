@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from emaps_dagster.lakehouse.spark_sessions import one_fetches_jars
-from emaps_dagster_tests.support.databricks_emulator import image
-from emaps_dagster_tests.support.engines import SHORT_LIVED
+from harness.databricks_emulator import image
+from harness.jvm import SHORT_LIVED
 
 HERE = Path(__file__).parent / "on_cluster"
 RUNTIME_VERSION = "17.3"

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from emaps_dagster_tests.support.databricks_emulator import image
-from emaps_dagster_tests.support.databricks_emulator.cluster import Cluster, ClusterError, Machine, kill
-from emaps_dagster_tests.support.databricks_emulator.errors import invalid
-from emaps_dagster_tests.support.databricks_emulator.faults import Faults, RunFault
-from emaps_dagster_tests.support.databricks_emulator.runs import Run, Task
+from harness.databricks_emulator import image
+from harness.databricks_emulator.cluster import Cluster, ClusterError, Machine, kill
+from harness.databricks_emulator.errors import invalid
+from harness.databricks_emulator.faults import Faults, RunFault
+from harness.databricks_emulator.runs import Run, Task
 
 _TASK_KINDS = ("spark_python_task", "python_wheel_task")
 _NO_CAPACITY = (

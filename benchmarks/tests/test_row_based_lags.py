@@ -1,4 +1,4 @@
-"""The defect that this project began with, replayed: small here, three days by `python -m benchmarks.seed_defect`."""
+"""The defect that began this project, replayed: small here, three days by `python -m benchmarks.row_based_lags`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import seed_defect
+from benchmarks import row_based_lags as seed_defect
 
 
 def test_settled_rows_are_wrong_by_row_and_right_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from emaps_dagster_tests.support.databricks_emulator import image
-from emaps_dagster_tests.support.databricks_emulator.cluster import Machine
-from emaps_dagster_tests.support.databricks_emulator.faults import CallFault, Faults, RunFault
-from emaps_dagster_tests.support.databricks_emulator.jobs import Jobs
-from emaps_dagster_tests.support.databricks_emulator.runs import Run
-from emaps_dagster_tests.support.databricks_emulator.server import Api, Request, Server
-from emaps_dagster_tests.support.databricks_emulator.storage import Dbfs, Volumes
+from harness.databricks_emulator import image
+from harness.databricks_emulator.cluster import Machine
+from harness.databricks_emulator.faults import CallFault, Faults, RunFault
+from harness.databricks_emulator.jobs import Jobs
+from harness.databricks_emulator.runs import Run
+from harness.databricks_emulator.server import Api, Request, Server
+from harness.databricks_emulator.storage import Dbfs, Volumes
 
 # Why a cluster cannot be had on this machine, if so.
 LACKING = (

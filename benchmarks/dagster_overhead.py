@@ -1,4 +1,4 @@
-"""720 hours of all four assets in one run, against the least that Dagster takes for it: `python -m benchmarks.floor`.
+"""720 hours of all four assets in one run, against the least that Dagster takes: `python -m benchmarks.dagster_overhead`.
 
 The floor is the same graph with empty bodies: assets that do nothing, checks that say of every hour that it passed.
 Zone GR, embedded engine, the simulator over HTTP; each run in a process of its own, on an instance of its own, from the
@@ -22,9 +22,8 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from benchmarks import postgres
 from benchmarks.bodies import PRESENT
-from benchmarks.figures import Figures, progress
+from benchmarks.measurements import Figures, progress
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.definitions import build_definitions
@@ -33,6 +32,7 @@ from emaps_dagster.defs.asset_checks.factory import check_definitions
 from emaps_dagster.defs.partitions import hourly_partitions, hours_of, run_window
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster.transforms.quality.outcome import Outcome
+from harness import postgres_server as postgres
 
 HOURS = 720
 ZONES = ("GR",)
@@ -161,7 +161,17 @@ def _apart(what: str, storage: str, count: int) -> float:
         (root / "home").mkdir()
         (root / "home" / "dagster.yaml").write_text(dagster_yaml(storage, root / "home"))
         sim = stack.enter_context(Simulator(zones=ZONES, now=PRESENT))
-        command = [sys.executable, "-m", "benchmarks.floor", "--once", what, sim.url, str(root), "--hours", str(count)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.dagster_overhead",
+            "--once",
+            what,
+            sim.url,
+            str(root),
+            "--hours",
+            str(count),
+        ]
         done = subprocess.run(command, env={**os.environ, **database}, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return float(done.stdout.split()[-1])

@@ -1,4 +1,4 @@
-"""Fifty zones and five years from bodies to gold on disk, beside ten and a year: `python -m benchmarks.large`.
+"""Fifty zones and five years from bodies to gold on disk, beside ten and a year: `python -m benchmarks.scale`.
 
 Embedded engine, no HTTP and no Dagster; each backfill is a process of its own. 25 times the rows should take 25 times
 as long, and no more memory than a laptop has. Making the bodies takes a quarter of an hour and 4 GB of the temp folder.
@@ -7,7 +7,7 @@ as long, and no more memory than a laptop has. Making the bodies takes a quarter
 from __future__ import annotations
 
 from benchmarks.backfill import measure, zones_of
-from benchmarks.figures import Figures
+from benchmarks.measurements import Figures
 
 _ROWS = "rows of gold.ml_features"
 _SECONDS = "all without checks, backfill"

@@ -1,6 +1,6 @@
 """Hourly runs over three days, twice: by the method this project began with, and by ours.
 
-`python -m benchmarks.seed_defect` prints the table that docs/why.md shows. The seed's method in its own words: take
+`python -m benchmarks.row_based_lags` prints the table that docs/why.md shows. The seed's method in its own words: take
 the rows of the last hours, lag by row, average the last 24 rows, fill nulls with 0, merge every row of the window.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.past import Past
 from emaps_dagster import features
 from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.provider import Provider
+from harness.history_builder import Past
 
 START = datetime.fromisoformat("2024-05-01T00:00:00+00:00")
 HOURS = 72

@@ -1,4 +1,4 @@
-"""What an hourly tick's time goes to, from a cold command line: `python -m benchmarks.share`.
+"""What an hourly tick's time goes to, from a cold command line: `python -m benchmarks.tick_profile`.
 
 The `dagster job execute` of command.py in a process that also looks at the clock; zone GR, two weeks, the simulator
 over HTTP. What is not named is Dagster's: resolving the job, its events in SQLite, steps and their resources.
@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.bodies import PRESENT
 from benchmarks.command import Site, prepared_site, tick_of
-from benchmarks.figures import Figures, progress
+from benchmarks.measurements import Figures, progress
 
 WHOLE = "all of it"
 DAGSTER = "Dagster itself"
@@ -36,7 +36,7 @@ def measure(repeats: int) -> Figures:
 
 def _timed(site: Site) -> dict[str, float]:
     began = time.time()
-    done = site.run("-m", "benchmarks.share", "--once", repr(began), *tick_of(site))
+    done = site.run("-m", "benchmarks.tick_profile", "--once", repr(began), *tick_of(site))
     whole = time.time() - began
     parts = dict(json.loads(done.stdout.splitlines()[-1]))
     return {**parts, DAGSTER: whole - sum(parts.values()), WHOLE: whole}

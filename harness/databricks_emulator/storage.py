@@ -11,7 +11,7 @@ from email.utils import formatdate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emaps_dagster_tests.support.databricks_emulator.errors import ApiError, invalid, missing
+from harness.databricks_emulator.errors import ApiError, invalid, missing
 
 # Databricks' limit of one read and one block.
 BLOCK = 1024**2

@@ -1,4 +1,4 @@
-"""`python -m emaps_dagster_tests.support.databricks_emulator`: serve until interrupted."""
+"""`python -m harness.databricks_emulator`: serve until interrupted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-from emaps_dagster_tests.support.databricks_emulator.cluster import isolation
-from emaps_dagster_tests.support.databricks_emulator.workspace import Workspace
+from harness.databricks_emulator.cluster import isolation
+from harness.databricks_emulator.workspace import Workspace
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m emaps_dagster_tests.support.databricks_emulator", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m harness.databricks_emulator", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 for a free one (default)")
     parser.add_argument("--folder", type=Path, help="an empty one that stays; without it, one that does not")
     parser.add_argument("--secret", type=_secret, action="append", default=[], metavar="SCOPE/KEY=VALUE")

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import against, backfill, bodies, empty, floor, growth, large
+from benchmarks import backfill, bodies
+from benchmarks import compare_peers as against
+from benchmarks import dagster_overhead as floor
+from benchmarks import empty_graph as empty
+from benchmarks import scale as large
+from benchmarks import table_growth as growth
 from benchmarks.__main__ import MEASURES
-from benchmarks.figures import Figures, machine
+from benchmarks.measurements import Figures, machine
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.contracts.zones import POWER

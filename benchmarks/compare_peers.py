@@ -1,4 +1,4 @@
-"""The same work by ours and by others, alternating: `python -m benchmarks.against`.
+"""The same work by ours and by others, alternating: `python -m benchmarks.compare_peers`.
 
 Backfill: stored bodies to silver and gold on disk, ten zones and a year. Tick: the same of a new hour of one zone, on a
 table of a year, with the provider's revisions. Each run is a process of its own, its first backfill cold, its second
@@ -25,7 +25,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.backfill import ZONES
 from benchmarks.bodies import PRESENT, StoredApi, as_client, days_before
-from benchmarks.figures import Figures, all_processes, progress
+from benchmarks.measurements import Figures, all_processes, progress
 from benchmarks.peers.sides import SIDES, Side
 from benchmarks.tick import BRONZE, take_in
 from emaps_dagster.contracts.responses import Response
@@ -60,7 +60,7 @@ def measure(sides: tuple[str, ...], repeats: int, zones: tuple[str, ...], days: 
                 shutil.rmtree(folder, ignore_errors=True)
                 once = ["--once", side, "--given", str(given), "--folder", str(folder)]
                 what = ["--zones", ",".join(zones), "--days", str(days), "--ticks", str(ticks)]
-                command = [sys.executable, "-m", "benchmarks.against", *once, *what]
+                command = [sys.executable, "-m", "benchmarks.compare_peers", *once, *what]
                 # An embedded session, as `give` had one, puts pyspark's mode into the environment.
                 env = {key: value for key, value in os.environ.items() if not key.startswith("SPARK_")}
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)

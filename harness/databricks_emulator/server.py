@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from emaps_dagster_tests.support.databricks_emulator.errors import ApiError, injected, invalid
-from emaps_dagster_tests.support.databricks_emulator.faults import Faults
-from emaps_dagster_tests.support.databricks_emulator.jobs import Jobs
-from emaps_dagster_tests.support.databricks_emulator.storage import Dbfs, Volumes
+from harness.databricks_emulator.errors import ApiError, injected, invalid
+from harness.databricks_emulator.faults import Faults
+from harness.databricks_emulator.jobs import Jobs
+from harness.databricks_emulator.storage import Dbfs, Volumes
 
 Answer = tuple[int, dict[str, str], bytes]
 _JSON = {"Content-Type": "application/json"}

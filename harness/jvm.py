@@ -1,0 +1,6 @@
+"""Options of JVMs that tests and the emulated cluster start."""
+
+from __future__ import annotations
+
+# For a JVM of some minutes: compiling well and collecting garbage in parallel cost more than they gain.
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
