@@ -1,4 +1,4 @@
-"""720 hours of all four assets in one run, against the least that Dagster takes: `python -m benchmarks.dagster_overhead`.
+"""720 hours of all assets in one run, against the least that Dagster takes: `python -m benchmarks.dagster_overhead`.
 
 The floor is the same graph with empty bodies: assets that do nothing, checks that say of every hour that it passed.
 Zone GR, embedded engine, the simulator over HTTP; each run in a process of its own, on an instance of its own, from the

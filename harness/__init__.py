@@ -1,1 +1,1 @@
-"""Shared by tests and benchmarks: a builder of table histories, a PostgreSQL server, an emulated Databricks workspace."""
+"""Shared by tests and benchmarks: a builder of table histories, a PostgreSQL server, an emulated Databricks."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from emaps_dagster_tests.support.engines import SHORT_LIVED
+from harness.jvm import SHORT_LIVED
 
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing leaves the machine, and whatever any library logs while a run lasts is stored.
