@@ -50,7 +50,7 @@ def evaluations(broken: str | None) -> dg.AssetChecksDefinition:
             )
         yield dg.Output(None, output_name="layer__thing_fine")
         if broken:
-            raise dg.FetchFailure("the others are not judged")
+            raise dg.Failure("the others are not judged")
         for key in KEYS:
             passed = key != KEYS[2]
             yield dg.AssetCheckEvaluation(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FUZZER = Path(__file__).with_name("fuzz_bodies.py")
+FUZZER = Path(__file__).parents[1] / "support" / "fuzz_admission.py"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris, the fuzzer, is not installed")

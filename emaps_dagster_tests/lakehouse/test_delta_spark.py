@@ -131,7 +131,7 @@ def test_writers_that_commit_at_the_same_moment_lose_nothing(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without turns, each with a session of its own, all having read the same version.
-    monkeypatch.setattr(LocalFolders, "turn", lambda *_: nullcontext())
+    monkeypatch.setattr(LocalFolders, "table_lock", lambda *_: nullcontext())
     ready = threading.Barrier(3, timeout=100)
     reports: list[MergeReport] = []
 

@@ -202,7 +202,7 @@ def test_a_long_merge_goes_in_parts_as_long_as_its_zones_admit(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Room for 1,500 hours of one zone, or 30 of the fifty that are expected where nobody says.
-    monkeypatch.setattr("emaps_dagster.lakehouse.base._CELLS", 1500 * len(READINGS.columns))
+    monkeypatch.setattr("emaps_dagster.lakehouse.merge._CELLS", 1500 * len(READINGS.columns))
     asked: list[Window] = []
 
     def every_hour(part: Window) -> DataFrame:
@@ -552,7 +552,7 @@ def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
     warehouse: Path, lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lakehouse.create(READINGS)
-    monkeypatch.setattr("emaps_dagster.lakehouse.base.delta_rs._LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("emaps_dagster.lakehouse.delta_rs._LONGEST_WAIT_SECONDS", 0.1)
     other = (
         "from filelock import FileLock; import sys; FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
     )

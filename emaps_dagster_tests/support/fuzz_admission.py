@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of admission: `python emaps_dagster_tests/fuzz_bodies.py -max_total_time=60`.
+"""Coverage-guided fuzzing of admission: `python emaps_dagster_tests/support/fuzz_admission.py -max_total_time=60`.
 
 Needs atheris, which is no dependency of the project, and takes libFuzzer's options. Half of the mutations
 change a value inside a well-formed body, the others change bytes. Found inputs are left in the working folder.

@@ -259,9 +259,9 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                 launched.page,
             )
 
-    def _failure(self, launched: _Launched, told: str) -> dg.FetchFailure:
+    def _failure(self, launched: _Launched, told: str) -> dg.Failure:
         page = {"databricks_run": dg.MetadataValue.url(launched.page)} if launched.page else {}
-        return dg.FetchFailure(description=told, metadata=page)
+        return dg.Failure(description=told, metadata=page)
 
 
 def step_launcher(settings: Settings) -> ReplayingStepLauncher:
