@@ -2,7 +2,8 @@
 
 What differs from a deployment: everything is on 127.0.0.1 at free ports, and some waiting is shortened.
 
-A killed backfill of a year: EMAPS_TEST_YEAR=1 .venv/bin/pytest -s -k year emaps_dagster_tests/system/test_deploy_runs.py
+A killed backfill of a year:
+EMAPS_TEST_YEAR=1 .venv/bin/pytest -s -k year emaps_dagster_tests/system/test_deploy_runs.py
 """
 
 from __future__ import annotations

@@ -38,6 +38,6 @@ def check_launcher_versions() -> None:
         raise LauncherError(
             f"Steps are launched on Databricks with {wanted} only, and this machine has {', '.join(others)}: events "
             "of launched steps would be stored with wrong provenance. Install what requirements.lock names. For a "
-            "new release of Dagster run emaps_dagster_tests/defs/databricks/test_event_provenance.py with it, then change "
-            "TESTED_VERSIONS in emaps_dagster/defs/instance/versions.py."
+            "new release of Dagster run emaps_dagster_tests/defs/databricks/test_event_provenance.py with it, then "
+            "change TESTED_VERSIONS in emaps_dagster/defs/instance/versions.py."
         )
