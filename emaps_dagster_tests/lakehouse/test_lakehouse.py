@@ -459,7 +459,7 @@ def test_a_broken_file_is_named_whatever_engine_meets_it(
             with pytest.raises(DamagedTableError, match=rf"^silver\.readings cannot be used: its file {file} "):
                 door()
         file.write_bytes(content)
-    assert open_folders(spark, warehouse).rows(READINGS, DAY).num_rows == 1
+    assert open_folders(spark, warehouse).read_arrow(READINGS, DAY).num_rows == 1
 
 
 def test_blanks_in_the_folder_of_temporary_files_as_well_work(
