@@ -26,6 +26,9 @@ dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours
 test: lint types imports ## every test that this machine can run, after lint, types and imports
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+test-fast: setup ## the tests of single rooms: no Java, no browser, no PostgreSQL, no Databricks, no whole system
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not jvm and not browser and not postgres and not databricks and not system"
+
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +40,7 @@ imports: setup ## the layers of docs/architecture.md
 	$(BIN)/lint-imports --config setup.cfg
 
 lock: setup ## make requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
 
 docs: setup ## docs/tables.md from the contracts
 	mkdir -p docs && $(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
@@ -48,4 +51,4 @@ screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a d
 bench: setup ## times of ticks and backfills, into benchmarks/RESULTS.md; for a machine that does nothing else
 	@$(BIN)/python -m benchmarks
 
-.PHONY: help setup demo dev test lint types imports lock docs screenshots bench
+.PHONY: help setup demo dev test test-fast lint types imports lock docs screenshots bench

@@ -76,6 +76,11 @@ class _SkipsFail:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
+    config.addinivalue_line("markers", "jvm: needs Java 17")
+    config.addinivalue_line("markers", "browser: needs Chromium")
+    config.addinivalue_line("markers", "postgres: needs the programs of a PostgreSQL server")
+    config.addinivalue_line("markers", "databricks: runs on the emulated workspace")
+    config.addinivalue_line("markers", "system: runs whole programs, or whole histories of tables")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
 
@@ -101,7 +106,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+# What a test needs follows from its module, or from the engine in its parameters.
+_NEEDS = {
+    "browser": re.compile(r"test_ui\.py"),
+    "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
+    "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_stock_launcher\.py"),
+    "system": re.compile(r"/system/|benchmarks/tests/|test_dg\.py|test_command\.py"),
+    "jvm": _NEEDS_JVM,
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark, needs in _NEEDS.items():
+            if needs.search(item.nodeid):
+                item.add_marker(mark)
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))
