@@ -118,7 +118,7 @@ def test_the_command_line_refuses_them_with_the_sentence(tmp_path: Path) -> None
                 partition,
                 api_url=sim.url,
                 warehouse=tmp_path / "warehouse",
-                now=NOW.isoformat(),
+                fixed_now=NOW.isoformat(),
                 start="2024-05-01",
             )
             assert process.returncode != 0

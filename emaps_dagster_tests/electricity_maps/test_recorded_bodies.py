@@ -77,7 +77,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
                 folder / "home",
                 "2024-03-06-18:00",
                 zones="DE",
-                now=NOW.isoformat(),
+                fixed_now=NOW.isoformat(),
                 start="2024-03-05",
                 api_url=f"http://127.0.0.1:{server.server_address[1]}/v3",
                 warehouse=folder / "warehouse",

@@ -81,7 +81,7 @@ class Host:
             "DATABRICKS_CLUSTER_ID": workspace.cluster_id,
             "DATABRICKS_POLL_SECONDS": "0.2",
             "API_URL": simulator.url,
-            "NOW": NOW.isoformat(),
+            "FIXED_NOW": NOW.isoformat(),
             "START": "2024-05-04",
         }
 

@@ -107,7 +107,7 @@ def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks
                 api_url=simulator.url,
                 api_token=TOKEN,
                 warehouse=home.parent / "warehouse",
-                now="2024-05-04T10:07:00Z",
+                fixed_now="2024-05-04T10:07:00Z",
                 start="2024-05-01",
             )
             assert done.returncode == 0, done.stderr.decode()[-3000:]

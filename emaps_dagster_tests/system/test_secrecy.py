@@ -45,7 +45,7 @@ def test_the_token_is_in_nothing_that_runs_write_whatever_goes_wrong(tmp_path: P
                 log_level="DEBUG",
                 api_token=token,
                 api_url=sim.url,
-                now=NOW.isoformat(),
+                fixed_now=NOW.isoformat(),
                 start="2024-05-01",
                 warehouse=folder / "warehouse",
             )
