@@ -1,6 +1,6 @@
-"""One request with its retries: a 200 that may hold data, or a typed error.
+"""Sends one request with retries: returns a 200 that may hold data, or raises a typed error.
 
-What is sent and read is transport.py's, what an answer means statuses.py's, how calls are spaced pace.py's.
+transport.py does the HTTP, http_errors.py maps responses to errors, pace.py spaces the calls.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from emaps_dagster.electricity_maps.http_errors import (
 from emaps_dagster.electricity_maps.pace import NoTurnError, Pace
 from emaps_dagster.electricity_maps.transport import Answer, NoAnswerError, TooLongError, Transport
 
-# Under the client's name, by which people filter.
+# Logs under the client's name, which existing log filters use.
 logger = logging.getLogger("emaps_dagster.electricity_maps.client")
 
-# A provider that asks for more patience than this is better asked again by a later run.
+# With a longer Retry-After, a later run should repeat the request.
 _LONGEST_WAIT_SECONDS = 120.0
 _QUOTED = 200
 _LONGEST_TARGET = 500
 
 
 class _RetryableError(Exception):
-    """Worth another try: a passing status, the network, or a body that is cut off, which is then `kept`.
+    """A retryable fault: a transient status, the network, or a truncated body, which is then `kept`.
 
     `wait` is the provider's Retry-After in seconds.
     """
@@ -68,13 +68,13 @@ class Requester:
     """Sends requests of one base URL with one token; close it.
 
     Args:
-        base_url: what every URL begins with.
+        base_url: prefix of every URL.
         token: sent as `auth-token`.
         clock: the present, UTC.
         timeout: seconds to connect and to wait for the next bytes.
-        attempts: tries of one request, the first included.
-        backoff_seconds: upper bound of the first random pause; it doubles with every try.
-        pace: spaces the tries; None for no limit.
+        attempts: attempts per request, the first included.
+        backoff_seconds: upper bound of the first random pause; it doubles with every attempt.
+        pace: spaces the attempts; None for no limit.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Requester:
         self._transport.close()
 
     def get(self, url: str, what: str) -> Answer:
-        """A 200 with its body; every other outcome raises. A body that is cut off in every try is returned so."""
+        """Returns a 200 with its body; every other outcome raises. Returns a body that every attempt truncated."""
         retrying = Retrying(
             retry=retry_if_exception_type(_RetryableError),
             stop=stop_after_attempt(self._attempts),
@@ -116,7 +116,7 @@ class Requester:
                 return error.kept
             tries = retrying.statistics["attempt_number"]
             failure = error_after_retries(what, error.reason, error.wait, tries, is_limit=error.is_limit)
-        # Raised out here, so that nothing of what was tried stays in the chain.
+        # Raised outside the except block, so that no attempt stays in the exception chain.
         raise failure
 
     def _try(self, url: str, what: str) -> Answer:
@@ -141,7 +141,7 @@ class Requester:
         return self._judged(answer, url, what)
 
     def _judged(self, answer: Answer, url: str, what: str) -> Answer:
-        """The answer if it is a 200 with a body that may be data, stamped by a clock that is right."""
+        """Returns a 200 whose body may be data and whose clock agrees with the provider's; raises otherwise."""
         status = answer.status
         if status == 200:
             ahead = skew(answer.arrived_at, utc_now(), provider_clock(answer.headers))
@@ -174,7 +174,7 @@ class Requester:
         return answer
 
     def _take_turn(self, what: str) -> None:
-        """Wait until the next call may be made."""
+        """Waits until the rate limit allows the next call."""
         if self._pace is None:
             return
         try:
@@ -196,7 +196,7 @@ class Requester:
             assert error is not None
             raise error
         jittered = wait_random_exponential(multiplier=self._backoff_seconds, max=30.0)(state)
-        # Not before the provider says, and not all clients at that very moment.
+        # Not before Retry-After, and with jitter so that clients do not retry at the same moment.
         return jittered if asked is None else asked + random.uniform(0, self._backoff_seconds)
 
     def _log_retry(self, state: RetryCallState, what: str) -> None:
@@ -204,5 +204,5 @@ class Requester:
         logger.warning("%s: try %d failed: %s", what, state.attempt_number, state.outcome.exception())
 
     def quote(self, text: str) -> str:
-        """One short line of somebody's words, without the token should they repeat it."""
+        """Shortens a foreign text to one line, and redacts the token in it."""
         return " ".join(self.redacted(text).split())[:_QUOTED]
