@@ -144,7 +144,7 @@ def error_for_status(status: int, what: str, words: Words, text: str, *, target:
         status: of the response.
         what: endpoint, zone and hours of the request.
         words: the error text of its body.
-        text: this text, shortened and without the token.
+        text: the same text, shortened and without the token.
         target: the target of a redirect, as one sentence.
     """
     answer = f"HTTP {status}: {text}"

@@ -46,7 +46,7 @@ class Answer:
 
 
 class Transport:
-    """A session that adds no credentials or cookies of its own. Close it.
+    """A session that adds no credentials of its own. Close it.
 
     Args:
         clock: the present, UTC; stamps the arrival of the headers.
