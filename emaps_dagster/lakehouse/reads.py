@@ -45,16 +45,16 @@ class TableReads(TableStorage):
         return self.without_withdrawn(table, rows, months)
 
     def without_withdrawn(self, table: Table, rows: DataFrame, months: list[str] | None = None) -> DataFrame:
-        """The rows of a bronze table without those that were withdrawn (docs/adr/0014).
+        """Removes withdrawn responses from the rows of a bronze table (docs/adr/0014).
 
         Args:
-            table: which bronze table the rows are of.
-            rows: with the columns of its key at least.
-            months: the partitions that they lie in, all of them without.
+            table: the bronze table of the rows.
+            rows: with at least the columns of its key.
+            months: the partitions of the rows; None for all.
         """
         if self._left_out is not None and self._left_out.num_rows:
             rows = self._without(table, rows, self.spark.createDataFrame(self._left_out))
-        # Where nothing was ever withdrawn there is no table, and no plan grows by a join.
+        # The table exists only after a withdrawal; without it no plan needs the join.
         if self.version(WITHDRAWN_RESPONSES) is None:
             return rows
         withdrawn = self.scan(WITHDRAWN_RESPONSES)

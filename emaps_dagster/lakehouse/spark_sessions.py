@@ -86,7 +86,7 @@ def connect_session(config: Mapping[str, Any] = SESSION_CONFIG) -> SparkSession:
     from pyspark.sql import SparkSession
 
     session: Any = SparkSession.builder.config(map={**config, "spark.remote": embedded_address()}).create()
-    # A stream within this process does not break, so reattaching is not needed. With it, pyspark 4.0 has one thread pool
+    # A stream within this process does not break and needs no reattaching. With it, pyspark 4.0 has one thread pool
     # for all sessions, which any of them closes when it is collected: a query of another session that was using the
     # pool then raised "cannot schedule new futures after shutdown" or hung forever.
     session.client.disable_reattachable_execute()
