@@ -43,8 +43,8 @@ class FeatureQuery:
         for name in self.columns or ():
             if name not in names:
                 near = get_close_matches(name, names, n=3)
-                says = f"near it are {', '.join(near)}" if near else "docs/tables.md lists them"
-                raise FeaturesError(f"gold.ml_features has no column {name!r}; {says}.")
+                hint = f"near it are {', '.join(near)}" if near else "docs/tables.md lists them"
+                raise FeaturesError(f"gold.ml_features has no column {name!r}; {hint}.")
         wanted = names if self.columns is None else self.columns
         return [*KEY, *(name for name in wanted if name not in KEY)]
 

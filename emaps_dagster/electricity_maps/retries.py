@@ -120,7 +120,7 @@ class Requester:
         raise failure
 
     def _try(self, url: str, what: str) -> Answer:
-        self._take_turn(what)
+        self._wait_for_pace(what)
         headers = {"auth-token": self._token.get_secret_value()} if self._token else {}
         began = time.monotonic()
         answer, problem = None, ""
@@ -138,9 +138,9 @@ class Requester:
         if answer is None:
             raise too_long(what)
         logger.info("GET %s -> %s in %.2f s", url[url.index("/", 8) :], answer.status, time.monotonic() - began)
-        return self._judged(answer, url, what)
+        return self._checked(answer, url, what)
 
-    def _judged(self, answer: Answer, url: str, what: str) -> Answer:
+    def _checked(self, answer: Answer, url: str, what: str) -> Answer:
         """Returns a 200 whose body may be data and whose clock agrees with the provider's; raises otherwise."""
         status = answer.status
         if status == 200:
@@ -157,23 +157,23 @@ class Requester:
         words = error_in(answer.content) if status == 200 else words_of(answer.content)
         if words is None:
             return answer
-        said = self.quote(words.text)
+        quoted = self.quote(words.text)
         if is_passing(status, words):
             raise _RetryableError(
-                f"HTTP {status} ({said})",
+                f"HTTP {status} ({quoted})",
                 status=status,
                 wait=retry_after(answer.headers),
                 is_limit=status == 429 or (status < 500 and is_limit(words)),
             )
         if status != 200:
             target = redirect_target(self._base_url, url, answer.headers.get("Location"))
-            raise error_for_status(status, what, words, said, target=self.redacted(target)[:_LONGEST_TARGET])
-        named = error_in_200(what, words, said)
+            raise error_for_status(status, what, words, quoted, target=self.redacted(target)[:_LONGEST_TARGET])
+        named = error_in_200(what, words, quoted)
         if named:
             raise named
         return answer
 
-    def _take_turn(self, what: str) -> None:
+    def _wait_for_pace(self, what: str) -> None:
         """Waits until the rate limit allows the next call."""
         if self._pace is None:
             return
@@ -191,13 +191,13 @@ class Requester:
     def _wait(self, state: RetryCallState) -> float:
         assert state.outcome is not None
         error = state.outcome.exception()
-        asked = error.wait if isinstance(error, _RetryableError) else None
-        if asked is not None and asked > _LONGEST_WAIT_SECONDS:
+        requested_wait = error.wait if isinstance(error, _RetryableError) else None
+        if requested_wait is not None and requested_wait > _LONGEST_WAIT_SECONDS:
             assert error is not None
             raise error
         jittered = wait_random_exponential(multiplier=self._backoff_seconds, max=30.0)(state)
         # Not before Retry-After, and with jitter so that clients do not retry at the same moment.
-        return jittered if asked is None else asked + random.uniform(0, self._backoff_seconds)
+        return jittered if requested_wait is None else requested_wait + random.uniform(0, self._backoff_seconds)
 
     def _log_retry(self, state: RetryCallState, what: str) -> None:
         assert state.outcome is not None

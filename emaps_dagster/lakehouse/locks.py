@@ -29,5 +29,5 @@ def interprocess_lock(path: Path, longest_wait_seconds: float) -> Iterator[None]
             held.callback(lock.release)
         except (Timeout, OSError, NotImplementedError) as error:
             # The file system has no locks, or the holder hangs.
-            logger.info("%s: going on without a turn (%s)", path, error)
+            logger.info("%s: proceeding without the lock (%s)", path, error)
         yield

@@ -90,7 +90,7 @@ class Perturbations:
         end: datetime | None = None,
         updated_at: datetime | None = None,
     ) -> None:
-        """Changes the values of an hour (all up to `end`) from `at` on, to a new variant or a given one; 0 is the truth.
+        """Changes the values of an hour (all up to `end`) from `at` on, to a new variant or a given one; 0: truth.
 
         The revision with the latest `at` applies, of equal ones the one planted last. `updated_at` sets the row's time
         of update to another time than `at`, possibly an older one.

@@ -64,7 +64,7 @@ def stretches(rows: Iterable[Mapping[str, Any]]) -> Iterator[Stretch]:
     first: Mapping[str, Any] | None = None
     last: Mapping[str, Any] | None = None
     for row in sorted(rows, key=lambda row: (row["zone"], row["datetime"])):
-        if first is not None and last is not None and _goes_on(last, row):
+        if first is not None and last is not None and _continues(last, row):
             last = row
             continue
         if first is not None and last is not None:
@@ -74,7 +74,7 @@ def stretches(rows: Iterable[Mapping[str, Any]]) -> Iterator[Stretch]:
         yield from _too_long(first, last)
 
 
-def _goes_on(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+def _continues(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     if row["zone"] != last["zone"] or row["datetime"] - last["datetime"] > HOUR:
         return False
     return _signature(row) == _signature(last)
