@@ -1,6 +1,6 @@
-"""What admission, the checks and the sensors read of a body alike. Pure, standard library only.
+"""Parses the fields of a body that admission, the checks and the sensors share. Pure, standard library only.
 
-Each had a definition of its own once: a body that one let in stopped the other for ever.
+One definition for all three: with separate ones, a body that admission accepted stopped a sensor permanently.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-# The one form that every engine reads alike: a time without seconds stops Spark, week dates do, Python's
-# versions differ on short fractions and offsets. A fraction beyond microseconds is cut off by all.
+# The one form that every engine parses alike: Spark fails on a time without seconds and on week dates, Python's
+# versions differ on short fractions and offsets. All truncate a fraction to microseconds.
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
 )
-# Where the API puts the marks of a sandbox key, in the body itself and in its records: "SANDBOX MODE ...",
-# SANDBOX_MODE_DATA. The word in any other field is no mark.
+# The fields in which the API marks data of a sandbox key, in the body itself and in its records: "SANDBOX MODE ...",
+# SANDBOX_MODE_DATA. The word in any other field is not a mark.
 _MARKED = ("_disclaimer", "estimationMethod")
 
 
 def aware_time(text: object) -> datetime | None:
-    """A time of a body with the offset that it is written with; None where engines would read it differently."""
+    """Parses a time of a body, keeping its offset; None where engines would parse it differently."""
     match = _TIME.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
@@ -34,7 +34,7 @@ def aware_time(text: object) -> datetime | None:
 
 
 def time_of(text: object) -> datetime | None:
-    """A time of a body in UTC; None where it is no time that may be loaded."""
+    """Parses a time of a body to UTC; None when it is unreadable or outside the years 1901 to 2199."""
     moment = aware_time(text)
     if moment is None or not 1900 < moment.year < 2200:
         return None
@@ -42,12 +42,12 @@ def time_of(text: object) -> datetime | None:
 
 
 def sandbox_mark(part: Mapping[str, Any]) -> str | None:
-    """The field of a body or record that marks it as the provider's sandbox data; None where none does."""
+    """Name of the field that marks a body or record as sandbox data; None without a mark."""
     return next((name for name in _MARKED if name in part and "sandbox" in str(part[name]).lower()), None)
 
 
 def sandbox_mark_of_body(body: object) -> str | None:
-    """The first mark of a parsed body, with its place: `_disclaimer`, or `estimationMethod of record 3`."""
+    """The first sandbox mark of a parsed body, with its position: `_disclaimer`, or `estimationMethod of record 3`."""
     if not isinstance(body, dict):
         return None
     if mark := sandbox_mark(body):

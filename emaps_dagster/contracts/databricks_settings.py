@@ -1,6 +1,6 @@
-"""The settings `EMAPS_DATABRICKS_*`: which workspace, who asks, on which cluster, and for how long.
+"""The settings `EMAPS_DATABRICKS_*`: workspace, credentials, cluster and timeouts.
 
-What is made of them is in resources/databricks/. On the cluster itself none of them is needed.
+defs/resources/databricks/ uses them. The cluster itself needs none of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST = 7 * 24 * 3600
 
 
 class DatabricksSettings(BaseSettings):
-    """Which workspace runs the steps of deployment `databricks`, and how."""
+    """Workspace, cluster and timeouts for the steps of deployment `databricks`."""
 
     databricks_host: str | None = None
     databricks_token: SecretStr | None = None
@@ -119,7 +119,7 @@ class DatabricksSettings(BaseSettings):
     @classmethod
     def _pause(cls, value: object) -> object:
         try:
-            seconds = float(value)  # type: ignore[arg-type]  # what is no number raises
+            seconds = float(value)  # type: ignore[arg-type]  # anything but a number raises
         except (TypeError, ValueError):
             seconds = math.nan
         if not 0.05 <= seconds <= 300:
@@ -128,15 +128,15 @@ class DatabricksSettings(BaseSettings):
 
     @property
     def databricks_patience_seconds(self) -> int:
-        """How long a step waits for its run: Databricks ends it first, so that the reason is told."""
+        """Seconds a step waits for its run: longer than Databricks' own timeout, so that its reason is reported."""
         return self.databricks_wait_seconds or self.databricks_timeout_seconds + 600
 
 
 def check_workspace(settings: DatabricksSettings) -> None:
-    """Make sure that a step can be launched.
+    """Checks that the settings suffice to launch a step.
 
     Raises:
-        SettingsError: naming together all that is missing, and what excludes each other.
+        SettingsError: settings are missing or exclude each other; the message names all of them.
     """
     given = {name for name in type(settings).model_fields if getattr(settings, name) is not None}
     missing = []
@@ -150,16 +150,18 @@ def check_workspace(settings: DatabricksSettings) -> None:
         missing.append(f"{_name('token')} (or {' and '.join(map(_name, pair))})")
     if not given & {"databricks_cluster_id", "databricks_node_type"}:
         missing.append(f"{_name('cluster_id')} (or {_name('node_type')} for a cluster of each step's own)")
-    told = []
+    problems = []
     if missing:
-        told.append(f"EMAPS_DEPLOYMENT is 'databricks', which also needs {', '.join(missing)}.")
+        problems.append(f"EMAPS_DEPLOYMENT is 'databricks', which also needs {', '.join(missing)}.")
     if there and "databricks_token" in given:
-        told.append(f"{_name('token')} and {_name(there[0])} are two ways to say who asks: give one.")
+        problems.append(f"{_name('token')} and {_name(there[0])} are two ways to say who asks: give one.")
     if "databricks_cluster_id" in given:
         idle = sorted(given & {"databricks_node_type", "databricks_policy_id", "databricks_single_user"})
-        told += [f"{_PREFIX}{name.upper()} is for a new cluster, but {_name('cluster_id')} names one." for name in idle]
-    if told:
-        raise SettingsError(" ".join([*told, "See docs/databricks.md, Settings."]))
+        problems += [
+            f"{_PREFIX}{name.upper()} is for a new cluster, but {_name('cluster_id')} names one." for name in idle
+        ]
+    if problems:
+        raise SettingsError(" ".join([*problems, "See docs/databricks.md, Settings."]))
 
 
 def _name(field: str) -> str:

@@ -1,7 +1,7 @@
-"""Every error a person can meet, as one tree.
+"""Every error that the package raises on purpose, as one tree.
 
-A message says what happened, for which zone, hours and endpoint, and what to do about it.
-The API token never enters a message: nothing here takes one.
+A message names the cause, the zone, hours and endpoint, and the remedy.
+No error here takes the API token, so no message can contain it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SettingsError(EmapsError):
 
 
 class ProviderError(EmapsError):
-    """The API gave no usable answer."""
+    """The API returned no usable response."""
 
 
 class InvalidTokenError(ProviderError):
@@ -41,7 +41,7 @@ class WrongAddressError(BadRequestError):
 
 
 class BlockedError(ProviderError):
-    """403, 407 that are not the API's: a proxy or a firewall refused the request. Not retried."""
+    """403 or 407 from a proxy or firewall instead of the API. Not retried."""
 
 
 class NoDataError(ProviderError):
@@ -49,7 +49,7 @@ class NoDataError(ProviderError):
 
 
 class RateLimitedError(ProviderError):
-    """A rate limit (429, or a text that names one) outlasted every retry, or our own allows no call now."""
+    """A rate limit (429, or a text that names one) outlasted every retry, or our own limit allows no call now."""
 
 
 class ProviderUnavailableError(ProviderError):
@@ -57,7 +57,7 @@ class ProviderUnavailableError(ProviderError):
 
 
 class ResponseTooLongError(ProviderError):
-    """The body is longer than any answer of the API; it was not read to its end. Not retried."""
+    """The body is longer than any response of the API; it was not read to its end. Not retried."""
 
 
 class ClockSkewError(ProviderError):
@@ -65,9 +65,9 @@ class ClockSkewError(ProviderError):
 
 
 class RejectedBodyError(ProviderError):
-    """200 with a body that must not be loaded; the evidence is kept in `bronze.rejected_responses`.
+    """200 with a body that must not be loaded; the body is stored in `bronze.rejected_responses`.
 
-    `response` is the evidence, `reason` one sentence without its full stop.
+    `response` is the rejected response, `reason` one sentence without its full stop.
     """
 
     def __init__(self, response: Response, reason: str) -> None:
@@ -84,35 +84,35 @@ class RejectedBodyError(ProviderError):
 
 
 class PartitionError(EmapsError):
-    """A run's partitions are no hours that can be made: not full, not over, or before the first."""
+    """A run's partitions cannot be materialized: not full hours, not over, or before the first."""
 
 
 class FetchError(EmapsError):
-    """A bronze run could not get everything it was asked for; what was good is stored."""
+    """A bronze run could not fetch all requested hours; the usable responses are stored."""
 
 
 class EngineError(EmapsError):
-    """Spark cannot be started as the deployment asks."""
+    """Spark cannot be started in the way that the deployment requires."""
 
 
 class AlertError(EmapsError):
-    """Nobody could be told of a failure."""
+    """An alert could not be delivered through any channel."""
 
 
 class LakehouseError(EmapsError):
-    """A Delta table could not be read or written as asked."""
+    """A Delta table could not be read or written as requested."""
 
 
 class DamagedTableError(LakehouseError):
-    """A file of a Delta table is missing or broken; the message names it and how to mend it."""
+    """A file of a Delta table is missing or broken; the message names the file and the repair."""
 
 
 class WithdrawalError(LakehouseError):
-    """Responses cannot be withdrawn as asked; nothing was changed."""
+    """Responses cannot be withdrawn as requested; nothing was changed."""
 
 
 class ContractChangedError(LakehouseError):
-    """A stored table does not have the schema its contract promises."""
+    """A stored table does not have the schema of its contract."""
 
 
 class WriteConflictError(LakehouseError):
@@ -120,24 +120,24 @@ class WriteConflictError(LakehouseError):
 
 
 class FeaturesError(EmapsError):
-    """A question to `features.load` that cannot be answered as it was asked."""
+    """A query of `features.load` is invalid or cannot be answered."""
 
 
 class NoFeaturesError(FeaturesError):
-    """There is nothing to answer it with: no table, an unknown zone, or hours that nobody has fetched by then."""
+    """No rows match the query: no table, an unknown zone, or hours that were not fetched by that time."""
 
 
 class PartialFeaturesError(FeaturesError):
-    """There are fewer rows than hours asked for; `allow="missing"` accepts them."""
+    """There are fewer rows than requested hours; `allow="missing"` accepts them."""
 
 
 class BackfilledFeaturesError(FeaturesError):
-    """Rows that are to be as known in their time come from a later backfill; `allow="backfilled"` accepts them."""
+    """Rows of a point-in-time query come from a later backfill; `allow="backfilled"` accepts them."""
 
 
 class LauncherError(EmapsError):
-    """A step could not be sent to Databricks, or what came back cannot be used."""
+    """A step could not be submitted to Databricks, or its result cannot be used."""
 
 
 class ChecksFailedError(EmapsError):
-    """A check that blocks failed in a task of a native job; what was merged is stored."""
+    """A blocking check failed in a task of a native job; the merged rows are stored."""

@@ -1,6 +1,6 @@
-"""What a person asks of the features, parsed and checked: zones, hours, known when, which columns.
+"""Parses and validates the arguments of `features.load`: zones, hours, knowledge time, columns.
 
-Every refusal is a sentence that says what was given and what is allowed. No reading: that is features.py's.
+Every error names the given value and the allowed ones. The features package reads the rows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from emaps_dagster.contracts.errors import FeaturesError
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 
 KEY = ("zone", "datetime")
-# What an answer may be if the question allows it.
+# Values of `allow`.
 MISSING, BACKFILLED = "missing", "backfilled"
 _UNITS = {"d": timedelta(days=1), "h": HOUR, "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
-# Beyond it a delay is a slip of the pen, and times leave the calendar.
+# A longer delay is a typing error, and its times would leave the calendar.
 _LONGEST_DELAY = timedelta(days=3650)
 
 
 @dataclass(frozen=True)
 class FeatureQuery:
-    """The hours of some zones: as stored (`as_of` and `delay` None), as of a moment, or each row in its time."""
+    """Hours of zones: as stored (`as_of` and `delay` None), as of a moment, or each row at its own knowledge time."""
 
     zones: tuple[str, ...]
     window: Window
@@ -34,17 +34,17 @@ class FeatureQuery:
     allow: frozenset[str] = frozenset()
 
     def chosen(self, offered: Iterable[str]) -> list[str]:
-        """The key and the features wanted, in the order wanted.
+        """The key columns and the requested features, in the requested order.
 
         Raises:
-            FeaturesError: a column is not among those offered.
+            FeaturesError: a column is not in `offered`.
         """
         names = list(offered)
         for name in self.columns or ():
             if name not in names:
                 near = get_close_matches(name, names, n=3)
-                says = f"near it are {', '.join(near)}" if near else "docs/tables.md lists them"
-                raise FeaturesError(f"gold.ml_features has no column {name!r}; {says}.")
+                hint = f"near it are {', '.join(near)}" if near else "docs/tables.md lists them"
+                raise FeaturesError(f"gold.ml_features has no column {name!r}; {hint}.")
         wanted = names if self.columns is None else self.columns
         return [*KEY, *(name for name in wanted if name not in KEY)]
 
@@ -59,10 +59,10 @@ def parse_query(
     allow: str | Collection[str],
     held: Callable[[tuple[str, ...]], Window],
 ) -> FeatureQuery:
-    """A checked question; the arguments are those of `features.load`, and what gold holds of some zones.
+    """Validates the arguments of `features.load`; `held` returns the hours that gold stores of some zones.
 
     Raises:
-        FeaturesError: it makes no sense.
+        FeaturesError: an argument is invalid, or two exclude each other.
     """
     if as_of is not None and known_at is not None:
         raise FeaturesError(
@@ -101,7 +101,7 @@ def hours_between(start: date | str | None, end: date | str | None) -> Window:
     """The hours [start, end), each an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
 
     Raises:
-        FeaturesError: they are no full UTC hours in this order.
+        FeaturesError: they are not full UTC hours in this order.
     """
     return _window(moment_of(start, "start"), moment_of(end, "end"))
 
@@ -118,7 +118,7 @@ def _window(start: datetime, end: datetime) -> Window:
 
 
 def moment_of(value: object, name: str) -> datetime:
-    """A moment in UTC. A day is its midnight, except for as_of: there the time of day is the point."""
+    """A moment in UTC. A date means its midnight, except for as_of, which needs a time of day."""
     moment = _parsed(value, name) if isinstance(value, str) else value
     if isinstance(moment, date) and not isinstance(moment, datetime) and name != "as_of":
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
@@ -132,7 +132,7 @@ def moment_of(value: object, name: str) -> datetime:
     if not 2000 <= moment.year < 2200:
         raise FeaturesError(f"{name} is {value!r}; the years 2000 to 2199 are allowed.")
     utc = moment.astimezone(timezone.utc)
-    # A plain datetime, whatever subclass came in (pandas has one with nanoseconds).
+    # Converts subclasses to a plain datetime (pandas has one with nanoseconds).
     return datetime(*utc.timetuple()[:6], utc.microsecond, tzinfo=timezone.utc)
 
 
@@ -150,7 +150,7 @@ def _delay(value: object) -> timedelta:
     delay = value
     if isinstance(value, str):
         parts = re.fullmatch(r"\s*(\d{1,6})\s*(d|h|min|s)\s*", value)
-        # A bare number would be anybody's guess.
+        # A number without a unit is ambiguous.
         delay = int(parts[1]) * _UNITS[parts[2]] if parts else None
     if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= _LONGEST_DELAY:
         raise FeaturesError(

@@ -1,6 +1,6 @@
-"""Which columns of the table before a column is made from, read off the contracts.
+"""Column lineage of silver and gold, derived from the contracts.
 
-What it says is tested by changing a source and seeing which columns change.
+A test changes each source column and compares which columns change with this lineage.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from emaps_dagster.contracts.zones import neighbours_of, zone_column
 
 Source = tuple[Table, str]
 
-# What of silver comes from the carbon feed; all other values come from the power feed.
+# Columns of silver from the carbon feed; all other values come from the power feed.
 _OF_CARBON = ("carbon_intensity", "emission_factor_type")
 _LOCAL = ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")
 
 
 def silver_sources() -> dict[str, tuple[Source, ...]]:
-    """Each column of silver.energy_data with the columns of bronze that it is read from."""
+    """Each column of silver.energy_data with its source columns in bronze."""
 
     def sources(name: str) -> tuple[Source, ...]:
         if name == "zone":
@@ -39,7 +39,7 @@ def silver_sources() -> dict[str, tuple[Source, ...]]:
 
 
 def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
-    """Each column of gold.ml_features with the columns of silver that it is computed from."""
+    """Each column of gold.ml_features with its source columns in silver."""
     flows = {
         f"{direction}_{zone_column(neighbour)}": f"{direction}_by_zone"
         for direction in ("import", "export")
@@ -60,7 +60,7 @@ def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
 
 
 def sources_of(table: Table, zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
-    """The lineage of a table; bronze has none, it is what the provider said."""
+    """The lineage of a table; empty for bronze, which stores the provider's bodies."""
     if table.layer == "silver":
         return silver_sources()
     return gold_sources(zone_keys) if table.layer == "gold" else {}

@@ -1,4 +1,4 @@
-"""Partition keys of hours, and which hours are complete."""
+"""Partition keys of hours, and the last complete hour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def partition_key(hour: datetime) -> str:
 
 
 def refuse_hours_not_over(window: Window, now: datetime) -> None:
-    """Refuse hours that the provider cannot know yet: the run would end well and hold nothing.
+    """Rejects hours that the provider cannot know yet: the run would succeed without storing anything.
 
     Raises:
         PartitionError: the last hours of the window are not over.

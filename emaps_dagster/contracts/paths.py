@@ -1,4 +1,4 @@
-"""Folders as every engine reads them: which names cannot be, and a plain name for those with blanks and the like."""
+"""Folder paths for all engines: rejects impossible names, and links a plain name to those with special characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from emaps_dagster.contracts.errors import LakehouseError
 
-# delta-rs resolves links and has such a name as a URL, which it decodes once too often or cannot hold.
+# delta-rs resolves links and turns the path into a URL, which it decodes twice or cannot represent.
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _IMPOSSIBLE = re.compile(r"[\[\]^|\\\x00-\x1f]")
 _PLAIN = re.compile(r"^[A-Za-z0-9_./-]+$")
@@ -24,7 +24,7 @@ def expanded(folder: str | Path) -> Path:
     Raises:
         ValueError: there is no such user.
     """
-    # A path forgets the `./`, and would be expanded the next time.
+    # Path drops the `./`, so the next call would expand the `~`.
     if isinstance(folder, str) and re.match(r"(\./+)+~", folder):
         return Path(folder).absolute()
     try:
@@ -35,7 +35,7 @@ def expanded(folder: str | Path) -> Path:
 
 
 def why_impossible(folder: Path) -> str | None:
-    """Why no Delta table can lie in the folder; None if one can."""
+    """Reason why no Delta table can lie in the folder; None if one can."""
     if found := _ESCAPE.search(str(folder)):
         return f"Delta's writer takes {found[0]!r} in a path for another character; choose another folder"
     if found := _IMPOSSIBLE.search(str(folder)):
@@ -45,13 +45,13 @@ def why_impossible(folder: Path) -> str | None:
 
 @cache
 def plain_path(folder: Path) -> Path:
-    """The folder by a name that every engine reads as it is.
+    """The folder under a name that no engine escapes.
 
-    Sail looks for `my%20data` when asked for `my data`: for such a folder this process makes a link with a
+    Sail opens `my%20data` for the path `my data`: for such a folder this process creates a symbolic link with a
     plain name. delta-rs follows the link.
 
     Raises:
-        LakehouseError: no engine can read it, or no link can be made.
+        LakehouseError: no engine can read the folder, or no link can be created.
     """
     if why := why_impossible(folder):
         raise LakehouseError(f"EMAPS_WAREHOUSE is {str(folder)!r}: {why}.")
@@ -65,8 +65,8 @@ def plain_path(folder: Path) -> Path:
 
 
 def _plain_folder(folder: Path) -> Path:
-    """A folder of this process whose name is plain."""
-    # The folder for temporary files may be one with a blank, as well.
+    """Creates a temporary folder with a plain name, deleted when this process exits."""
+    # The path of the temporary folder may contain a blank, too.
     for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", os.path.expanduser("~")):  # noqa: S108, PTH111  # made by mkdtemp
         if not _PLAIN.match(place):
             continue

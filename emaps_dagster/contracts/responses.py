@@ -1,4 +1,4 @@
-"""An API response, and the records of it that are quarantined."""
+"""An API response and its quarantined records."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from emaps_dagster.contracts.zones import Feed
 
 @dataclass(frozen=True)
 class RejectedRecord:
-    """One record that was quarantined.
+    """One quarantined record.
 
     Attributes:
-        position: its place in the body's list, from 0.
-        hour: the hour it is about: as it says, or else the one that its neighbours leave for it; None if neither does.
-        record_json: the record as it stands in the body.
-        reason: why, one phrase.
+        position: index in the body's list, from 0.
+        hour: the record's hour: its own `datetime`, or else inferred from its neighbours; None if neither works.
+        record_json: the record's text in the body.
+        reason: why it is quarantined, one phrase.
     """
 
     position: int
@@ -29,13 +29,13 @@ class RejectedRecord:
 
 @dataclass(frozen=True)
 class Response:
-    """One body that came with status 200. What follows `received_at` is empty until it was judged.
+    """One body received with status 200. Admission fills the fields after `received_at`.
 
     Attributes:
-        window_start: first hour that a trusted record has; of rejected ones when none is trusted.
+        window_start: first hour of a trusted record; of rejected records when none is trusted.
         window_end: end of the last such hour.
-        trusted_json: the body with its trusted records alone; None when engines may read it as it is.
-        rejected: the records that were quarantined.
+        trusted_json: the body with its trusted records only; None when engines may read `body` itself.
+        rejected: the quarantined records.
     """
 
     feed: Feed
@@ -63,11 +63,11 @@ class Response:
 
     @property
     def trusted_body(self) -> str:
-        """What may be read of it."""
+        """The body without its quarantined records."""
         return self.body if self.trusted_json is None else self.trusted_json
 
     @property
     def first_hour(self) -> datetime:
-        """The first hour that it has a record of, trusted or not."""
+        """The first hour of any record, trusted or not."""
         assert self.window_start is not None
         return min([self.window_start, *(record.hour for record in self.rejected if record.hour is not None)])

@@ -1,6 +1,6 @@
-"""The settings of `.env.example`, read from the environment and checked.
+"""Reads the settings of `.env.example` from the environment and validates them.
 
-Nothing else in the package reads environment variables; a wrong value is one sentence.
+No other module of the package reads environment variables; each wrong value gets one sentence of the error.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Settings(DatabricksSettings):
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
-        # One of the inputs is the token.
+        # The inputs include the token.
         hide_input_in_errors=True,
     )
 
@@ -141,7 +141,7 @@ class Settings(DatabricksSettings):
 
     @model_validator(mode="after")
     def _warehouse_that_delta_can_write(self) -> Self:
-        # With its parents, those of the working folder included.
+        # Checks all parent folders too, including those of the working folder.
         folder = self.warehouse.resolve()
         why = why_impossible(folder) if self.deployment != "databricks" else None
         if why:
@@ -200,7 +200,7 @@ class Settings(DatabricksSettings):
 
 
 def _moment(value: object, *, naive_is_utc: bool) -> datetime | None:
-    """A time in UTC; None if it is none. Numbers are none: pydantic would take 2024 for seconds since 1970."""
+    """Parses a time to UTC; None if it is invalid. Rejects numbers: pydantic reads 2024 as seconds since 1970."""
     if isinstance(value, str) and _ISO.fullmatch(value):
         try:
             value = datetime.fromisoformat(value.replace("Z", "+00:00"))
@@ -217,7 +217,7 @@ def read_settings() -> Settings:
     """The settings of this environment: variables, then `.env` of the working folder, then defaults.
 
     Raises:
-        SettingsError: one sentence a wrong variable: which, what was given, what is allowed.
+        SettingsError: one sentence for each wrong variable, with its name, the given value and the allowed ones.
     """
     sentences = []
     settings = None
@@ -228,14 +228,14 @@ def read_settings() -> Settings:
         sentences = [f"{Path(_ENV_FILE).resolve()} is not UTF-8 text."]
     except ValidationError as error:
         sentences += [_sentence(problem) for problem in error.errors(include_url=False)]
-    # Raised out here: pydantic's error in the chain would hold the token.
+    # Raised outside the except block: a chained pydantic error would contain the token.
     if settings is None or sentences:
         raise SettingsError(" ".join(sorted(sentences)))
     return settings
 
 
 def on_databricks_cluster() -> bool:
-    """Whether this process runs on a cluster: there is nothing to launch there, and no host to ask."""
+    """Whether this process runs on a Databricks cluster, where no step is launched and no host is set."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
@@ -249,7 +249,7 @@ def _given_names() -> set[str]:
 
 
 def _unknown(name: str) -> str:
-    # A misspelt EMAPS_ZONES would otherwise quietly run the default zone.
+    # Otherwise a misspelt EMAPS_ZONES would silently select the default zone.
     close = get_close_matches(name, _known_names(), n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
     return f"{name} is no setting: {', '.join(sorted(_known_names()))} are allowed{meant}"
@@ -260,7 +260,7 @@ def _sentence(problem: Any) -> str:
         return str(problem["msg"])
     name = _PREFIX + str(problem["loc"][0]).upper()
     value = str(problem["input"])
-    # A token is never echoed, not even a malformed one, nor a password in an address.
+    # Never echoes a token, not even a malformed one, nor a password in an address.
     addresses = ("EMAPS_API_URL", "EMAPS_DATABRICKS_HOST", "EMAPS_UI_URL")
     secret = name in _SECRETS or (name in addresses and re.search("[@?]", value))
     given = "a value that is not shown" if secret else repr(value)

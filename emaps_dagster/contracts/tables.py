@@ -1,7 +1,7 @@
-"""What each table promises: name, key, partition column, and type, unit and meaning of every column.
+"""Contract of each table: name, key, partition column, and type, unit and meaning of every column.
 
 Types are Spark DDL. Delta schemas, Dagster's column metadata, docs/tables.md and the schema
-checks derive from here; nothing is typed twice.
+checks derive from this module, so no schema is written twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HOURS = "h"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: Spark DDL type, meaning, and unit where it has one."""
+    """One column: Spark DDL type, meaning, and optional unit."""
 
     name: str
     type: str
@@ -35,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One Delta table of a layer; `key` is what makes a row unique, `partition` its partition column."""
+    """One Delta table of a layer; the `key` columns identify a row, `partition` is the partition column."""
 
     layer: str
     name: str
@@ -227,7 +227,7 @@ ENERGY_DATA = Table(
 )
 
 
-# The values of each feed without which an hour holds nothing: flows alone say nothing of what was produced or consumed.
+# An hour without any of these values of a feed counts as empty: flows alone give no production or consumption.
 FEED_VALUES: dict[str, tuple[str, ...]] = {
     "power": tuple(column.name for column in _POWER_VALUES if column.name not in ("import_total", "export_total")),
     "carbon": (_CARBON_VALUE.name,),
@@ -248,7 +248,7 @@ def _flow_columns(zone_keys: tuple[str, ...]) -> tuple[Column, ...]:
 
 
 def key_columns(zone_keys: tuple[str, ...]) -> tuple[Column, ...]:
-    """The columns of gold that get a lag and a rolling mean, for the configured zones."""
+    """Columns of gold that have a lag and a rolling mean, for the configured zones."""
     return (*_POWER_VALUES, _CARBON_VALUE, *_flow_columns(zone_keys))
 
 
@@ -266,7 +266,7 @@ def count_column(name: str) -> str:
 
 @cache
 def ml_features(zone_keys: tuple[str, ...]) -> Table:
-    """The contract of gold.ml_features; it has import and export columns for the zones' neighbours."""
+    """Contract of gold.ml_features, with import and export columns for the zones' neighbours."""
     values = key_columns(zone_keys)
     leakage = "the current hour included: do not use it to predict that same hour"
     return Table(
@@ -322,7 +322,7 @@ def ml_features(zone_keys: tuple[str, ...]) -> Table:
 
 
 def all_tables(zone_keys: tuple[str, ...]) -> tuple[Table, ...]:
-    """Every table, in the order the data flows."""
+    """Every table, in the order of the data flow."""
     return (
         POWER_DATA,
         CARBON_DATA,

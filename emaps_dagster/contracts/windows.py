@@ -1,6 +1,6 @@
-"""Half-open windows of whole UTC hours, and which hours of each layer a run touches.
+"""Half-open windows of whole UTC hours, and the hours of each layer that a run affects.
 
-Only arithmetic on times: no storage, no Spark.
+Time arithmetic only: no storage, no Spark.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from datetime import datetime, timedelta, timezone
 
 HOUR = timedelta(hours=1)
 
-# A rolling feature reads 24 hours: its own and the 23 before.
+# A rolling feature covers 24 hours: its own and the 23 before.
 LOOKBACK = timedelta(hours=23)
 
-# How far from a run's own hours the hours of a usable response may lie. /history carries 24 hours, so
-# one that holds an hour of the run reaches 23 beyond it; a provider that is up to a day late shifts that
-# by another 24. Silver computes this far on both sides, so that nothing bronze took in is left out.
+# Largest distance between a run's own hours and the hours of a usable response. /history carries 24 hours, so
+# a body with an hour of the run reaches 23 beyond it; a provider that is up to a day late shifts that by
+# another 24. Silver computes this far on both sides, so that it merges every record that bronze stored.
 LATE_DATA_MARGIN = timedelta(hours=47)
 
-# How far clocks that are well may be apart: a response received later than this from now has a wrong time.
+# Largest difference between two correct clocks: a response stamped later than this from now has a wrong time.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -57,11 +57,11 @@ class Window:
             hour += HOUR
 
     def months(self) -> list[str]:
-        """The `yyyy-MM` values of its hours, in order: the literals that prune partitions."""
+        """The `yyyy-MM` values of the hours, in order; as literals they prune partitions."""
         return [f"{part.start:%Y-%m}" for part in self.by_month()]
 
     def by_month(self) -> list[Window]:
-        """The window cut at the turns of months."""
+        """Splits the window at the starts of months."""
         parts = []
         start = self.start
         while start < self.end:
@@ -71,7 +71,7 @@ class Window:
         return parts
 
     def in_months(self, longest: timedelta) -> Iterator[Window]:
-        """The window in parts of at most `longest` that end at turns of months; a month too long is a part."""
+        """Splits the window at starts of months into parts of at most `longest`; a longer month is one part."""
         part: Window | None = None
         for month in self.by_month():
             if part and month.end - part.start <= longest:
@@ -93,25 +93,25 @@ def utc_now() -> datetime:
 
 
 def silver_window(run: Window) -> Window:
-    """The hours of silver that the responses of this run can have changed."""
+    """Hours of silver that the responses of this run can have changed."""
     return run.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN)
 
 
 def gold_window(run: Window) -> Window:
-    """The hours of gold whose features can depend on a changed hour of silver."""
+    """Hours of gold whose features can depend on a changed hour of silver."""
     return silver_window(run).widen(timedelta(0), LOOKBACK)
 
 
 def rebuilt_silver(hours: Window) -> Window:
-    """The hours of silver that a rebuild of gold's `hours` from bronze alone must have rebuilt."""
+    """Hours of silver that must be rebuilt before gold's `hours` can be rebuilt from bronze alone."""
     return hours.widen(LOOKBACK, timedelta(0))
 
 
 def rebuilt_gold(hours: Window) -> Window:
-    """The hours of gold whose features can depend on `rebuilt_silver`."""
+    """Hours of gold whose features can depend on `rebuilt_silver`."""
     return hours.widen(LOOKBACK, LOOKBACK)
 
 
 def gold_context(gold: Window) -> Window:
-    """The hours of silver that gold's features read: context rows are read, never written."""
+    """Hours of silver that gold's features read; the context rows are never written."""
     return gold.widen(LOOKBACK, timedelta(0))

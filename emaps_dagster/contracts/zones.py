@@ -1,6 +1,6 @@
 """Facts of the domain: feeds, modes, zones with their neighbours and time zones.
 
-Standard library only. No table names, no I/O: those live in `tables.py` and `lakehouse.py`.
+Standard library only, no I/O. Table names are in `tables.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Feed:
-    """One signal of the API: `name` is our word for it, `endpoint` the API's path segment."""
+    """One signal of the API: `name` is our name for it, `endpoint` the API's path segment."""
 
     name: str
     endpoint: str
@@ -21,7 +21,7 @@ POWER = Feed("power", "power-breakdown")
 CARBON = Feed("carbon", "carbon-intensity")
 FEEDS = (POWER, CARBON)
 
-# The API's keys, in the order of its bodies. Two of them carry a blank.
+# The API's keys, in the order of its bodies. Two of them contain a blank.
 MODE_KEYS = (
     "nuclear",
     "geothermal",
@@ -49,13 +49,13 @@ def zone_column(zone_key: str) -> str:
 
 
 MODES = tuple(mode_column(key) for key in MODE_KEYS)
-# Their production is negative while they charge; any other mode's is not.
+# Modes whose production is negative while they charge; no other mode's is.
 STORAGE_MODES = ("hydro_discharge", "battery_discharge")
 
 
 @dataclass(frozen=True)
 class Zone:
-    """`neighbours` are the zone keys the API's import and export maps use.
+    """A zone; `neighbours` are the keys of the API's import and export maps.
 
     `time_zone` is an IANA name, `country` an ISO 3166 code for public holidays; None if unknown.
     """
@@ -100,9 +100,9 @@ ZONES = {zone.key: zone for zone in _ZONES}
 
 
 def zone_facts(zone_key: str) -> Zone:
-    """What is known of a zone; a zone not listed has no local time, neighbours or holidays.
+    """Facts of a zone; an unlisted zone has no local time, neighbours or holidays.
 
-    Its flows stay in silver's maps; `gold` warns that it has no columns for them.
+    Its flows stay in silver's maps; gold warns that it has no columns for them.
     """
     return ZONES.get(zone_key, Zone(zone_key, zone_key, None, None, ()))
 
@@ -120,8 +120,8 @@ class WorldLimits:
 
 
 WORLD = WorldLimits(
-    # A mix is never dirtier than its dirtiest fuel. Greek lignite had 1,743.92 in 2019, the highest factor in the
-    # provider's files of BG, DE, EE, FR, GR and PL; the other zones' files were not looked at.
+    # A mix never exceeds the factor of its dirtiest fuel. Greek lignite had 1,743.92 in 2019, the highest factor in the
+    # provider's files of BG, DE, EE, FR, GR and PL; the other zones' files were not checked.
     carbon_intensity=(0.0, 1744.0),
     carbon_intensity_source="lignite of 2019, lifecycle, electricitymaps-contrib config/zones/GR.yaml",
     # A third more than that.
@@ -135,11 +135,11 @@ WORLD = WorldLimits(
 
 @dataclass(frozen=True)
 class PlausibleLimits:
-    """Beyond these a value of a zone is a mistake of units, columns or source rather than a rare hour.
+    """Limits beyond which a value of a zone is an error of units, columns or source rather than a rare hour.
 
-    `carbon_intensity` is the lowest and highest plausible in gCO2eq/kWh, `capacity` the installed MW of a mode by the
-    year from which on it holds, `border` the MW that a neighbour's lines carry. Each names its source. The limits of
-    the world hold for every mode, total and border, also where a zone has a narrower one.
+    `carbon_intensity` is the lowest and highest plausible value in gCO2eq/kWh, `capacity` the installed MW of a mode by
+    the year from which it applies, `border` the MW that a neighbour's lines carry. Each names its source. The limits of
+    the world apply to every mode, total and border, also where a zone has a narrower one.
     """
 
     carbon_intensity: tuple[float, float] = WORLD.carbon_intensity
@@ -150,22 +150,22 @@ class PlausibleLimits:
     border_source: str = ""
 
     def most_produced(self, mode: str, year: int) -> float:
-        """The MW that a mode can plausibly give in a year; `mode` is one of `capacity`."""
+        """Largest plausible production of a mode in a year, MW; `mode` is one of `capacity`."""
         steps = self.capacity[mode]
         in_force = max((since for since in steps if since <= year), default=min(steps))
-        # What is built during the year runs before the next figure counts it.
+        # Plants built during the year produce before the next figure includes them.
         return _MARGIN * max(steps[in_force], steps.get(in_force + 1, 0.0) if in_force == year else 0.0)
 
     def most_over_border(self, neighbour: str) -> float:
-        """The MW that can plausibly flow to or from a neighbour of `border`."""
+        """Largest plausible flow to or from a neighbour of `border`, MW."""
         return _MARGIN * self.border[neighbour]
 
 
 _OF_ANY_ZONE = PlausibleLimits()
-# Registered capacity lags behind what is built: Greek solar has grown by a third a year, by `_LIMITS`.
+# Registered capacity lags behind construction: Greek solar has grown by a third a year, by `_LIMITS`.
 _MARGIN = 1.25
 
-# Zones that are not listed are judged by what holds everywhere: signs, percentages, the limits of the world.
+# Zones that are not listed are checked for signs, percentages and the limits of the world only.
 _LIMITS = {
     "GR": PlausibleLimits(
         # Only nuclear power has a lower factor in GR.yaml than hydro, 5.13, and Greece has none. 918 is the highest
@@ -173,8 +173,8 @@ _LIMITS = {
         carbon_intensity=(10.7, 918.0),
         carbon_intensity_source="hydro, lifecycle, electricitymaps-contrib config/zones/GR.yaml; hourly GR export of "
         "2022, Electricity Maps",
-        # From 2021; the file has earlier years, too. Modes listed there with 0 MW are left out: the provider reports a
-        # little oil all the same.
+        # From 2021; the file has earlier years, too. Modes listed there with 0 MW are left out: the provider reports
+        # some oil nevertheless.
         capacity={
             "biomass": {2021: 95, 2022: 106, 2023: 127, 2024: 120, 2025: 146, 2026: 150},
             "coal": {2021: 2561, 2022: 2001, 2023: 2650, 2025: 1800, 2026: 1500},
@@ -209,7 +209,7 @@ _LIMITS = {
 
 
 def limits_of(zone_key: str) -> PlausibleLimits:
-    """The plausible limits of a zone, those of the world where no narrower ones are known."""
+    """The plausible limits of a zone; those of the world where no narrower ones are known."""
     return _LIMITS.get(zone_key, _OF_ANY_ZONE)
 
 

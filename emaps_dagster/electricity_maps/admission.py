@@ -1,7 +1,7 @@
-"""A response, and what of its body may be loaded. Pure, standard library only.
+"""Admits the records of a body, quarantines single records, or rejects the body. Pure, standard library only.
 
-A body is refused as a whole only where no record of it can be trusted; what is wrong with one record quarantines that
-record (records.py), and all others go on (docs/adr/0012).
+A body is rejected as a whole only if none of its records can be trusted; a fault of one record quarantines that record
+(records.py) and admits all others (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from emaps_dagster.electricity_maps.records import (
 )
 from emaps_dagster.electricity_maps.strict_json import Part, UnusableJSONError
 
-# Fifty times the longest answer of the API, ten days of power-breakdown.
+# Fifty times the longest response of the API, ten days of power-breakdown.
 _LONGEST_BODY = 16_000_000
-# What is read of the envelope: a second one of these would leave open which counts.
+# Keys of the envelope that admission reads: a repeated one would be ambiguous.
 _READ = ("zone", "history", "data", "temporalGranularity", "_disclaimer", "estimationMethod")
-# A question for so few hours may be about the very ones whose records are bad, such as one that `gaps` asks.
+# A request for at most so many hours, such as one of `gaps`, may cover only hours whose records are bad.
 _FEW_HOURS = timedelta(days=1)
-# An hour so far away is no answer to any question: the record is as one without a readable hour.
+# Farther from the request, a record counts as one without a readable hour.
 _ABSURD = timedelta(days=366)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The hours [start, end) that an answer may hold; `beyond` completes a sentence about those it must not.
+    """The hours [start, end) that a response may hold; `beyond` completes the sentence about hours outside them.
 
-    `asked` are the very hours of the question, if it is known.
+    `asked` are the requested hours, if they are known.
     """
 
     start: datetime
@@ -55,21 +55,21 @@ class Reach:
 
 
 class UnusableBodyError(ValueError):
-    """Why a body is refused as a whole, as one phrase."""
+    """The body is rejected as a whole; the message is one phrase."""
 
 
 def admitted(response: Response, reach: Reach | None = None) -> Response:
-    """The response with the hours it holds, what may be read of it, and the records that are quarantined.
+    """Validates a response: returns it with its window, its trusted body and its quarantined records.
 
     Args:
-        response: as it came.
-        reach: records of hours beyond it are quarantined; without it any hour is let in.
+        response: as received.
+        reach: records of hours beyond it are quarantined; None admits any hour.
 
     Raises:
         UnusableBodyError: none of its records can be trusted.
     """
     try:
-        # All at once, as nearly always nothing is wrong.
+        # The fast path: nearly all bodies have no fault.
         hours = _hours_of_good_body(response.body, response.feed, response.zone)
         first, last = min(hours), max(hours)
         if reach is None or (first in reach and last in reach):
@@ -80,10 +80,10 @@ def admitted(response: Response, reach: Reach | None = None) -> Response:
 
 
 def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]:
-    """First hour and end of the last hour of a body whose records can all be trusted.
+    """First hour and end of the last hour of a body without faults.
 
     Raises:
-        UnusableBodyError: one of them cannot.
+        UnusableBodyError: a record cannot be trusted.
     """
     try:
         hours = _hours_of_good_body(body, feed, zone)
@@ -147,7 +147,7 @@ def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
         rejected = [r if r.hour else replace(r, hour=hour_between(readable, r.position)) for r in rejected]
     elif len(parts) == (end - start) // HOUR:
         rejected = [replace(record, hour=start + record.position * HOUR) for record in rejected]
-    # As they stand in the body, so that a number keeps its digits.
+    # Copies the text of each record, so that a number keeps its digits.
     texts = ",".join(body[part.start : part.end] for part, _ in trusted)
     return replace(
         response,
@@ -159,7 +159,7 @@ def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
 
 
 def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
-    """The name and the elements of a body's list; what else the envelope holds does not matter."""
+    """The name and the elements of a body's list of records; ignores the other fields of the envelope."""
     _refuse_unusable_text(body)
     try:
         members = strict_json.members(body)
@@ -172,7 +172,7 @@ def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
         other = seen.setdefault(member.key.lower(), member.key)
         if other != member.key:
             raise UnusableBodyError(f"the body has the keys {other!r} and {member.key!r}")
-        if sum(member.key == one.key for one in members) > 1:
+        if sum(member.key == other_member.key for other_member in members) > 1:
             raise UnusableBodyError(f"the key {member.key!r} stands twice in one object")
     name = _name_of_rows({member.key: member.value for member in members}, zone)
     start = next(member.start for member in members if member.key == name)
@@ -180,7 +180,7 @@ def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
 
 
 def _name_of_rows(envelope: dict[str, Any], zone: str) -> str:
-    """Under which key the records lie."""
+    """The key of the envelope that holds the records."""
     _refuse_sandbox(envelope, "the body")
     if envelope.get("zone") != zone:
         raise UnusableBodyError(f"it is for zone {str(envelope.get('zone'))[:50]!r}, not {zone!r}")
@@ -215,7 +215,7 @@ def _refuse_sandbox_rows(parts: Sequence[Part]) -> None:
 
 
 def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
-    """Refuse what is no answer to the question: every row is of another zone, granularity or signal."""
+    """Rejects a response to another request: every row is of another zone, granularity or signal."""
     rows = [part.value for part in parts if isinstance(part.value, dict)]
     if not rows:
         return
@@ -224,8 +224,8 @@ def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
         raise UnusableBodyError(f"{name} is for zone {str(rows[0]['zone'])[:50]!r}, not {zone!r}, as is every row")
     granularities = [row.get("temporalGranularity", "hourly") for row in rows]
     if "hourly" not in granularities:
-        said = str(granularities[0])[:50]
-        raise UnusableBodyError(f"temporalGranularity of {name} is {said!r}, not 'hourly', as is that of every row")
+        first = str(granularities[0])[:50]
+        raise UnusableBodyError(f"temporalGranularity of {name} is {first!r}, not 'hourly', as is that of every row")
     own = set(REQUIRED[feed.name])
     others = {key for other in FEEDS if other != feed for key in REQUIRED[other.name]}
     if all(own.isdisjoint(row) and not others.isdisjoint(row) for row in rows):
@@ -234,7 +234,7 @@ def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
 
 
 def _elsewhere(parts: Sequence[Part], reach: Reach | None) -> list[datetime]:
-    """The hours beyond reach that rows have, as in an answer to another question."""
+    """Hours of rows beyond reach, as in a response to another request."""
     if reach is None:
         return []
     hours = [hour for part in parts if (hour := readable_hour(part.value)) is not None and hour not in reach]
@@ -242,7 +242,7 @@ def _elsewhere(parts: Sequence[Part], reach: Reach | None) -> list[datetime]:
 
 
 def _why_unusable(hours: Sequence[datetime], wrong: dict[int, str], reach: Reach | None) -> str:
-    """Why no record of a body can be trusted."""
+    """Reason why no record of a body can be trusted."""
     if reach is None or not hours:
         return wrong[0] + (f", and no row has a readable hour ({len(wrong)} rows)" if len(wrong) > 1 else "")
     first, last = min(hours), max(hours) + HOUR

@@ -1,7 +1,7 @@
-"""The endpoints of the Electricity Maps API: their requests and what their bodies hold. No Spark, no Dagster.
+"""Client of the Electricity Maps API: builds the requests and parses the bodies of its endpoints. No Spark, no Dagster.
 
-Retries and typed errors are in retries.py and statuses.py. Which windows to ask for is decided in fetch.py; which
-bodies may be loaded in bodies.py.
+Retries are in retries.py, typed errors in http_errors.py. fetch.py selects the windows to request; admission.py
+validates the bodies.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from emaps_dagster.electricity_maps.http_errors import error_in, is_cut_off, wor
 from emaps_dagster.electricity_maps.pace import Pace, pace_file
 from emaps_dagster.electricity_maps.retries import Requester
 
-# How far beyond the asked range a row may lie before the answer is taken for one to another question.
+# Rows farther beyond the requested range show that the response belongs to another request.
 _TOLERANCE = timedelta(days=1)
 
 
 def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """[start, end) in the longest pieces that one past-range call may ask for."""
+    """Splits [start, end) into the longest ranges that one past-range call may request."""
     whole = Window(start, end)
     chunks = []
     while start < whole.end:
@@ -41,10 +41,10 @@ def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, da
 
 
 def admit(response: Response, reach: Reach | None = None) -> Response:
-    """The response with the hours it holds and the records that are quarantined, those beyond `reach` among them.
+    """Validates a response: returns it with its window and its quarantined records, those beyond `reach` included.
 
     Raises:
-        RejectedBodyError: its body must not be loaded; the error carries the response as evidence.
+        RejectedBodyError: the body must not be loaded; the error carries the response.
     """
     try:
         return admitted(response, reach)
@@ -53,18 +53,18 @@ def admit(response: Response, reach: Reach | None = None) -> Response:
 
 
 class ElectricityMapsClient:
-    """A client of v3 `power-breakdown` and `carbon-intensity`. Use it as a context manager.
+    """Client of v3 `power-breakdown` and `carbon-intensity`, used as a context manager.
 
     Args:
         base_url: with the version, e.g. `https://api.electricitymaps.com/v3`.
         token: sent as `auth-token`; appears in no message, log or repr.
         clock: the present, UTC; stamps every response, and is compared with the provider's clock (clocks.py).
-        timeout: seconds to connect and to wait for the next bytes; a whole response gets half as much again.
-        attempts: tries of one request, the first included.
-        backoff_seconds: upper bound of the first random pause; it doubles with every try.
-        calls_per_minute: at most so many, evenly spaced, tries included, together with all processes of this user
-            that send the same token to the same host; None for no limit.
-        longest_pause: seconds to wait for a call that this limit allows; None for as long as it takes.
+        timeout: seconds to connect and to wait for the next bytes; a whole response may take 1.5 times as long.
+        attempts: attempts per request, the first included.
+        backoff_seconds: upper bound of the first random pause; it doubles with every attempt.
+        calls_per_minute: rate limit, evenly spaced, retries included, shared by all processes of this user that send
+            the same token to the same host; None for no limit.
+        longest_pause: most seconds to wait for this limit; None for no bound.
 
     Raises:
         SettingsError: the token cannot be sent.
@@ -110,7 +110,7 @@ class ElectricityMapsClient:
         raise TypeError("an ElectricityMapsClient holds a token and is not pickled; make one where it is used")
 
     def history(self, feed: Feed, zone: str) -> Response:
-        """The running hour and the 23 before it.
+        """Requests the running hour and the 23 before it.
 
         Raises:
             ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
@@ -118,7 +118,7 @@ class ElectricityMapsClient:
         return self._signal(feed, "history", zone, {}, "the last 24 hours")
 
     def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
-        """The hours [start, end), at most 10 days of them.
+        """Requests the hours [start, end), at most 10 days.
 
         Raises:
             ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
@@ -132,20 +132,22 @@ class ElectricityMapsClient:
         return self._signal(feed, "past-range", zone, _range_query(start, end), str(window), reach)
 
     def past_range_request(self, feed: Feed, zone: str, start: datetime, end: datetime) -> str:
-        """The path and query that bronze keeps of such a request."""
+        """Path and query of a past-range request, as bronze stores them."""
         return _path_of(self._url(feed, "past-range", zone, _range_query(start, end)))
 
     def updated_since(
         self, zone: str, since: datetime, window: Window, *, threshold: str, limit: int = 1000
     ) -> tuple[dict[datetime, datetime], bool]:
-        """The hours of a window that the provider updated after `since`, with when; and whether there are more.
+        """Requests the hours of a window that the provider updated after `since`.
+
+        Returns each hour with its update time, and whether there are more.
 
         Args:
             zone: a zone key.
-            since: updates after this moment.
-            window: the hours that matter.
-            threshold: only updates that came so long after their hour, an ISO 8601 duration.
-            limit: at most so many hours, up to 1,000.
+            since: lower bound of the update time.
+            window: the hours of interest.
+            threshold: shortest time from an hour to its update, an ISO 8601 duration.
+            limit: most hours to return, up to 1,000.
 
         Raises:
             ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
@@ -168,11 +170,11 @@ class ElectricityMapsClient:
         return found, bool(body.get("limitReached", len(found) >= limit))
 
     def zones(self) -> dict[str, Any]:
-        """Zone keys with their names; with a token also what its plan allows."""
+        """Zone keys with their names; with a token also the access of its plan."""
         return self._object(f"{self._base_url}/zones", "the list of zones")
 
     def health(self) -> dict[str, Any]:
-        """The provider's own status; it lives at the root of the host and needs no token."""
+        """The provider's own status, from the root of the host; it needs no token."""
         parts = urlsplit(self._base_url)
         return self._object(f"{parts.scheme}://{parts.netloc}/health", "the health of the API")
 
@@ -193,7 +195,7 @@ class ElectricityMapsClient:
     ) -> Response:
         url = self._url(feed, endpoint, zone, query)
         answer = self._requester.get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
-        # Escapes keep every byte of a body that is not UTF-8, as evidence.
+        # Escapes preserve every byte of a body that is not UTF-8.
         text = answer.content.decode("utf-8", errors="backslashreplace")
         body = self._requester.redacted(text)
         response = Response(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)

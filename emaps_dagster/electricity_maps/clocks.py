@@ -1,6 +1,6 @@
-"""The provider's clock, as its responses show it, against the clock that stamps them.
+"""Compares the provider's clock, read from response headers, with the clock that stamps the responses.
 
-The latest ingestion of an hour wins, so a response that is stamped ahead of its time would outrank all later ones.
+The latest ingestion of an hour wins, so a response stamped in the future would outrank all later ones.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 
-# Clocks that a system keeps by NTP differ by less than a second; a `Date` header has whole seconds.
+# Clocks synchronized by NTP differ by less than a second; a `Date` header has whole seconds.
 LARGEST_SKEW = timedelta(minutes=5)
 
 
 def http_date(value: str | None) -> datetime | None:
-    """The moment of an HTTP date, UTC; None when absent or unreadable."""
+    """Parses an HTTP date to UTC; None when absent or unreadable."""
     try:
         moment = parsedate_to_datetime(value or "")
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
@@ -24,7 +24,7 @@ def http_date(value: str | None) -> datetime | None:
 
 
 def provider_clock(headers: Mapping[str, str]) -> datetime | None:
-    """The present by the provider's clock: `Date`, and the `Age` of an answer that a cache has kept since."""
+    """The present by the provider's clock: `Date` plus the `Age` of a cached response."""
     date = http_date(headers.get("Date"))
     age = headers.get("Age", "")
     try:
@@ -34,25 +34,25 @@ def provider_clock(headers: Mapping[str, str]) -> datetime | None:
 
 
 def skew(present: datetime, machine: datetime, theirs: datetime | None) -> timedelta | None:
-    """How far the present of a run is ahead of the provider's clock; None while they agree well enough.
+    """Difference of a run's present from the provider's clock, positive when ahead; None within `LARGEST_SKEW`.
 
     Args:
-        present: what the run takes for the present; in a replay (EMAPS_FIXED_NOW) not the machine's clock.
+        present: the run's present; in a replay (EMAPS_FIXED_NOW) not the machine's clock.
         machine: the machine's clock.
-        theirs: the provider's clock; None when its response does not show it.
+        theirs: the provider's clock; None when its response has no `Date`.
     """
     if theirs is None:
         return None
     ahead = present - theirs
     if abs(ahead) <= LARGEST_SKEW:
         return None
-    # A replay of the past against a provider that lives in the present; one of the future would outrank the truth.
+    # A replay of the past with a provider in the present is allowed; one of the future would outrank true responses.
     replays = machine - present > LARGEST_SKEW and abs(machine - theirs) <= LARGEST_SKEW
     return None if replays else ahead
 
 
 def length(span: timedelta) -> str:
-    """A span without its sign, such as `23 h 5 min`."""
+    """Formats the absolute value of a span, such as `23 h 5 min`."""
     minutes, seconds = divmod(round(abs(span).total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -1,6 +1,6 @@
-"""Which requests answer a window of hours, zone by zone, and what came of each.
+"""Fetches a window of hours zone by zone, and yields each response or failure.
 
-It decides between /history and /past-range and goes on after a failure; HTTP itself is client.py's.
+Chooses between /history and /past-range and continues with the next zone after a failure; client.py does the HTTP.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient, admit, past_range_chunks
 
-# How far ahead of the present a record of /history may lie: a clock may be wrong by hours.
+# Records of /history may lie so far ahead of the present: a clock may be wrong by hours.
 _AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class FetchFailure:
-    """What could not be had: `error` says which zone, feed and window, why, and what to do."""
+    """Hours that could not be fetched: `error` names zone, feed, window, cause and remedy."""
 
     error: ProviderError
 
 
 def count_requests(window: Window, now: datetime) -> int:
-    """How many requests a window of one feed and zone costs, when all goes well."""
+    """Number of requests for a window of one feed and zone, without retries."""
     older_than = floor_hour(now) - HISTORY_SPAN
     history = int(window.end > older_than)
     if window.start >= older_than:
@@ -45,18 +45,18 @@ def fetch(
     now: datetime,
     answered: Set[str] = frozenset(),
 ) -> Iterator[Response | FetchFailure]:
-    """Ask for a window of one feed for every zone; a zone that fails does not stop the others.
+    """Fetches a window of one feed for every zone; a zone that fails does not stop the others.
 
     Args:
-        client: where to ask.
+        client: client of the API.
         feed: the signal.
         zones: zone keys.
-        window: the hours wanted.
-        now: the present, UTC; it decides which hours /history still carries.
-        answered: past-range requests (path and query) that are not made again.
+        window: the hours to fetch.
+        now: the present, UTC; it determines the hours that /history carries.
+        answered: past-range requests (path and query) to skip.
 
     Yields:
-        Usable responses and failures, in the order they happen, so that the caller can store as it goes.
+        Usable responses and failures, in the order of the requests, so that the caller can store each at once.
     """
     for zone in zones:
         yield from _fetch_zone(client, feed, zone, window, now, answered)
@@ -73,7 +73,7 @@ def _fetch_zone(
             yield FetchFailure(error)
         else:
             yield response
-            # The clock may have passed a full hour on the way, and a body may be shorter than a day.
+            # The clock may have passed a full hour meanwhile, and a body may be shorter than a day.
             older_than = max(older_than, min(response.first_hour, window.end))
     if window.start >= older_than:
         return
@@ -85,7 +85,7 @@ def _fetch_zone(
         except (RejectedBodyError, NoDataError) as error:
             yield FetchFailure(error)
         except ProviderError as error:
-            # A wrong token, a missing plan or a provider that is down answers the next chunk alike.
+            # A wrong token, a missing plan or a provider that is down would fail the next chunk too.
             yield FetchFailure(_naming_the_rest(error, end, min(window.end, older_than)))
             return
 
@@ -97,17 +97,17 @@ def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> Pr
 
 
 def _near(response: Response, window: Window, now: datetime) -> Response:
-    """Without the records whose hours lie so far from the run's own that this run would not merge them.
+    """Quarantines the records whose hours lie too far from the run's own hours for this run to merge them.
 
     Raises:
-        RejectedBodyError: all lie so far away.
+        RejectedBodyError: all records lie too far away.
     """
     reach = window.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN)
     if _lies_in(response, reach):
         return response
     start, end = reach.start, reach.end
     if response.endpoint == "history":
-        # A run of a year reaches as far, and no body may span that.
+        # The margins of a run of a year span a year, and no body may span that.
         start, end = max(start, floor_hour(now) + _AHEAD - LONGEST_BODY), min(end, floor_hour(now) + _AHEAD)
     beyond = f"more than {LATE_DATA_MARGIN // HOUR} hours from the hours asked for, {window}"
     near = admit(response, Reach(start, end, beyond))

@@ -1,7 +1,7 @@
-"""What a response means that holds no data: which error with which remedy, and how long to wait.
+"""Maps responses without data to typed errors with remedies, and parses Retry-After.
 
-The API's own answers are told from those of a gateway, proxy or firewall by their body: the API sends a JSON object
-with `error` or `message`. Sending and trying again is client.py's.
+The body distinguishes the API's own errors from those of a gateway, proxy or firewall: the API sends a JSON object
+with `error` or `message`. Requests and retries are in retries.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.clocks import http_date, length, provider_clock
 from emaps_dagster.electricity_maps.transport import MOST_BYTES
 
-# The API says 401 for a wrong token, for a plan that is too small and for too many calls; only the words differ.
+# The API returns 401 for a wrong token, for a plan that is too small and for too many calls; only the text differs.
 _PLAN_WORDS = re.compile(
     r"request unauthorized for|do(es)? not have access|token unauthorized for|endpoint not available"
     r"|\b(your|current|token's) (plan|subscription)\b|not (included|available) in",
@@ -46,7 +46,7 @@ _TOKEN_WORDS = re.compile(
     re.I,
 )
 _NO_DATA_WORDS = re.compile(r"\bno[- ]([a-z]+ ){0,3}data\b|data (is |are )?not (found|available)", re.I)
-# A gateway's 404 in JSON; the API's names what it has no data for.
+# The text of a gateway's 404 in JSON; the API's own 404 names the zone or hour without data.
 _NO_ROUTE_WORDS = re.compile(
     r"^(404\W*)?((page|route|path|resource|url|endpoint) )?not[ _]found\W*((route|cannot|no route)\b.*)?$"
     r"|no route|cannot get|\broute \S+ not found",
@@ -54,25 +54,25 @@ _NO_ROUTE_WORDS = re.compile(
 )
 _ERROR_KEYS = ("error", "message", "detail", "errors")
 _ROWS = ("history", "data", "updates")
-# An object with an error is short.
+# Longer objects are not parsed as errors.
 _LONGEST_ERROR = 16_384
 _TITLE = re.compile(r"<title[^>]*>\s*([^<]*\S)\s*</title>", re.I)
 _REDIRECTS = (301, 302, 303, 307, 308)
-# Of 4xx those that ask to try again.
+# The 4xx statuses that are retried.
 _PASSING = (408, 425, 429)
 _PUBLIC = "https://api.electricitymaps.com/v3"
 
 
 @dataclass(frozen=True)
 class Words:
-    """What a body says in place of data; `of_api`: it has the form of the API's errors."""
+    """The error text of a body without data; `of_api`: the body has the form of the API's errors."""
 
     text: str
     of_api: bool
 
 
 def words_of(content: bytes) -> Words:
-    """The error that a body names, or all of the body."""
+    """The error text of a body, or the whole body."""
     text = content.decode("utf-8", errors="replace")
     parsed = _parsed(content)
     if isinstance(parsed, dict):
@@ -83,7 +83,7 @@ def words_of(content: bytes) -> Words:
 
 
 def error_in(content: bytes) -> Words | None:
-    """The error that a 200 holds instead of rows; None for every other body."""
+    """The error text of a 200 that holds an error instead of rows; None for every other body."""
     if len(content) > _LONGEST_ERROR:
         return None
     parsed = _parsed(content)
@@ -103,7 +103,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _flat(value: Any) -> str:
-    """A text, or the texts of an error that is an object or a list."""
+    """Flattens an error that is an object or a list to one text."""
     if isinstance(value, dict):
         return " ".join(filter(None, (_flat(value.get(key)) for key in ("message", "detail", "title", "reason"))))
     if isinstance(value, list):
@@ -112,7 +112,7 @@ def _flat(value: Any) -> str:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Whether a body began as a JSON object and ends before its end."""
+    """Whether a body is a truncated JSON object."""
     text = content.strip()
     if not text.startswith(b"{") or (text.endswith(b"}") and text.count(b"{") <= text.count(b"}")):
         return False
@@ -121,7 +121,7 @@ def is_cut_off(content: bytes) -> bool:
     except RecursionError:
         return False
     except json.JSONDecodeError as error:
-        # What goes on behind its end is wrong in another way.
+        # Extra text behind the object is another fault.
         return error.msg != "Extra data"
     except ValueError:
         return True
@@ -129,7 +129,7 @@ def is_cut_off(content: bytes) -> bool:
 
 
 def is_passing(status: int, words: Words) -> bool:
-    """Whether the same request may be answered later."""
+    """Whether the same request may succeed later."""
     return status in _PASSING or status >= 500 or ((status == 200 or status >= 400) and is_limit(words))
 
 
@@ -137,17 +137,17 @@ def is_limit(words: Words) -> bool:
     return _LIMIT_WORDS.search(words.text) is not None
 
 
-def error_for_status(status: int, what: str, words: Words, said: str, *, target: str = "") -> ProviderError:
-    """The error of an answer that would be the same if asked again.
+def error_for_status(status: int, what: str, words: Words, text: str, *, target: str = "") -> ProviderError:
+    """The error for a response whose request would fail again when retried.
 
     Args:
         status: of the response.
         what: endpoint, zone and hours of the request.
-        words: of its body.
-        said: these words, short and without the token.
-        target: where a redirect leads, as one sentence.
+        words: the error text of its body.
+        text: the same text, shortened and without the token.
+        target: the target of a redirect, as one sentence.
     """
-    answer = f"HTTP {status}: {said}"
+    answer = f"HTTP {status}: {text}"
     if status in _REDIRECTS:
         return WrongAddressError(f"{what}: redirected (HTTP {status}), which is not followed. {target}")
     if status in (404, 405, 421, 426) and (not words.of_api or _NO_ROUTE_WORDS.search(words.text.strip())):
@@ -174,9 +174,9 @@ def error_for_status(status: int, what: str, words: Words, said: str, *, target:
     )
 
 
-def error_in_200(what: str, words: Words, said: str) -> ProviderError | None:
-    """The error that the words of a 200 name as clearly as a status would; None if they do not."""
-    answer = f"HTTP 200 with the error: {said}"
+def error_in_200(what: str, words: Words, text: str) -> ProviderError | None:
+    """The error that the text of a 200 identifies as clearly as a status would; None otherwise."""
+    answer = f"HTTP 200 with the error: {text}"
     if _NO_DATA_WORDS.search(words.text):
         return _no_data(what, answer)
     if _PLAN_WORDS.search(words.text):
@@ -211,7 +211,7 @@ def _invalid_token(what: str, answer: str, *, of_api: bool) -> InvalidTokenError
 
 
 def redirect_target(base: str, url: str, location: str | None) -> str:
-    """Where a redirect leads and what to set, as sentences; without user, query and fragment of the target.
+    """Describes a redirect's target and the setting to change; omits user, query and fragment of the target.
 
     Args:
         base: the base URL that was used.
@@ -229,13 +229,13 @@ def redirect_target(base: str, url: str, location: str | None) -> str:
     path = url.removeprefix(base).partition("?")[0]
     moved = target.removesuffix("/").removesuffix(path)
     if target.removesuffix("/").endswith(path) and moved != base:
-        # The same endpoint elsewhere.
+        # The same endpoint under another base URL.
         remedy = f"Set EMAPS_API_URL={moved}"
     return f"It leads to {target}. {remedy}"
 
 
 def error_after_retries(what: str, reason: str, wait: float | None, tries: int, *, is_limit: bool) -> ProviderError:
-    """The error of a fault that outlasted its tries, or that asks for more patience than a run has."""
+    """The error of a fault that outlasted its attempts, or whose Retry-After exceeds the longest wait of a run."""
     after = f"after {tries} {'try' if tries == 1 else 'tries'}"
     pause = f" The provider asks to wait {wait:.0f} s." if wait else ""
     if is_limit:
@@ -250,7 +250,7 @@ def error_after_retries(what: str, reason: str, wait: float | None, tries: int, 
 
 
 def clock_skew(what: str, present: datetime, ahead: timedelta, *, is_machines: bool) -> ClockSkewError:
-    """The error of a clock that would stamp responses ahead of their time, or behind it."""
+    """The error of a clock that would stamp responses too early or too late."""
     way = "ahead of" if ahead > timedelta(0) else "behind"
     whose = (
         "this machine's clock"
@@ -281,5 +281,5 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     moment = http_date(value)
-    # By the clock that the moment was written by.
+    # Relative to the provider's clock, which wrote the date.
     return max(0.0, (moment - (provider_clock(headers) or utc_now())).total_seconds()) if moment else None

@@ -1,7 +1,7 @@
 """Spaces the calls of all processes of this user that send the same token to the same host.
 
-A file in the temporary folder holds when the last call was made; a lock file beside it gives one process at a time
-access. Nothing of it is needed after a crash or a restart of the machine.
+A file in the temporary folder holds the time of the last call; a lock file beside it serializes access. Both may be
+lost in a crash or a restart of the machine.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pydantic import SecretStr
 
 logger = logging.getLogger(__name__)
 
-# The lock is held for a read and a write; whoever has it for longer is stopped or hangs.
+# The lock is held for one read and one write; a process that holds it for longer is stopped or hangs.
 _LONGEST_LOCK_SECONDS = 5.0
-# When this process made its last call, by file: what remains where the file cannot be used.
+# Time of this process's last call, by file: the fallback where the file cannot be used.
 _own: dict[Path, float] = {}
 
 
 class NoTurnError(Exception):
-    """No call may be made within the time that the caller has; `seconds` until the next one may be."""
+    """The rate limit allows no call within the caller's patience; `seconds` remain until the next one."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no call may be made for {seconds:.0f} s")
@@ -37,12 +37,12 @@ class NoTurnError(Exception):
 
 
 class Pace:
-    """A minimum time between calls, counted from the last call of any process, or from its answer.
+    """Enforces a minimum time between calls, counted from the last call of any process, or from its response.
 
     Args:
-        file: where the time of the last call is kept; see `pace_file`.
+        file: stores the time of the last call; see `pace_file`.
         calls_per_minute: the limit.
-        patience: seconds that a caller waits at most; None for as long as it takes.
+        patience: most seconds that a caller waits; None for no bound.
     """
 
     def __init__(self, file: Path, calls_per_minute: float, patience: float | None = None) -> None:
@@ -52,10 +52,10 @@ class Pace:
         self._warned = False
 
     def wait(self) -> None:
-        """Return when the next call may be made, which counts as made from then on.
+        """Waits until the next call is allowed, and records it as made.
 
         Raises:
-            NoTurnError: that would take longer than the caller has patience.
+            NoTurnError: the wait would exceed the caller's patience.
         """
         began = time.monotonic()
         while True:
@@ -70,13 +70,13 @@ class Pace:
             time.sleep(pause)
 
     def answered(self) -> None:
-        """Count the time between calls from now on: a slow network must not bring two calls together."""
+        """Restarts the interval at the response: otherwise a slow network could send two calls close together."""
         with self._locked() as shared:
             self._stamp(time.monotonic(), shared=shared)
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Whether other processes see what happens meanwhile; False where the file or its lock cannot be used."""
+        """Holds the lock; yields False where the file or its lock cannot be used and no state is shared."""
         lock = FileLock(self._file.with_suffix(".lock"))
         try:
             _private_folder(self._file.parent)
@@ -91,7 +91,7 @@ class Pace:
             lock.release()
 
     def _last(self, now: float, *, shared: bool) -> float:
-        """When the last call was made, by the clock that all processes of the machine share."""
+        """Time of the last call, on the monotonic clock that all processes of the machine share."""
         last = _own.get(self._file, float("-inf"))
         if not shared:
             return last
@@ -103,10 +103,10 @@ class Pace:
             self._warn(error)
             return last
         except ValueError:
-            # Its writer was killed on the way: a call was made, nobody knows when.
+            # The writer was killed while writing: a call was made at an unknown time.
             self._stamp(now, shared=True)
             return now
-        # That clock begins anew with the machine: what lies ahead is of before.
+        # The monotonic clock restarts with the machine: a time in the future is from before the restart.
         return max(last, stored) if stored <= now else last
 
     def _stamp(self, now: float, *, shared: bool) -> None:
@@ -130,7 +130,7 @@ class Pace:
 
 
 def pace_file(url: str, token: SecretStr | None) -> Path:
-    """The file of all clients of this user that send this token to the host of this address."""
+    """The file shared by all clients of this user that send this token to the host of this URL."""
     secret = token.get_secret_value() if token else ""
     name = hashlib.sha256(f"{urlsplit(url).netloc.lower()}\n{secret}".encode()).hexdigest()[:24]
     return Path(tempfile.gettempdir()) / f"emaps_dagster-{os.getuid()}" / f"{name}.calls"

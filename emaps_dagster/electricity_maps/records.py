@@ -1,7 +1,7 @@
-"""Which single records of a body may be loaded. Pure, standard library only.
+"""Validates single records of a body. Pure, standard library only.
 
-Let in is what Python, Sail and Spark's JVM read alike; test_bodies.py shows where they differ. All else is refused
-with a phrase that names row and field.
+Accepts only values that Python, Sail and Spark's JVM parse alike; test_bodies.py shows where they differ. The error for
+any other value names row and field.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from emaps_dagster.contracts.body_fields import aware_time, time_of
 from emaps_dagster.contracts.zones import MODE_KEYS, POWER, Feed
 
 HOUR = timedelta(hours=1)
-# No hourly mean or intensity comes near it; beyond it gold's fixed-point sums would overflow.
+# Far above any hourly mean or intensity; beyond it gold's fixed-point sums would overflow.
 LARGEST_NUMBER = 1e9
 _LONGEST_ZONE_KEY = 50
 
@@ -35,21 +35,21 @@ _NUMBERS = {
     ),
     "carbon": ("carbonIntensity",),
 }
-# Without these keys a row is none of its feed, and would replace one that says something by nulls.
+# A row without these keys does not belong to its feed, and would replace a row with values by nulls.
 REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",)}
 
 _MODES = frozenset(MODE_KEYS)
 
 
 class UnusableRecordError(ValueError):
-    """Why a record is quarantined, as one phrase."""
+    """The record is quarantined; the message is one phrase."""
 
 
 def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:
-    """The hour of a record that may be loaded.
+    """Validates a record and returns its hour.
 
     Raises:
-        UnusableRecordError: it must not be.
+        UnusableRecordError: the record must not be loaded.
     """
     if not isinstance(row, dict):
         raise UnusableRecordError(f"row {place} is not an object")
@@ -69,7 +69,7 @@ def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:
 
 
 def readable_hour(row: Any) -> datetime | None:
-    """The hour that a record says it is about, whatever else is wrong with it."""
+    """The hour of a record's `datetime`, regardless of other faults; None if it is unreadable."""
     try:
         hour = _time(row.get("datetime") if isinstance(row, dict) else None, "")
     except UnusableRecordError:
@@ -78,17 +78,17 @@ def readable_hour(row: Any) -> datetime | None:
 
 
 def hour_between(known: Mapping[int, datetime], place: int) -> datetime | None:
-    """The hour of the record at a place that says none, when its neighbours leave one for it.
+    """Infers the hour of a record without a readable one from its neighbours; None if they do not determine it.
 
     Args:
-        known: the hours of other records by their places.
-        place: the place in question.
+        known: the hours of other records by their indices.
+        place: index of the record.
     """
     if not known:
         return None
-    told = [hour for _, hour in sorted(known.items())]
-    step = -HOUR if told[-1] < told[0] else HOUR
-    if told != sorted(told, reverse=step < timedelta(0)):
+    hours = [hour for _, hour in sorted(known.items())]
+    step = -HOUR if hours[-1] < hours[0] else HOUR
+    if hours != sorted(hours, reverse=step < timedelta(0)):
         return None
     before = max((other for other in known if other < place), default=None)
     after = min((other for other in known if other > place), default=None)
@@ -122,7 +122,7 @@ def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
     if field in _BREAKDOWNS[:2]:
         for key in breakdown if breakdown.keys() - _MODES else ():
             if key not in _MODES and breakdown[key] not in (None, 0):
-                # Dropping it would be a silent loss; the contract has to learn the mode first.
+                # Dropping the mode would lose data silently; it must be added to the contract first.
                 raise UnusableRecordError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
     else:
         for key in breakdown:
@@ -133,7 +133,7 @@ def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
 
 def _refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None:
     given = [value for value in values.values() if value is not None]
-    # All at once, as nearly always nothing is wrong; a boolean is of another type.
+    # The fast path: nearly all records have no fault; a boolean has another type.
     if {int, float}.issuperset(map(type, given)) and max(map(abs, given), default=0) <= LARGEST_NUMBER:
         return
     for key, value in values.items():
@@ -157,7 +157,7 @@ def _time(value: Any, what: str) -> datetime:
 
 
 def refuse_case_variants(part: dict[str, Any], name: str) -> None:
-    """Engines that compare keys without case would take one of the two, and not all of them the same."""
+    """Rejects keys that differ in case only: engines that ignore case would each choose one of the two."""
     if len(set(map(str.lower, part))) == len(part):
         return
     seen: dict[str, str] = {}

@@ -1,6 +1,6 @@
-"""One request with its retries: a 200 that may hold data, or a typed error.
+"""Sends one request with retries: returns a 200 that may hold data, or raises a typed error.
 
-What is sent and read is transport.py's, what an answer means statuses.py's, how calls are spaced pace.py's.
+transport.py does the HTTP, http_errors.py maps responses to errors, pace.py spaces the calls.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from emaps_dagster.electricity_maps.http_errors import (
 from emaps_dagster.electricity_maps.pace import NoTurnError, Pace
 from emaps_dagster.electricity_maps.transport import Answer, NoAnswerError, TooLongError, Transport
 
-# Under the client's name, by which people filter.
+# Logs under the client's name, which existing log filters use.
 logger = logging.getLogger("emaps_dagster.electricity_maps.client")
 
-# A provider that asks for more patience than this is better asked again by a later run.
+# With a longer Retry-After, a later run should repeat the request.
 _LONGEST_WAIT_SECONDS = 120.0
 _QUOTED = 200
 _LONGEST_TARGET = 500
 
 
 class _RetryableError(Exception):
-    """Worth another try: a passing status, the network, or a body that is cut off, which is then `kept`.
+    """A retryable fault: a transient status, the network, or a truncated body, which is then `kept`.
 
     `wait` is the provider's Retry-After in seconds.
     """
@@ -68,13 +68,13 @@ class Requester:
     """Sends requests of one base URL with one token; close it.
 
     Args:
-        base_url: what every URL begins with.
+        base_url: prefix of every URL.
         token: sent as `auth-token`.
         clock: the present, UTC.
         timeout: seconds to connect and to wait for the next bytes.
-        attempts: tries of one request, the first included.
-        backoff_seconds: upper bound of the first random pause; it doubles with every try.
-        pace: spaces the tries; None for no limit.
+        attempts: attempts per request, the first included.
+        backoff_seconds: upper bound of the first random pause; it doubles with every attempt.
+        pace: spaces the attempts; None for no limit.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Requester:
         self._transport.close()
 
     def get(self, url: str, what: str) -> Answer:
-        """A 200 with its body; every other outcome raises. A body that is cut off in every try is returned so."""
+        """Returns a 200 with its body; every other outcome raises. Returns a body that every attempt truncated."""
         retrying = Retrying(
             retry=retry_if_exception_type(_RetryableError),
             stop=stop_after_attempt(self._attempts),
@@ -116,11 +116,11 @@ class Requester:
                 return error.kept
             tries = retrying.statistics["attempt_number"]
             failure = error_after_retries(what, error.reason, error.wait, tries, is_limit=error.is_limit)
-        # Raised out here, so that nothing of what was tried stays in the chain.
+        # Raised outside the except block, so that no attempt stays in the exception chain.
         raise failure
 
     def _try(self, url: str, what: str) -> Answer:
-        self._take_turn(what)
+        self._wait_for_pace(what)
         headers = {"auth-token": self._token.get_secret_value()} if self._token else {}
         began = time.monotonic()
         answer, problem = None, ""
@@ -138,10 +138,10 @@ class Requester:
         if answer is None:
             raise too_long(what)
         logger.info("GET %s -> %s in %.2f s", url[url.index("/", 8) :], answer.status, time.monotonic() - began)
-        return self._judged(answer, url, what)
+        return self._checked(answer, url, what)
 
-    def _judged(self, answer: Answer, url: str, what: str) -> Answer:
-        """The answer if it is a 200 with a body that may be data, stamped by a clock that is right."""
+    def _checked(self, answer: Answer, url: str, what: str) -> Answer:
+        """Returns a 200 whose body may be data and whose clock agrees with the provider's; raises otherwise."""
         status = answer.status
         if status == 200:
             ahead = skew(answer.arrived_at, utc_now(), provider_clock(answer.headers))
@@ -157,24 +157,24 @@ class Requester:
         words = error_in(answer.content) if status == 200 else words_of(answer.content)
         if words is None:
             return answer
-        said = self.quote(words.text)
+        quoted = self.quote(words.text)
         if is_passing(status, words):
             raise _RetryableError(
-                f"HTTP {status} ({said})",
+                f"HTTP {status} ({quoted})",
                 status=status,
                 wait=retry_after(answer.headers),
                 is_limit=status == 429 or (status < 500 and is_limit(words)),
             )
         if status != 200:
             target = redirect_target(self._base_url, url, answer.headers.get("Location"))
-            raise error_for_status(status, what, words, said, target=self.redacted(target)[:_LONGEST_TARGET])
-        named = error_in_200(what, words, said)
+            raise error_for_status(status, what, words, quoted, target=self.redacted(target)[:_LONGEST_TARGET])
+        named = error_in_200(what, words, quoted)
         if named:
             raise named
         return answer
 
-    def _take_turn(self, what: str) -> None:
-        """Wait until the next call may be made."""
+    def _wait_for_pace(self, what: str) -> None:
+        """Waits until the rate limit allows the next call."""
         if self._pace is None:
             return
         try:
@@ -191,18 +191,18 @@ class Requester:
     def _wait(self, state: RetryCallState) -> float:
         assert state.outcome is not None
         error = state.outcome.exception()
-        asked = error.wait if isinstance(error, _RetryableError) else None
-        if asked is not None and asked > _LONGEST_WAIT_SECONDS:
+        requested_wait = error.wait if isinstance(error, _RetryableError) else None
+        if requested_wait is not None and requested_wait > _LONGEST_WAIT_SECONDS:
             assert error is not None
             raise error
         jittered = wait_random_exponential(multiplier=self._backoff_seconds, max=30.0)(state)
-        # Not before the provider says, and not all clients at that very moment.
-        return jittered if asked is None else asked + random.uniform(0, self._backoff_seconds)
+        # Not before Retry-After, and with jitter so that clients do not retry at the same moment.
+        return jittered if requested_wait is None else requested_wait + random.uniform(0, self._backoff_seconds)
 
     def _log_retry(self, state: RetryCallState, what: str) -> None:
         assert state.outcome is not None
         logger.warning("%s: try %d failed: %s", what, state.attempt_number, state.outcome.exception())
 
     def quote(self, text: str) -> str:
-        """One short line of somebody's words, without the token should they repeat it."""
+        """Shortens a foreign text to one line, and redacts the token in it."""
         return " ".join(self.redacted(text).split())[:_QUOTED]

@@ -1,6 +1,6 @@
-"""JSON that Python, Sail and Spark's JVM read alike, and where the parts of a body stand in it. Standard library only.
+"""Parses JSON that Python, Sail and Spark's JVM read alike, and locates the parts of a body. Standard library only.
 
-Engines drop a whole body without a word for one number or string that they cannot hold; test_bodies.py shows which.
+Engines silently drop a whole body for one number or string that they cannot represent; test_bodies.py shows which.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-# The API nests five deep. Sail gives up at 128 and Python at 1,000, both for the whole body.
+# The API nests five deep. Sail fails at depth 128 and Python at 1,000, both for the whole body.
 _DEEPEST = 32
-# The JVM gives up, for the whole body, at numbers of 1,000 digits and keys of 50,000 characters.
+# The JVM fails, for the whole body, at numbers of 1,000 digits and keys of 50,000 characters.
 _LONGEST_NUMBER = 100
 _LONGEST_KEY = 1000
 
@@ -24,12 +24,12 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 class UnusableJSONError(ValueError):
-    """Why a text is not used, as one phrase."""
+    """The text is not usable JSON; the message is one phrase."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A value inside a text: its key or place, what it is, and where it stands."""
+    """A value inside a text: its key or index, the parsed value, and its position."""
 
     key: str
     value: Any
@@ -38,10 +38,10 @@ class Part:
 
 
 def parse(text: str) -> Any:
-    """A text that every engine reads as Python does.
+    """Parses a text that every engine reads as Python does.
 
     Raises:
-        UnusableJSONError: some engine would not.
+        UnusableJSONError: an engine would read it differently.
     """
     encoded = text.encode(errors="surrogatepass")
     integer, decimal = (_integer, _decimal) if _may_hold_extreme_numbers(encoded) else (None, None)
@@ -59,27 +59,27 @@ def parse(text: str) -> Any:
         raise UnusableJSONError("it is nested too deeply to be one of the API's") from None
     except ValueError as error:
         raise UnusableJSONError(f"it is not strict JSON ({error})") from None
-    # By an escape, or as the first byte that UTF-8 would give one.
+    # A surrogate is written as an escape, or begins with this byte in UTF-8.
     _refuse_unreadable(parsed, may_hold_halves=b"\\u" in encoded or b"\xed" in encoded)
     return parsed
 
 
 def has_half_a_character(text: str) -> bool:
-    """Whether a lone surrogate stands in the text itself, which then has no bytes."""
+    """Whether the text contains a lone surrogate, which cannot be encoded."""
     return not text.isascii() and _HALF_CHARACTER.search(text) is not None
 
 
 def members(text: str) -> list[Part]:
-    """The members of the object that a text is, repeated keys included.
+    """The members of a JSON object, repeated keys included.
 
-    Only its grammar is judged, not whether an engine can hold its numbers, keys and strings. NaN and Infinity, which
-    Python's writer makes and no engine reads, are let through: `parse` refuses the parts that hold them.
+    Checks the grammar only, not whether an engine can represent the numbers, keys and strings. Accepts NaN and
+    Infinity, which Python's writer produces and no engine reads: `parse` rejects the parts that hold them.
 
     Raises:
-        UnusableJSONError: it is not strict JSON, or no object.
+        UnusableJSONError: the text is not strict JSON, or not an object.
     """
     try:
-        # Whole, so that what follows walks through a text that is known to be right.
+        # Parses the whole text first, so that the scan below runs over valid JSON.
         whole = _LENIENT.decode(text)
     except RecursionError:
         raise UnusableJSONError("it is nested too deeply to be one of the API's") from None
@@ -91,7 +91,7 @@ def members(text: str) -> list[Part]:
 
 
 def elements(text: str, start: int) -> Iterator[Part]:
-    """The elements of the list that begins at `start` of a text that `members` has read."""
+    """The elements of the list that begins at `start`; `members` must have accepted the text."""
     at = _skipped(text, start + 1)
     while text[at] != "]":
         value, end = _LENIENT.raw_decode(text, at)
@@ -121,8 +121,8 @@ def _skipped(text: str, at: int) -> int:
 
 
 def _may_hold_extreme_numbers(encoded: bytes) -> bool:
-    """Whether each number has to be looked at as it is written, which takes as long as all other parsing."""
-    # Of more than 100 characters 33 digits stand in a row; what is beyond a double has hundreds, or an exponent.
+    """Whether each number's text has to be checked, which takes as long as all other parsing."""
+    # A number of more than 100 characters has 33 digits in a row; one beyond a double has hundreds, or an exponent.
     digits = encoded.translate(_DIGITS)
     return b"0" * 33 in digits or b"0e" in digits
 
@@ -162,7 +162,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> None:
-    """What makes an engine drop a whole body without a word, in whatever field it stands."""
+    """Rejects values for which an engine silently drops the whole body, in any field."""
     level = [parsed]
     for _ in range(_DEEPEST):
         below: list[object] = []

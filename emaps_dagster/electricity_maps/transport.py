@@ -1,6 +1,6 @@
 """One HTTP request and its response: no redirects, one deadline and one size limit for the whole response.
 
-Retries are client.py's, the meaning of a status is statuses.py's.
+Retries are in retries.py, the mapping of statuses to errors in http_errors.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 import requests
 import urllib3
 
-# Far above the longest answer of the API, ten days of power-breakdown with 300 kB; bodies.py refuses more, too.
+# Far above the longest response of the API, ten days of power-breakdown with 300 kB; admission.py rejects more, too.
 MOST_BYTES = 16_000_000
-# An error's text is quoted, not stored.
+# The text of an error is quoted, not stored.
 _MOST_BYTES_OF_AN_ERROR = 65_536
 _CHUNK = 16_384
-# A whole response may take so many read timeouts: one of a server that sends a byte now and then would never end.
+# Limit for a whole response in read timeouts: a server that sends single bytes would never trigger the read timeout.
 _WHOLE = 1.5
 
 
@@ -46,11 +46,11 @@ class Answer:
 
 
 class Transport:
-    """A session that sends nothing but what it is given. Close it.
+    """A session that adds no credentials of its own. Close it.
 
     Args:
         clock: the present, UTC; stamps the arrival of the headers.
-        timeout: seconds to connect and to wait for the next bytes; a whole response gets half as much again.
+        timeout: seconds to connect and to wait for the next bytes; a whole response may take 1.5 times as long.
     """
 
     def __init__(self, clock: Callable[[], datetime], timeout: tuple[float, float]) -> None:
@@ -59,7 +59,7 @@ class Transport:
         self._deadline = _Deadline(timeout[1])
         self._session = _Session()
         self._session.headers["User-Agent"] = "emaps-dagster"
-        # A cache's old answer would be stored with the present as its time.
+        # An old response from a cache would be stored with the present as its time.
         self._session.headers["Cache-Control"] = "no-cache"
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter(self._deadline))
@@ -70,10 +70,10 @@ class Transport:
         self._session.close()
 
     def get(self, url: str, headers: dict[str, str]) -> Answer:
-        """Send one GET and read its response.
+        """Sends one GET and reads its response.
 
         Raises:
-            NoAnswerError: no complete response came in time.
+            NoAnswerError: no complete response arrived in time.
             TooLongError: the body of a 200 is too long.
         """
         problem = ""
@@ -89,7 +89,7 @@ class Transport:
         except OSError as error:  # Every exception of requests is one.
             problem = f"{type(error).__name__}: {_innermost(error)}"
         if problem:
-            # Raised out here: requests' error in the chain would hold the headers, and so the token.
+            # Raised outside the except block: a chained error of requests would hold the headers with the token.
             raise NoAnswerError(problem)
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         has_length = chunked or "Content-Length" in response.headers
@@ -97,10 +97,10 @@ class Transport:
 
 
 def _read(response: requests.Response) -> bytes:
-    """The decoded body, as far as its limit; closing the response afterwards drops the rest."""
+    """Reads the decoded body up to its limit; closing the response afterwards drops the rest."""
     limit = MOST_BYTES if response.status_code == 200 else _MOST_BYTES_OF_AN_ERROR
     content = bytearray()
-    # Decoded bytes are counted, piece by piece: a small gzip stream may unfold to gigabytes.
+    # Counts decoded bytes chunk by chunk: a small gzip stream may expand to gigabytes.
     for piece in response.iter_content(_CHUNK):
         content += piece
         if len(content) > limit:
@@ -111,7 +111,7 @@ def _read(response: requests.Response) -> bytes:
 
 
 class _Deadline:
-    """When the response that is being read must be complete; one object for all connections of a transport."""
+    """Deadline of the response that is being read; all connections of a transport share it."""
 
     def __init__(self, pause: float) -> None:
         self.pause = pause
@@ -137,7 +137,7 @@ class _Deadline:
 
 
 class _TimedSocket:
-    """A socket as `http.client` reads it, whose every wait ends at the deadline."""
+    """A socket for `http.client` whose every wait ends at the deadline."""
 
     def __init__(self, sock: Any, deadline: _Deadline) -> None:
         self._sock, self._deadline = sock, deadline
@@ -160,12 +160,12 @@ class _TimedReader(io.RawIOBase):
         try:
             read: int | None = self._file.readinto(buffer)
         except TimeoutError:
-            # A socket may wake a moment before the deadline that it waited for.
+            # A socket may wake slightly before its deadline.
             if left > self._deadline.pause:
                 raise
         else:
             return read
-        # Raised out here: the innermost error of a chain is the one that is quoted.
+        # Raised outside the except block: messages quote the innermost error of a chain.
         raise self._deadline.passed()
 
     def close(self) -> None:
@@ -174,7 +174,7 @@ class _TimedReader(io.RawIOBase):
 
 
 def _timed(pool: type[urllib3.HTTPConnectionPool], deadline: _Deadline) -> type[urllib3.HTTPConnectionPool]:
-    """The class of pools whose connections read headers and bodies with a deadline."""
+    """Subclasses a connection pool so that its connections read headers and bodies with a deadline."""
 
     class Connection(pool.ConnectionCls):  # type: ignore[name-defined, misc]  # a class that the pool's class names
         def response_class(self, sock: Any, *args: Any, **options: Any) -> HTTPResponse:
@@ -204,7 +204,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
     def close(self) -> None:
-        # urllib3 leaves it to a finalizer, and a Ctrl-C or a termination that falls into one is lost.
+        # urllib3 closes pools in a finalizer, and a KeyboardInterrupt or SIGTERM during a finalizer is lost.
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118  # urllib3's container refuses to be iterated
                 manager.pools[key].close()
@@ -213,7 +213,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 class _Session(requests.Session):
     def get_redirect_target(self, _: requests.Response) -> None:
-        """None, so that requests does not prepare what is not followed: it would read the whole body for that."""
+        """None, so that requests does not prepare the redirect, for which it would read the whole body."""
 
 
 class _NoAuth(requests.auth.AuthBase):

@@ -1,7 +1,7 @@
-"""gold.ml_features for people: as it is, as it was at a moment, or each row as it was known in its time.
+"""Loads gold.ml_features as stored, as of a moment, or each row as known at its own time.
 
-As it is needs no Spark session. What was known when is computed from bronze by the pipeline's own
-transforms on the embedded engine; docs/as-of.md says what for. Nothing is written.
+Stored rows need no Spark session. The pipeline's own transforms compute point-in-time rows from bronze on the embedded
+engine, as docs/as-of.md explains. Writes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The columns that are never null, whatever the zones.
 _COUNTS = [column.name for column in ml_features(()).columns if column.type == "int" and not column.nullable]
 
-# What a question about the past reads beside gold's schema.
+# Tables that a point-in-time query reads besides gold's schema.
 _OF_THE_PAST = (POWER_DATA, CARBON_DATA, WITHDRAWN_RESPONSES)
 
 
@@ -43,20 +43,20 @@ def load(
     columns: Sequence[str] | None = None,
     allow: str | Collection[str] = (),
 ) -> pd.DataFrame:
-    """The features of the hours [start, end), a row an hour, as pandas.
+    """Loads the features of the hours [start, end), one row per zone and hour, as pandas.
 
     Args:
         zone: a zone key, or several.
-        start: first hour: an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC); default the first that
-            gold holds of these zones.
-        end: end of the last hour, likewise; default that of the last one held.
-        as_of: a moment, aware or ISO 8601 with a zone: gold as it would have been then with every response ingested
-            by it, and no later one, taken in. Without it and `known_at`: gold as it is stored.
-        known_at: a delay such as "15min" or "1h": each row from what had been ingested by its `datetime` + 1 h +
-            delay, all hours it looks back on included. The training set without look-ahead.
+        start: first hour: an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC); default the first hour
+            of these zones in gold.
+        end: end of the last hour, likewise; default the end of their last hour in gold.
+        as_of: a moment, aware or ISO 8601 with a zone: gold computed from all responses ingested by then, and no later
+            one. Without it and `known_at`: gold as stored.
+        known_at: a delay such as "15min" or "1h": each row computed from the responses ingested by its `datetime` +
+            1 h + delay, for all hours of its lags and means. The training set without look-ahead.
         warehouse: folder of the Delta tables; default `EMAPS_WAREHOUSE`.
-        columns: the features wanted, in order; default all of gold.ml_features.
-        allow: what the answer may be nevertheless, by default nothing: "missing" fewer rows than hours asked for,
+        columns: the features to return, in order; default all of gold.ml_features.
+        allow: incomplete results to accept, by default none: "missing" accepts fewer rows than requested hours,
             "backfilled" rows of `known_at` that were ingested more than 24 h after their hour, by a backfill.
 
     Returns:
@@ -64,15 +64,15 @@ def load(
         NaN for null, counts int32; whole numbers and booleans that can be null are Int32 and boolean.
 
     Raises:
-        FeaturesError: the question makes no sense.
-        NoFeaturesError: it does, and there is nothing to answer it with, for one of the zones at least.
-        PartialFeaturesError: hours are missing; it says how many, which and why.
-        BackfilledFeaturesError: rows show what was known days after their time, not in it.
+        FeaturesError: an argument is invalid.
+        NoFeaturesError: no rows match for at least one of the zones.
+        PartialFeaturesError: hours are missing; the message gives their number, ranges and cause.
+        BackfilledFeaturesError: rows were first known days after their hour.
         LakehouseError: a table cannot be read.
     """
     rows = load_arrow(zone, start, end, as_of, known_at, warehouse=warehouse, columns=columns, allow=allow)
     frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get)
-    # Which flows have counts depends on the zones; no other column begins like them.
+    # The count columns of flows depend on the zones; no other column has this prefix.
     counts = [name for name in map(str, frame) if name in _COUNTS or name.startswith("rolling_count_")]
     frame = frame.astype(dict.fromkeys(counts, "int32"))
     return frame.drop(columns="zone").set_index("datetime") if isinstance(zone, str) else frame.set_index([*KEY])

@@ -1,6 +1,6 @@
-"""What an answer of `features.load` lacks, and which rows only a backfill made known: counted, and said in sentences.
+"""Finds missing and backfilled rows in a result of `features.load`, and raises the errors that describe them.
 
-No reading: that is answers.py's.
+reading.py reads the rows.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
 
 # An hour of a zone.
 Key = tuple[str, datetime]
-# When each feed's record of an hour was ingested first; None: never.
+# First ingestion time of each feed's record of an hour; None: never ingested.
 FirstIngested = Mapping[Key, Sequence[datetime | None]]
 
-# /history carries an hour for a day after its end; what came later came by /past-range.
+# /history carries an hour for a day after its end; later records came from /past-range.
 IN_TIME = timedelta(hours=24)
 _SHOWN = 5
 
 
 def missing_of(query: FeatureQuery, rows: pa.Table) -> list[Key]:
-    """The hours asked for, of each zone, that have no row."""
+    """The requested hours of each zone without a row."""
     hours = query.window.duration // HOUR
     if rows.num_rows == len(query.zones) * hours:
         return []
@@ -35,7 +35,7 @@ def missing_of(query: FeatureQuery, rows: pa.Table) -> list[Key]:
 
 
 def backfilled_of(query: FeatureQuery, rows: pa.Table, first: FirstIngested) -> list[Key]:
-    """The rows of a `known_at` with a record that was in time for them only because it may be days late."""
+    """Rows of a `known_at` query with a record ingested more than `IN_TIME` after its hour, but within the delay."""
     assert query.delay is not None
     found = []
     for key in zip(rows["zone"].to_pylist(), rows["datetime"].to_pylist(), strict=True):
@@ -46,7 +46,7 @@ def backfilled_of(query: FeatureQuery, rows: pa.Table, first: FirstIngested) -> 
 
 
 def refuse_missing_of_gold(query: FeatureQuery, missing: list[Key], folder: Path) -> None:
-    """Refuses an answer from stored gold with fewer rows than were asked for, unless that is allowed."""
+    """Raises if stored gold has fewer rows than requested, unless that is allowed."""
     if not missing or MISSING in query.allow:
         return
     future = sum(hour + HOUR > utc_now() for _, hour in missing)
@@ -58,7 +58,7 @@ def refuse_missing_of_gold(query: FeatureQuery, missing: list[Key], folder: Path
 
 
 def refuse_unknown_then(query: FeatureQuery, missing: list[Key]) -> None:
-    """Refuses an answer as of a moment with fewer rows than were asked for, unless that is allowed."""
+    """Raises if a query as of a moment has fewer rows than requested, unless that is allowed."""
     if not missing or MISSING in query.allow:
         return
     assert query.as_of is not None
@@ -75,7 +75,7 @@ def refuse_unknown_then(query: FeatureQuery, missing: list[Key]) -> None:
 def refuse_unknown_in_time(
     query: FeatureQuery, missing: list[Key], backfilled: list[Key], first: FirstIngested
 ) -> None:
-    """Refuses an answer of rows in their time that lacks some or was made by a backfill, unless that is allowed."""
+    """Raises if a `known_at` query lacks rows or has backfilled ones, unless that is allowed."""
     parts: list[str] = []
     accepted: list[str] = []
     error: type[FeaturesError] = BackfilledFeaturesError
@@ -102,28 +102,28 @@ def refuse_unknown_in_time(
 
 
 def why_not_in_time(query: FeatureQuery, missing: Iterable[Key], first: FirstIngested) -> str:
-    """When hours that were not known in time became known: by the runs of their day, by a backfill, or never."""
+    """Describes when hours not known in time became known: within a day, by a backfill, or never."""
     assert query.delay is not None
     earliest = [min(waits) if (waits := _waits(key, first)) else None for key in missing]
     never = sum(wait is None for wait in earliest)
     waits = [wait for wait in earliest if wait is not None]
     soon, late = ([wait for wait in waits if (wait <= IN_TIME) == wanted] for wanted in (True, False))
-    said = []
+    sentences = []
     if soon:
-        said.append(f"{len(soon):,} were first ingested {_delays(soon)}: a longer known_at has them.")
+        sentences.append(f"{len(soon):,} were first ingested {_delays(soon)}: a longer known_at has them.")
     if late:
         share = f"{len(late) / (len(query.zones) * (query.window.duration // HOUR)):.0%} of those asked for"
-        said.append(
+        sentences.append(
             f"{len(late):,}, {share}, were backfilled: first ingested {_delays(late)}. What was known of them in time "
             "was never fetched, and no known_at brings it back."
         )
     if never:
-        said.append(f"{never:,} were never ingested.")
-    return " ".join(said)
+        sentences.append(f"{never:,} were never ingested.")
+    return " ".join(sentences)
 
 
 def _waits(key: Key, first: FirstIngested) -> list[timedelta]:
-    """How long after the end of an hour each of its records was first ingested."""
+    """Time from the end of an hour to the first ingestion of each of its records."""
     return [moment - key[1] - HOUR for moment in first.get(key, ()) if moment is not None]
 
 
@@ -141,7 +141,7 @@ def _of_all(query: FeatureQuery, some: list[Key]) -> str:
 
 
 def _where(query: FeatureQuery, keys: list[Key]) -> str:
-    """The hours of each zone as ranges."""
+    """Formats the hours of each zone as ranges."""
     return "; ".join(
         f"zone {zone} {len(hours):,} in {_ranges(hours)}"
         for zone in query.zones

@@ -1,6 +1,6 @@
-"""The rows that answer a question of features.load: read from gold, or computed from bronze as it was known.
+"""Reads the rows of a features.load query from gold, or computes them from bronze as it was known.
 
-Nothing is written. Whether the rows are all that was asked for is judged by coverage.py.
+Writes nothing. coverage.py checks that the rows are complete.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _UTC = pa.timestamp("us", "UTC")
 
 
 def answer(query: FeatureQuery, folder: Path) -> pa.Table:
-    """The rows of a question from the Delta tables in a folder; `zone` and `datetime` are the first columns.
+    """The rows of a query from the Delta tables in a folder; `zone` and `datetime` are the first columns.
 
     Raises:
-        FeaturesError: as `features.load` says.
+        FeaturesError: see `features.load`.
     """
     return _stored(query, folder) if query.as_of is None and query.delay is None else _known(query, folder)
 
 
 def held(zones: Sequence[str], folder: Path) -> Window:
-    """From the first to the last hour that gold holds of some zones.
+    """Window from the first to the last hour of some zones in gold.
 
     Raises:
-        NoFeaturesError: there is no table, or it holds none of a zone.
+        NoFeaturesError: the table does not exist, or holds no hour of a zone.
     """
     spans = _held(_open(folder, ml_features(())))
     of_zones = [spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder) for zone in zones]
@@ -77,7 +77,7 @@ def _stored(query: FeatureQuery, folder: Path) -> pa.Table:
     gold = _open(folder, ml_features(()))
     columns = query.chosen(field.name for field in gold.schema().fields)
     window = query.window
-    # Literal months prune partitions, so that the cost does not grow with the table.
+    # Literal months prune partitions, so the cost does not grow with the table.
     hours = _query(
         gold,
         ", ".join(f'"{name}"' for name in columns),
@@ -107,7 +107,7 @@ def _known(query: FeatureQuery, folder: Path) -> pa.Table:
         ]
         rows = _plain(pa.concat_tables(parts))
         missing, absent = missing_of(query, rows), _absent(query, rows)
-        first = _first_ingested(lakehouse, query) if _asks_when(query, missing, absent) else {}
+        first = _first_ingested(lakehouse, query) if _needs_first_ingested(query, missing, absent) else {}
     for zone in absent:
         lacking = [key for key in missing if key[0] == zone]
         raise NoFeaturesError(_why_unknown(query, zone, lacking, first, bronze, folder))
@@ -118,8 +118,8 @@ def _known(query: FeatureQuery, folder: Path) -> pa.Table:
     return _in_order(rows)
 
 
-def _asks_when(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
-    """Whether it matters when hours were first ingested: every body is read once more for it."""
+def _needs_first_ingested(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
+    """Whether the first ingestion times are needed: finding them reads every body once more."""
     if query.delay is None:
         return False
     doubted = query.delay > IN_TIME and BACKFILLED not in query.allow
@@ -156,15 +156,15 @@ def _as_known(lakehouse: FolderLakehouse, query: FeatureQuery, part: Window, zon
         power, carbon = (responses(table, query.as_of) for table in (POWER_DATA, CARBON_DATA))
         return features_as_of(power, carbon, zone_keys, part.start, part.end, query.as_of)
     assert query.delay is not None
-    # The last row is made then.
+    # The last row is computed at this moment.
     power, carbon = (responses(table, part.end + query.delay) for table in (POWER_DATA, CARBON_DATA))
     return features_known_at(power, carbon, zone_keys, part.start, part.end, query.delay)
 
 
 def _zones_of_gold(folder: Path) -> tuple[str, ...]:
-    """Zones that give the flow columns of the stored gold; without it those of the settings.
+    """Zones that result in the flow columns of the stored gold; without a table, the zones of the settings.
 
-    Of the zones that the pipeline has, these may be others with the same neighbours: the columns are all that matters.
+    They may differ from the pipeline's zones if the neighbours are the same: only the columns matter.
     """
     try:
         stored = [field.name for field in _open(folder, ml_features(())).schema().fields]
@@ -186,7 +186,7 @@ def _zones_of_gold(folder: Path) -> tuple[str, ...]:
 
 def _open(folder: Path, table: Table) -> DeltaTable:
     try:
-        # A folder that does not exist must not come into being by a question.
+        # plain_path would create a missing folder, which a query must not do.
         root = plain_path(folder) if folder.exists() else folder
         return open_table(root, folder, table.layer, table.name)
     except TableNotFoundError:
@@ -197,7 +197,7 @@ def _open(folder: Path, table: Table) -> DeltaTable:
 
 
 def _query(table: DeltaTable, columns: str, where: str = "true") -> pa.Table:
-    """Columns of a Delta table by delta-rs, which skips files and row groups and needs no Spark."""
+    """Reads columns of a Delta table with delta-rs, which skips files and row groups and needs no Spark."""
     query = f"SELECT {columns} FROM stored WHERE {where}"  # noqa: S608  # literals are quoted, columns are the table's
     return _plain(pa.table(QueryBuilder().register("stored", table).execute(query).read_all()))
 
@@ -207,7 +207,7 @@ def _literals(texts: Sequence[str]) -> str:
 
 
 def _plain(rows: pa.Table) -> pa.Table:
-    """One schema from whatever engine."""
+    """Casts the types of all engines to one schema."""
 
     def plain(type_: pa.DataType) -> pa.DataType:
         if pa.types.is_timestamp(type_):
@@ -238,7 +238,7 @@ def _listed(zones: dict[str, tuple[datetime, datetime]]) -> str:
 def _why_unknown(
     query: FeatureQuery, zone: str, missing: list[Key], first: FirstIngested, bronze: list[DeltaTable], folder: Path
 ) -> str:
-    """Why nothing of a zone was known in time, from when bronze came to hold what."""
+    """Describes why no hour of a zone was known in time, from the ingestion times and windows in bronze."""
     names = "zone, ingested_at, window_start, window_end"
     responses = pa.concat_tables([_query(table, names) for table in bronze])
     ingested = _spans(responses, "ingested_at", "ingested_at")

@@ -19,15 +19,15 @@ _ARROW = {
 
 
 def arrow_schema(table: Table) -> pa.Schema:
-    """The contract's columns as Arrow's."""
+    """The Arrow schema of a contract."""
     return pa.schema([pa.field(column.name, _ARROW[column.type], column.nullable) for column in table.columns])
 
 
 def conform(rows: pa.Table, table: Table) -> pa.Table:
-    """The rows with exactly the contract's columns and types, whatever is stored.
+    """Casts rows to exactly the contract's columns and types.
 
-    A column that is missing or cannot be read as its type becomes null, so that judging goes on and finds the
-    nulls; that the schema is wrong is told by `schema_matches_the_contract`. Times without a zone are UTC.
+    A column that is missing or cannot be cast becomes null, so that the other checks can run and find the nulls;
+    `schema_matches_the_contract` reports the wrong schema. Times without a zone are UTC.
     """
     return pa.table({column.name: _conformed(rows, column) for column in table.columns})
 

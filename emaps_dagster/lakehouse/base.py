@@ -1,7 +1,7 @@
-"""The one door to storage: create, read, append and merge Delta tables by their contracts.
+"""The only interface to storage: creates, reads, appends and merges Delta tables by their contracts.
 
-It knows Spark and Delta, nothing of Dagster and nothing of what the rows mean. Reads and computing
-are Spark's; what is written is counted where it was written from, so that what was counted is what is committed.
+Depends on Spark and Delta, not on Dagster or the meaning of the rows. Spark reads and computes; row counts come from
+the Arrow table that is committed, so reports are exact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emaps_dagster.lakehouse.reports import (
     MaintenanceReport,
 )
 
-# Uncommitted files of a writer look like leftovers; no run lasts a day.
+# A vacuum cannot distinguish uncommitted files of a running writer from leftovers; no run lasts a day.
 _SHORTEST_RETENTION = timedelta(days=1)
 
 
@@ -27,13 +27,13 @@ class Lakehouse(TableReads, TableMerges):
     """Tables by contract: create, read, append, merge, rebuild, maintain."""
 
     def create(self, table: Table) -> None:
-        """Make sure that the table exists and is what its contract promises.
+        """Creates the table if it does not exist, and adds missing nullable columns of the contract.
 
         Raises:
-            ContractChangedError: it exists with other columns or types.
+            ContractChangedError: the table exists with other columns or types.
         """
         if self.version(table) is None:
-            # Spark takes a folder whose first commit is being written for one of something else.
+            # Spark treats a folder whose first commit is being written as not a Delta table.
             with self._lock(table):
                 if self.version(table) is None:
                     self._create(table)
@@ -50,7 +50,7 @@ class Lakehouse(TableReads, TableMerges):
             )
 
     def _add_missing_columns(self, table: Table) -> None:
-        """Bring a table of an earlier release to its contract: rows that have not the new columns have null there."""
+        """Adds the contract's new columns to a table of an earlier release; they are null in the stored rows."""
 
         def attempt(_number: int) -> None:
             stored = self.types(table)
@@ -61,26 +61,26 @@ class Lakehouse(TableReads, TableMerges):
         self._retry_on_conflict(table, "adding columns", attempt)
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> pa.Table:
-        """Add rows and return them; without rows there is no new version."""
+        """Appends rows and returns them; creates no new version without rows."""
         arrow = rows if isinstance(rows, pa.Table) else self._computed(rows, table)
         if arrow.num_rows:
             self._retry_on_conflict(table, "the append", lambda _attempt: self._append(table, arrow))
         return arrow
 
     def maintain(self, table: Table, *, retain: timedelta) -> MaintenanceReport:
-        """Put small files together and remove those that no version of the last `retain` needs.
+        """Compacts small files and removes files that no version of the last `retain` needs.
 
-        No row changes. Reads of the past as it was known (`as_of`) need bronze's rows only, and keep them all;
-        what ends is that a person can read a table `VERSION AS OF` a time longer ago than `retain`.
+        No row changes. Point-in-time reads (`as_of`) are unaffected: they need bronze's rows only, and all of them
+        are kept. Only Delta's `VERSION AS OF` can no longer read versions older than `retain`.
 
         Args:
             table: any table.
-            retain: a day at least; how far back versions stay readable. Delta keeps the log of 30 days anyway, and
-                no version before that can be read.
+            retain: at least a day; age up to which versions stay readable. Delta keeps the log for 30 days, and
+                no older version can be read.
 
         Raises:
-            LakehouseError: the table does not exist, or `retain` would take files from writers at work.
-            WriteConflictError: other writers kept winning.
+            LakehouseError: the table does not exist, or `retain` would remove files of running writers.
+            WriteConflictError: other writers won every attempt.
         """
         if retain < _SHORTEST_RETENTION:
             raise LakehouseError(

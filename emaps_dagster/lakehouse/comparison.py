@@ -1,6 +1,6 @@
-"""How stored rows depart from the rows that must be there: what a rebuild counts and shows.
+"""Compares stored rows with the expected rows: the differences that a rebuild counts and shows.
 
-Arrow tables in, plain values out. Reading, computing and writing them is lakehouse.py's.
+Arrow tables in, plain values out; merge.py reads, computes and writes them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from emaps_dagster.transforms.quality.outcome import Finding, differing
 
-# A page shows ten rows; who wants more asks the table's history.
+# Most rows listed in a report; the table's history has the rest.
 _SHOWN = 10
 
 Fault = Literal["missing", "wrong", "surplus", "duplicate"]
-_SAYS = {
+_FAULT_TEXTS = {
     "missing": "the row is missing",
     "surplus": "there is a row that bronze does not give",
     "duplicate": "there is another row with this key",
@@ -29,10 +29,10 @@ _SAYS = {
 
 @dataclass(frozen=True)
 class HourDifference:
-    """The rows of one hour, all zones together: how many must be there, and how those stored depart from them.
+    """Row counts of one hour, all zones together: expected rows, and differences of the stored ones.
 
-    `missing` must be there and are not, `wrong` have other values, `surplus` have a key that must not be there, and
-    `duplicate` are the second and further rows of a key that must be there once.
+    `missing` rows are expected and not stored, `wrong` rows have other values, `surplus` rows have an unexpected key,
+    and `duplicate` rows are the second and further ones of an expected key.
     """
 
     rows: int = 0
@@ -57,7 +57,7 @@ class HourDifference:
 
 @dataclass(frozen=True)
 class Differences:
-    """Every hour that has rows or must have them, and the first differing rows by hour and zone."""
+    """Differences of every hour with stored or expected rows, and the first differing rows by hour and zone."""
 
     hours: dict[datetime, HourDifference]
     first: tuple[Finding, ...] = ()
@@ -74,12 +74,12 @@ class Differences:
 
 
 def differences(wanted: pa.Table, stored: pa.Table, columns: Iterable[str]) -> Differences:
-    """Compare what is stored with what must be, null-safe and to the last bit.
+    """Compares stored with expected rows, null-safe and to the last bit.
 
     Args:
-        wanted: the rows that must be there, one a (zone, datetime).
-        stored: the rows that are there, of the same hours and types; any number a (zone, datetime).
-        columns: beside the key, what is compared.
+        wanted: the expected rows, one per (zone, datetime).
+        stored: the stored rows of the same hours and types; any number per (zone, datetime).
+        columns: the columns to compare, besides the key.
     """
     compared = list(columns)
     place = _places(wanted, stored)
@@ -95,24 +95,24 @@ def differences(wanted: pa.Table, stored: pa.Table, columns: Iterable[str]) -> D
         else:
             rows_of[of].append((is_same, row))
     for of in range(wanted.num_rows):
-        # The one that is right stands for the key, the others are too many.
+        # If one row of the key is right, the others count as duplicates.
         candidates = sorted(rows_of[of], key=lambda candidate: not candidate[0])
         if not candidates:
             faults.append(("missing", of, None))
         elif not candidates[0][0]:
             faults.append(("wrong", of, candidates[0][1]))
         faults += [("duplicate", of, row) for _, row in candidates[1:]]
-    return _told(wanted, stored, compared, faults)
+    return _describe_faults(wanted, stored, compared, faults)
 
 
 def same_values(new: pa.ChunkedArray, old: pa.ChunkedArray) -> pa.Array:
-    """Where two columns say the same; null is the same as null and as nothing else."""
+    """Null-safe equality of two columns: null equals null and nothing else."""
     if pa.types.is_map(new.type):
-        # Arrow compares no maps, and the order of their keys says nothing.
+        # Arrow cannot compare maps, and the order of their keys has no meaning.
         pairs = zip(new.to_pylist(), old.to_pylist(), strict=True)
         return pa.array([_mapping(a) == _mapping(b) for a, b in pairs], pa.bool_())
     if pa.types.is_floating(new.type):
-        # Bit by bit: -0.0 is not 0.0.
+        # Compares bits: -0.0 is not 0.0.
         new, old = (column.combine_chunks().view(pa.int64()) for column in (new, old))
     return pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
 
@@ -122,7 +122,7 @@ def _mapping(entries: list[tuple[str, float | None]] | None) -> dict[str, float 
 
 
 def _places(wanted: pa.Table, stored: pa.Table) -> list[int | None]:
-    """For each stored row the place of the wanted row with its key, None where there is none."""
+    """For each stored row the index of the wanted row with its key; None without one."""
     place = {key: number for number, key in enumerate(_keys(wanted))}
     return [place.get(key) for key in _keys(stored)]
 
@@ -132,7 +132,7 @@ def _keys(rows: pa.Table) -> list[tuple[str, datetime]]:
     return list(zip(rows["zone"].to_pylist(), hours, strict=True))
 
 
-def _told(
+def _describe_faults(
     wanted: pa.Table, stored: pa.Table, columns: list[str], faults: list[tuple[Fault, int | None, int | None]]
 ) -> Differences:
     must, are = _keys(wanted), _keys(stored)
@@ -144,12 +144,12 @@ def _told(
         zone, hour = must[of] if of is not None else are[row or 0]
         counts[hour][fault] += 1
         placed.append((hour, zone, fault, of, row))
-    # Bounded before it is put into words: a table with another contract may differ in every row.
+    # Limits the rows before formatting them: a table with another contract may differ in every row.
     shown = sorted(placed, key=lambda fault: fault[:3])[:_SHOWN]
     return Differences(
         {hour: HourDifference(**count) for hour, count in sorted(counts.items())},
         tuple(
-            Finding(zone, hour, _SAYS.get(fault) or _wrong(wanted.slice(of, 1), stored.slice(row, 1), columns))
+            Finding(zone, hour, _FAULT_TEXTS.get(fault) or _wrong(wanted.slice(of, 1), stored.slice(row, 1), columns))
             for hour, zone, fault, of, row in shown
         ),
     )

@@ -1,7 +1,7 @@
-"""Which file of a Delta folder is broken, found by looking at the folder, whatever engine met it and whatever it said.
+"""Finds the broken file of a Delta folder by inspecting the folder, independently of the engine and its error.
 
-It is looked for when something has failed; only the last commit is looked at each time a table is opened, since an
-empty one is read by every engine as if nothing had been written.
+Searches only after a failure. Only the last commit is checked whenever a table is opened, since every engine reads an
+empty commit as if nothing had been written.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\.\d{10}\.\d{10})?\.parquet")
-# A commit that another process is writing is whole after that.
+# A commit that another process is writing is complete after this pause.
 _PAUSE_SECONDS = 0.2
-# What engines say of pages that cannot be unpacked; then every file is read to find it.
+# Engine errors about pages that cannot be decompressed; only then is every file read to find the broken one.
 _ABOUT_CONTENT = re.compile(r"parquet|corrupt|snappy|decompress|zstd|thrift|magic", re.IGNORECASE)
 _REBUILT = (
     "Move the folder {folder} away and launch the job `rebuild` with start: first, end: last: it makes the table again "
@@ -40,18 +40,18 @@ _SPARE = "Remove this file: the log is whole without it, nothing is lost (docs/o
 
 
 def open_table(root: Path, shown: Path, layer: str, name: str, version: int | None = None) -> DeltaTable:
-    """A table, or at a version, by delta-rs.
+    """Opens a table with delta-rs.
 
     Args:
-        root: the warehouse by a name that engines read.
-        shown: the warehouse by the name that a person knows.
+        root: the warehouse under a name that engines can read.
+        shown: the warehouse under the configured name, for messages.
         layer: of the table.
         name: of the table.
-        version: the latest without.
+        version: None for the latest.
 
     Raises:
-        TableNotFoundError: there is none.
-        DamagedTableError: a file of it is broken.
+        TableNotFoundError: the table does not exist.
+        DamagedTableError: a file of the table is broken.
     """
     path = root / layer / name
     with explaining(shown, (layer, name)):
@@ -73,15 +73,15 @@ def explaining(
     *,
     passing: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """In here an error that comes from a broken file becomes the sentence for it.
+    """Context manager that converts an error caused by a broken file to a DamagedTableError.
 
-    Only tables that the work in here concerns are looked at: a broken one must not fail the work on another.
+    Inspects only the tables used in the block: a broken table must not fail the work on another.
 
     Args:
-        warehouse: the folder that the tables lie in.
-        table: layer and name of the one that is worked on, if it is a single one.
-        read: layer and name of those that are read.
-        passing: errors that are known to have another cause.
+        warehouse: the folder of the tables.
+        table: layer and name of the table that the block works on, if it is a single one.
+        read: layer and name of the tables that the block reads.
+        passing: error types with a known other cause, passed through.
     """
     try:
         yield
@@ -94,44 +94,44 @@ def explaining(
             if found := _damage(warehouse / layer / name, str(error)):
                 raise found from error
         if table and isinstance(error, (DeltaError, pa.ArrowException)) and not isinstance(error, TableNotFoundError):
-            said = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             where = warehouse / table[0] / table[1]
-            raise LakehouseError(f"{'.'.join(table)} at {where} cannot be used: {said[:300]}") from error
+            raise LakehouseError(f"{'.'.join(table)} at {where} cannot be used: {reason[:300]}") from error
         raise
 
 
 def refuse_if_torn(folder: Path, version: int | None = None) -> None:
-    """Make sure that the last commit is whole: an empty one is no error of any engine, and its rows would be gone.
+    """Checks that the last commit is complete: engines accept an empty one without an error and lose its rows.
 
     Args:
         folder: of the table.
         version: the latest, where it is known.
 
     Raises:
-        DamagedTableError: it is not.
+        DamagedTableError: the commit is incomplete.
     """
     log = folder / "_delta_log"
     if version is None:
         names = os.listdir(log) if log.is_dir() else []  # noqa: PTH208  # thousands, and only their names matter
         version = max((int(match[1]) for name in names if (match := _COMMIT.fullmatch(name))), default=-1)
     file = log / f"{version:020}.json"
-    # Below a checkpoint it may have been cleaned up.
+    # Commits before a checkpoint may have been deleted.
     if file.exists() and (wrong := _wrong_with_commit(file)):
         raise _damaged(folder, file, wrong)
 
 
 def refuse_if_log_is_gone(folder: Path) -> None:
-    """Make sure that a folder without a table is none that has lost its log: what lies in it would be forgotten.
+    """Checks that a folder without a table has not lost its log: a new table would ignore the data in it.
 
     Raises:
-        DamagedTableError: it holds data.
+        DamagedTableError: the folder holds data.
     """
     if next(folder.glob("*=*/*.parquet"), None):
         raise _damaged(folder, folder / "_delta_log", "is missing or empty, though there are data files")
 
 
-def _damage(folder: Path, said: str) -> DamagedTableError | None:
-    """What is broken in the folder of a table; None if nothing is, or if there is none."""
+def _damage(folder: Path, error: str) -> DamagedTableError | None:
+    """Finds the broken file in the folder of a table; None without one, or without a table."""
     log = folder / "_delta_log"
     if not log.is_dir():
         return None
@@ -152,10 +152,10 @@ def _damage(folder: Path, said: str) -> DamagedTableError | None:
             return _damaged(folder, file, "is missing")
         if version in broken:
             return _damaged(folder, file, broken[version])
-    return _damage_of_data(folder, said)
+    return _damage_of_data(folder, error)
 
 
-def _damage_of_data(folder: Path, said: str) -> DamagedTableError | None:
+def _damage_of_data(folder: Path, error: str) -> DamagedTableError | None:
     try:
         actions = pa.table(DeltaTable(str(folder.resolve())).get_add_actions())
     except (DeltaError, OSError, pa.ArrowException):
@@ -166,7 +166,7 @@ def _damage_of_data(folder: Path, said: str) -> DamagedTableError | None:
             return _damaged(folder, file, "is missing")
         if (stored := file.stat().st_size) != size:
             return _damaged(folder, file, f"has {stored:,} bytes instead of {size:,}")
-    if _ABOUT_CONTENT.search(said):
+    if _ABOUT_CONTENT.search(error):
         for file, _ in files:
             if why := _wrong_with_parquet(file):
                 return _damaged(folder, file, why)
@@ -192,7 +192,7 @@ def _wrong_with_text(file: Path) -> str | None:
         if not all(isinstance(entry, dict) for entry in entries):
             return "is no commit"
         info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
-        # delta-rs says how many files an append brings: cut off between two lines, a commit is well-formed.
+        # Compares with delta-rs's count of appended files: a commit truncated between two lines is well-formed.
         added = info.get("operationMetrics", {}).get("num_added_files", 0) if info.get("operation") == "WRITE" else 0
         if int(added) > sum("add" in entry for entry in entries):
             return "is cut off"

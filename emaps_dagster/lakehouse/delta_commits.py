@@ -1,4 +1,4 @@
-"""Schemas, table properties and commits in the terms of deltalake."""
+"""Converts contracts to deltalake schemas and table properties, and builds commit properties."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from deltalake.schema import MapType, PrimitiveType
 from emaps_dagster.contracts.tables import Column, Table
 from emaps_dagster.lakehouse.reports import CommitConflictError
 
-# Under this name a commit that changes rows says from which version it was made. delta-rs looks at versions alone;
-# Spark's Delta, which rebases, needs it (docs/adr/0008).
+# Transaction name under which a commit that changes rows records the version it was computed from. delta-rs compares
+# versions only; Spark's Delta, which rebases, needs the transaction (docs/adr/0008).
 TXN_APP_ID = "emaps"
 
 
 def properties(table: Table) -> dict[str, str]:
-    """The Delta properties of a table, whoever creates it."""
+    """The Delta properties of a table, equal for all engines."""
     narrowing = ("zone", "datetime", "window_start", "window_end")
     return {
         "delta.appendOnly": "true" if table.append_only else "false",
-        # What reads are narrowed by; statistics of a hundred values would only swell the log.
+        # Columns that reads filter by; statistics of a hundred value columns would only enlarge the log.
         "delta.dataSkippingStatsColumns": ",".join(name for name in narrowing if name in table.column_names),
     }
 
 
 @contextmanager
 def commit_conflicts() -> Iterator[None]:
-    """delta-rs's refusal of a commit is a lost race: nothing was written, and computing again may win."""
+    """Converts delta-rs's commit failure to a CommitConflictError: nothing was written, and a retry may succeed."""
     try:
         yield
     except CommitFailedError as error:
@@ -38,7 +38,7 @@ def commit_conflicts() -> Iterator[None]:
 
 
 def made_from(version: int) -> CommitProperties:
-    """A commit on another base must not be rebased onto rows it has not seen."""
+    """Commit properties that record the base version, so that no engine rebases the commit onto unseen rows."""
     return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(TXN_APP_ID, version)])
 
 

@@ -1,6 +1,6 @@
 """Tables as Delta folders `<warehouse>/<layer>/<table>`: read by Spark, committed by delta-rs.
 
-What a merge or a rebuild is, and when it starts again, is lakehouse.py's.
+merge.py implements merge and rebuild, storage.py their retries.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FolderLakehouse(Lakehouse):
         return table_lock(Path(self.location(table)))
 
     def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
-        """The table at a version, or at its latest."""
+        """The table at a version, by default the latest."""
         path = self._path(table)
         opened = self._opened.get(path)
         if version is not None and opened and opened.version() == version:
@@ -77,7 +77,7 @@ class FolderLakehouse(Lakehouse):
             return found if version is not None else self._opened.setdefault(path, found)
         try:
             with self._explaining(table):
-                # Only what the log gained is read: opening a table of ten years costs as much as reading a day of it.
+                # Reads only new log entries: opening a table of ten years costs as much as reading a day of it.
                 opened.update_incremental()
             refuse_if_torn(Path(self.location(table)), opened.version())
         except DamagedTableError:
@@ -96,16 +96,16 @@ class FolderLakehouse(Lakehouse):
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        # Delta's schemas are Spark's, and asking delta-rs saves a round trip to the engine.
+        # Delta's schemas are Spark's; reading the schema with delta-rs saves a round trip to the engine.
         stored = StructType.fromJson(json.loads(self._delta(table, version).schema().to_json()))
-        # delta-rs merges write strings as nullable views, and Sail 0.7.2 reads those into no NOT NULL column
+        # delta-rs merges write strings as nullable views, which Sail 0.7.2 cannot read into a NOT NULL column
         # unless a file holds one value only: with a second zone every read of silver and gold would fail.
         nullable = StructType([StructField(field.name, field.dataType) for field in stored.fields])
         return reader.schema(nullable).load(self._path(table))
 
     def collect(self, rows: DataFrame) -> pa.Table:
         with self._explaining(None):
-            # toArrow asks for the schema first: the engine would analyse every plan twice, and wide ones take it long.
+            # toArrow requests the schema first: the engine would analyse every plan twice, slowly if it is wide.
             collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
         return cast("pa.Table", collected)
 
@@ -130,7 +130,7 @@ class FolderLakehouse(Lakehouse):
                 mode="ignore",
             )
         except CommitFailedError:
-            # Another writer made it at the same moment.
+            # Another writer created it at the same moment.
             if self.version(table) is None:
                 raise
 
@@ -145,10 +145,10 @@ class FolderLakehouse(Lakehouse):
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
         target = self._delta(table, version)
         if pc.all(pc.equal(rows["_change"], "inserted")).as_py():
-            # What a merge would insert, without its reading of the months and its join.
+            # Inserts the same rows as a merge, without its scan of the months and its join.
             _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), made_from(version))
             return
-        # Literal months prune partitions: the cost does not grow with the table.
+        # Literal months prune partitions, so the cost does not grow with the table.
         literals = ", ".join(f"'{month}'" for month in months)
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
         merger = target.merge(
@@ -166,13 +166,13 @@ class FolderLakehouse(Lakehouse):
             )
 
     def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:  # noqa: ARG002  # a merge needs them
-        # Written by the engine, the values of a backfill need not pass through this process (docs/adr/0011).
+        # The engine writes the files, so the values of a backfill do not pass through this process (docs/adr/0011).
         folder = Path(self._path(table))
         staged = folder / f"insert-{uuid4().hex}"
         try:
             rows.select(table.column_names).write.partitionBy(table.partition).parquet(str(staged))
             checked = {path: keys_of(path, table) for path in staged.rglob("*.parquet")}
-            # Never taken back: whether a commit that failed was made is not always known, and maintenance finds them.
+            # Never deletes the files: a failed commit may have succeeded, and maintenance removes unreferenced files.
             files = {moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -186,7 +186,7 @@ class FolderLakehouse(Lakehouse):
 
     def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
         schema = _arrow_schema(table)
-        # Rows of a long table do not fit in memory, and nothing may be computed inside delta-rs's own threads.
+        # Spools to disk: a long table does not fit in memory, and delta-rs's own threads must not compute anything.
         with tempfile.TemporaryFile() as spool:
             with pa.ipc.new_stream(spool, schema) as writer:
                 for part in parts:
@@ -206,10 +206,10 @@ class FolderLakehouse(Lakehouse):
         hours = math.ceil(retain / HOUR)
         delta = self._delta(table)
         with commit_conflicts():
-            # In full, it also takes what killed writers left behind, once that is as old.
+            # A full vacuum also removes old enough files that killed writers left behind.
             removed = delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
         self._delta(table).create_checkpoint()
-        # A hint that readers can do without; with it, Sail 0.7.2 finds no version before the checkpoint.
+        # The file is an optional hint for readers; with it, Sail 0.7.2 finds no version before the checkpoint.
         (Path(self._path(table)) / "_delta_log" / "_last_checkpoint").unlink(missing_ok=True)
         return len(removed)
 
@@ -236,15 +236,15 @@ class FolderLakehouse(Lakehouse):
 def explaining_folders(
     warehouse: Path, table: Table | None, read: Iterable[tuple[str, str]]
 ) -> AbstractContextManager[None]:
-    """In here an error that comes from a broken file of the table, or else of those read, becomes a sentence."""
+    """Context manager that converts an error caused by a broken file of the tables to a DamagedTableError."""
     return explaining(warehouse, (table.layer, table.name) if table else None, read, passing=(CommitConflictError,))
 
 
 def table_lock(folder: Path) -> AbstractContextManager[None]:
-    """Waits for the other writers of a table's folder on this machine, whatever their engine.
+    """Serializes the writers of a table's folder on this machine, across engines.
 
-    Eight writers without turns compute most of their merges for nothing: all but one lose the race. Who gets none
-    writes nevertheless: the commit finds every race.
+    Without the lock, eight writers discard most of their merges: all but one have conflicting commits. On lock
+    timeout the writer proceeds; the commit detects conflicts.
     """
     return interprocess_lock(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
 
@@ -252,17 +252,17 @@ def table_lock(folder: Path) -> AbstractContextManager[None]:
 def rows_of_files(
     delta: DeltaTable, table: Table, window: Window, months: list[str] | None, columns: tuple[str, ...]
 ) -> pa.Table:
-    """The rows of a window, of these months or of all: files are read faster than an engine plans to.
+    """Reads the rows of a window with Arrow, which is faster than the planning of an engine.
 
     Args:
         delta: the table at a version.
-        table: its contract, silver's or gold's, not what is stored.
-        window: the hours wanted.
-        months: its partitions that are read, all of them without.
-        columns: those that are read, where they are stored; all of them without.
+        table: its contract, silver's or gold's; the stored schema may differ.
+        window: the hours to read.
+        months: the partitions to read; None for all.
+        columns: the columns to read, as far as they are stored; all if empty.
 
     Raises:
-        LakehouseError: a file is gone or cannot be read.
+        LakehouseError: a file is missing or cannot be read.
     """
     partitions: Any = [(table.partition, "in", months)] if months else None
     wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)

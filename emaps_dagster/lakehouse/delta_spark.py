@@ -1,7 +1,7 @@
 """Tables committed by Spark's own Delta: folders of a local JVM, or tables of a catalog on Databricks.
 
-What a merge or a rebuild is, and when it starts again, is lakehouse.py's; why a commit here is a
-compare-and-swap is argued in docs/adr/0008.
+merge.py implements merge and rebuild, storage.py their retries; docs/adr/0008 explains why each commit is a
+compare-and-swap.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from emaps_dagster.lakehouse.reports import CommitConflictError, Size
 
 _WRITING = {
     "spark.sql.session.timeZone": "UTC",
-    # Spark's default is a type that Parquet has given up.
+    # Spark's default is a type that Parquet has deprecated.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # The rows of a merge come from Arrow: read twice, they are the same.
+    # The rows of a merge come from Arrow: a second read returns the same rows.
     "spark.databricks.delta.merge.materializeSource": "none",
-    # What maintenance may remove is settled in lakehouse.py; how many files it removed is told by the history.
+    # base.py checks the retention; the table's history reports the number of removed files.
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
     "spark.databricks.delta.vacuum.logging.enabled": "true",
 }
-# Delta's names for a commit that another one has made impossible; pyspark hands them out in several guises.
+# Delta's exceptions for conflicting commits; pyspark wraps them in several ways.
 _LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataChanged|ProtocolChanged)Exception\b")
 
 
 class DeltaSparkLakehouse(Lakehouse):
-    """Tables of a place, read and committed by Spark."""
+    """Tables at a `TableLocations`, read and committed by Spark."""
 
     def __init__(self, spark: SparkSession, place: TableLocations) -> None:
         super().__init__(spark)
@@ -84,23 +84,23 @@ class DeltaSparkLakehouse(Lakehouse):
             f"`{column.name}` {column.type}{'' if column.nullable else ' NOT NULL'} COMMENT {quoted(column.comment)}"
             for column in table.columns
         )
-        told = ", ".join(f"{quoted(name)} = {quoted(value)}" for name, value in properties(table).items())
+        options = ", ".join(f"{quoted(name)} = {quoted(value)}" for name, value in properties(table).items())
         try:
             self.place.prepare(self._writer, table)
             self._writer.sql(
                 f"CREATE TABLE IF NOT EXISTS {self.place.name(table)} ({columns}) USING DELTA "
-                f"PARTITIONED BY (`{table.partition}`) COMMENT {quoted(table.meaning)} TBLPROPERTIES ({told})"
+                f"PARTITIONED BY (`{table.partition}`) COMMENT {quoted(table.meaning)} TBLPROPERTIES ({options})"
             )
         except Exception:
-            # Another writer made it at the same moment; each layer that can notice has an error of its own.
+            # Another writer created it at the same moment; each layer that can detect this raises its own error.
             if self.version(table) is None:
                 raise
 
     def _add_columns(self, table: Table, columns: list[Column]) -> None:
-        told = ", ".join(f"`{column.name}` {column.type} COMMENT {quoted(column.comment)}" for column in columns)
+        definitions = ", ".join(f"`{column.name}` {column.type} COMMENT {quoted(column.comment)}" for column in columns)
         with self._writing, _races():
             try:
-                self._writer.sql(f"ALTER TABLE {self.place.name(table)} ADD COLUMNS ({told})").collect()
+                self._writer.sql(f"ALTER TABLE {self.place.name(table)} ADD COLUMNS ({definitions})").collect()
             except PySparkException:
                 # Another writer added them at the same moment.
                 if not {column.name for column in columns} <= self.types(table).keys():
@@ -112,7 +112,7 @@ class DeltaSparkLakehouse(Lakehouse):
             frame.write.format("delta").mode("append").saveAsTable(self.place.name(table))
 
         if table.append_only:
-            # Appends do not disturb each other, and nothing is computed from a version of bronze.
+            # Appends do not conflict, and nothing is computed from a version of bronze.
             with self._writing, _races():
                 write(self._writer)
         else:
@@ -121,7 +121,7 @@ class DeltaSparkLakehouse(Lakehouse):
             self._commit(table, version, write)
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
-        # Literal months prune partitions: the cost does not grow with the table.
+        # Literal months prune partitions, so the cost does not grow with the table.
         literals = ", ".join(f"'{month}'" for month in months)
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
         marked = conform(rows, table).append_column("_change", rows["_change"].combine_chunks().cast(pa.string()))
@@ -153,11 +153,11 @@ class DeltaSparkLakehouse(Lakehouse):
         self._commit_alone(table, version, write)
 
     def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
-        # All of a table at once: 20 MB a zone and year.
+        # The whole table fits in memory: 20 MB per zone and year.
         rows = pa.concat_tables([conform(part, table) for part in parts])
 
         def write(session: SparkSession) -> None:
-            # Comments come with the schema. Delta makes every column nullable here; null keys are a check's.
+            # The schema carries the comments. Delta makes every column nullable here; a check finds null keys.
             fields = session.createDataFrame([], table.schema).schema.fields
             schema = StructType(
                 [
@@ -188,22 +188,22 @@ class DeltaSparkLakehouse(Lakehouse):
 
     @cached_property
     def _writer(self) -> SparkSession:
-        """A session of its own: what marks a commit is a setting, and must mark no other's."""
+        """A session of its own, as the settings that mark a commit must not affect other sessions."""
         session = self.spark.newSession()
         for name, value in _WRITING.items():
             session.conf.set(name, value)
         return session
 
     def _commit(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> list[Commit]:
-        """Commit what was made from `version` unless another of our writers has changed rows since.
+        """Commits rows computed from `version` unless another writer of this project has changed rows since.
 
         Returns:
-            The commits that came between.
+            The commits in between.
         """
         user_metadata = f"emaps {uuid4().hex}"
         settings = {
-            # Delta takes a transaction of an application only with a higher number than that of the last one taken.
-            # Ours carries the version that it was made from, so of two made from one version one is taken.
+            # Delta accepts a transaction of an application only with a higher number than its last accepted one.
+            # The number here is the base version, so of two commits from one version only one is accepted.
             "spark.databricks.delta.write.txnAppId": TXN_APP_ID,
             "spark.databricks.delta.write.txnVersion": str(self._last_change(table, version)),
             "spark.databricks.delta.commitInfo.userMetadata": user_metadata,
@@ -223,21 +223,21 @@ class DeltaSparkLakehouse(Lakehouse):
         return [commit for commit in since if commit.version < ours.version]
 
     def _commit_alone(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> None:
-        """Commit what was made from `version` and holds only if no row has changed since."""
+        """Commits rows computed from `version` that are valid only if no row has changed since."""
         for commit in self._commit(table, version, write):
             if not commit.is_maintenance:
-                # Not one of our writers. Ours is written already: computing again finds and heals what is stale.
+                # A foreign writer committed in between. Our commit is written already: the retry repairs stale rows.
                 raise CommitConflictError(f"version {commit.version} ({commit.operation}) came between")
 
     def _last_change(self, table: Table, version: int) -> int:
-        """The last version up to this one that may have changed rows: of all between, rows are the same."""
+        """The last version up to this one that may have changed rows; all versions in between have equal rows."""
         for commit in self._history_from(table, version, or_before=True):
             if commit.version <= version and not commit.is_maintenance:
                 return commit.version
         return version
 
     def _history_from(self, table: Table, version: int, *, or_before: bool = False) -> list[Commit]:
-        """The commits from that version on, newest first; `or_before` goes back to the last that may change rows."""
+        """The commits from a version on, newest first; `or_before` extends back to the last that may change rows."""
         limit = 10
         while True:
             commits = self.place.history(self.spark, table, limit)
@@ -249,11 +249,11 @@ class DeltaSparkLakehouse(Lakehouse):
 
 @contextmanager
 def _races() -> Iterator[None]:
-    """Delta's refusals of a commit are lost races: nothing was written, and computing again may win."""
+    """Converts Delta's commit conflicts to CommitConflictError: nothing was written, and a retry may succeed."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        told = str(error.java_exception) if isinstance(error, Py4JJavaError) else f"{type(error).__name__}: {error}"
-        if _LOST_RACE.search(told) or "DELTA_CONCURRENT_" in told:
-            raise CommitConflictError(told.splitlines()[0]) from error
+        text = str(error.java_exception) if isinstance(error, Py4JJavaError) else f"{type(error).__name__}: {error}"
+        if _LOST_RACE.search(text) or "DELTA_CONCURRENT_" in text:
+            raise CommitConflictError(text.splitlines()[0]) from error
         raise

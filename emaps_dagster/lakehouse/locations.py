@@ -1,4 +1,4 @@
-"""Where Spark finds the tables: local folders or a catalog."""
+"""Locations of the tables for Spark: local folders or a catalog."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, 
 
 
 class TableLocations(ABC):
-    """Where tables lie: the one thing in which folders and a catalog differ."""
+    """Location of the tables, the only difference between local folders and a catalog."""
 
     @abstractmethod
     def name(self, table: Table) -> str:
@@ -33,7 +33,7 @@ class TableLocations(ABC):
 
     @abstractmethod
     def location(self, table: Table) -> str:
-        """Where a person finds the table."""
+        """The table's location, for messages."""
 
     @abstractmethod
     def version(self, spark: SparkSession, table: Table) -> int | None:
@@ -51,26 +51,26 @@ class TableLocations(ABC):
         months: list[str] | None,  # noqa: ARG002
         columns: tuple[str, ...],  # noqa: ARG002
     ) -> pa.Table | None:
-        """The stored rows of the window, of these months or of all, where they can be read without Spark."""
+        """The stored rows of the window, in these months or all; None where only Spark can read them."""
         return None
 
     def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
-        """Make what a table lies in, if that has to be."""
+        """Creates the schema that contains the table, where one is needed."""
 
     def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
-        """In here an error that comes from a broken file becomes a sentence, where files can be looked at."""
+        """Context manager that converts an error caused by a broken file, where files can be inspected."""
         return nullcontext()
 
     def refuse_if_torn(self, table: Table) -> None:  # noqa: B027  # a catalog's files are its own
-        """Make sure that the last commit is whole, where it can be looked at."""
+        """Checks that the last commit is complete, where files can be inspected."""
 
     def table_lock(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
-        """Waits for other writers of the table where it can."""
+        """Serializes the writers of the table, where a lock is possible."""
         return nullcontext()
 
 
 class LocalFolders(TableLocations):
-    """Delta folders `<warehouse>/<layer>/<table>` of this machine, those of the embedded engine."""
+    """Delta folders `<warehouse>/<layer>/<table>` of this machine, shared with the embedded engine."""
 
     def __init__(self, warehouse: Path) -> None:
         self.warehouse = warehouse.resolve()
@@ -89,18 +89,18 @@ class LocalFolders(TableLocations):
         return str(self.warehouse / table.layer / table.name)
 
     def version(self, spark: SparkSession, table: Table) -> int | None:  # noqa: ARG002  # a catalog needs it
-        # A look into the log: a hundred times as fast as asking Spark.
+        # Reads the log directly, a hundred times as fast as a query with Spark.
         try:
             return self._open(table).version()
         except TableNotFoundError:
             return None
 
     def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
-        # Not by delta-rs: in a folder such as `what? it's` its history lacks the latest commits.
+        # Not with delta-rs: in a folder such as `what? it's` its history lacks the latest commits.
         latest = self.version(spark, table)
         log = Path(self._path(table), "_delta_log")
         newest_first = range(-1 if latest is None else latest, -1, -1)[:limit]
-        # Below a checkpoint the log may have been cleaned up.
+        # Log entries before a checkpoint may have been deleted.
         files = takewhile(lambda file: file[1].exists(), ((v, log / f"{v:020}.json") for v in newest_first))
         return [commit_of(version, path.read_text()) for version, path in files]
 
@@ -113,7 +113,7 @@ class LocalFolders(TableLocations):
         except LakehouseError as error:
             if not isinstance(error.__cause__, DeltaProtocolError):
                 raise
-            # Somebody switched on what only Spark can read, such as deletion vectors.
+            # The table has a feature that only Spark can read, such as deletion vectors.
             return None
 
     def explaining(self, table: Table | None, read: Iterable[tuple[str, str]] = ()) -> AbstractContextManager[None]:
@@ -123,8 +123,8 @@ class LocalFolders(TableLocations):
         refuse_if_torn(Path(self.location(table)))
 
     def table_lock(self, table: Table) -> AbstractContextManager[None]:
-        # Not only for speed: Spark publishes a commit on a local disk by renaming, which is not atomic
-        # between processes, so that another engine's commit of the same moment could be overwritten.
+        # Required for correctness, too: Spark publishes a commit on a local disk by renaming, which is not atomic
+        # between processes, so it could overwrite another engine's commit of the same moment.
         return table_lock(Path(self.location(table)))
 
 
@@ -161,7 +161,7 @@ class UnityCatalog(TableLocations):
 
 @dataclass(frozen=True)
 class Commit:
-    """An entry of a table's history; `mark` is what its writer wrote on it."""
+    """An entry of a table's history; `mark` is the user metadata of its writer."""
 
     version: int
     operation: str
@@ -174,16 +174,16 @@ class Commit:
 
 
 def commit_of(version: int, log: str) -> Commit:
-    """What an entry of the log says of its writer."""
+    """Parses the commit info of a log entry."""
     entries = map(json.loads, log.splitlines())
     info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
     return Commit(version, info.get("operation", ""), info.get("userMetadata"), info.get("operationMetrics") or {})
 
 
 def quoted(value: str) -> str:
-    """A literal of Spark's SQL."""
+    """Quotes a string literal for Spark's SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-# They change no row, so nothing that was computed beside them is stale.
+# These operations change no row, so a concurrent computation does not become stale.
 _MAINTENANCE = {"OPTIMIZE", "VACUUM START", "VACUUM END"}

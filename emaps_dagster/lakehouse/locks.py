@@ -1,4 +1,4 @@
-"""One at a time among the processes of this machine, by a file that whoever has the turn holds locked."""
+"""Cross-process mutex based on a lock file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def interprocess_lock(path: Path, longest_wait_seconds: float) -> Iterator[None]:
-    """Waits until nobody else is in here with this file; goes on without the turn where none can be had.
+    """Holds the lock of a file; on timeout, or where locking is impossible, proceeds without it.
 
     Args:
-        path: the lock file; made with its folder if it is not there.
-        longest_wait_seconds: somebody who hangs must not keep others waiting for ever.
+        path: the lock file; created with its folder if missing.
+        longest_wait_seconds: timeout, so that a hanging holder does not block others forever.
     """
-    # One lock a file in this process, so that whoever has the turn can take it again from within.
+    # One lock object per file in this process, so that its holder can re-enter it.
     lock = FileLock(path, is_singleton=True)
     with ExitStack() as held:
         try:
@@ -28,6 +28,6 @@ def interprocess_lock(path: Path, longest_wait_seconds: float) -> Iterator[None]
             lock.acquire(timeout=longest_wait_seconds)
             held.callback(lock.release)
         except (Timeout, OSError, NotImplementedError) as error:
-            # A file system without locks, or somebody who hangs.
-            logger.info("%s: going on without a turn (%s)", path, error)
+            # The file system has no locks, or the holder hangs.
+            logger.info("%s: proceeding without the lock (%s)", path, error)
         yield

@@ -1,4 +1,4 @@
-"""Merge and rebuild: computed rows are compared with the stored ones, and only what differs is committed."""
+"""Merge and rebuild: compare computed rows with the stored ones, and commit only the differences."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from emaps_dagster.lakehouse.reports import (
 )
 from emaps_dagster.lakehouse.storage import TableStorage, all_inserted
 
-# Values that a merge holds at once: 8 bytes each, in the engine, here, and on their way to the file.
+# Most values that a merge holds at once: 8 bytes each, in the engine, in this process, and while writing the file.
 _CELLS = 25_000_000
-# Expected where the caller gives no number of zones.
+# Assumed where the caller gives no number of zones.
 _ZONES = 50
 
 
@@ -37,21 +37,21 @@ class TableMerges(TableStorage):
         compute: Callable[[Window], DataFrame],
         zones: Callable[[], int] = lambda: _ZONES,
     ) -> MergeReport:
-        """Bring the table's rows of the window to what `compute` says, some months at a time.
+        """Merges the rows that `compute` returns into the table's rows of the window, some months at a time.
 
-        Rows that would not change are not written; months without changes get no Delta version. Rows
-        that `compute` does not return stay. A writer that loses a race computes again from fresh input.
+        Writes only rows that change; months without changes get no Delta version. Rows that `compute` does
+        not return stay. After a commit conflict, the merge computes again from fresh input.
 
         Args:
             table: silver or gold, keyed by zone and datetime.
-            window: the hours to bring up to date.
-            compute: the rows wanted for a part of the window; called at every attempt, it must read anew.
-            zones: how many the window holds rows of at most; asked only where the window is long for fifty.
+            window: the hours to update.
+            compute: returns the rows for a part of the window; called at every attempt, it must read its input again.
+            zones: upper bound of the number of zones; called only if the window is long for fifty zones.
 
         Raises:
-            WriteConflictError: other writers kept winning; nothing stale was written.
+            WriteConflictError: other writers won every attempt; nothing stale was written.
         """
-        # Parts bound the memory of a long backfill, and what is done stays done; each costs a plan and a commit.
+        # Parts bound the memory of a long backfill, and finished parts stay; each costs a plan and a commit.
         room = _CELLS / len(table.columns) * HOUR
         longest = room / _ZONES
         if window.duration > longest:
@@ -63,7 +63,7 @@ class TableMerges(TableStorage):
 
     def _merge_part(self, table: Table, window: Window, compute: Callable[[Window], DataFrame]) -> MergeReport:
         def attempt(number: int) -> MergeReport:
-            # The target is pinned before the input is read: a commit after it may have seen more than we do.
+            # Pins the target before reading the input: a later commit may be computed from newer input.
             version = self.version(table)
             if version is None:
                 raise LakehouseError(f"{table.qualified_name} does not exist at {self.location(table)}.")
@@ -82,21 +82,21 @@ class TableMerges(TableStorage):
     def rebuild(
         self, table: Table, window: Window, compute: Callable[[Window], DataFrame], *, dry_run: bool = False
     ) -> RebuildReport:
-        """Make the table's rows of the window exactly what `compute` says, and tell what differed.
+        """Replaces the table's rows of the window by those of `compute`, and reports the differences.
 
-        Unlike a merge it also removes: rows that `compute` does not return, second rows of a key. A month that
-        does not differ gets no Delta version. When the contract changed, the whole table is written anew with its
-        columns, in one version; values are then compared in the columns that both have.
+        Unlike a merge it also removes rows that `compute` does not return, and second rows of a key. A month
+        without differences gets no Delta version. If the contract changed, rewrites the whole table with the new
+        columns in one version, and compares values in the columns that both have.
 
         Args:
-            table: silver or gold, keyed by zone and datetime; made when it does not exist.
+            table: silver or gold, keyed by zone and datetime; created if it does not exist.
             window: the hours to rebuild.
-            compute: all rows wanted for a part of the window; called at every attempt, it must read anew.
+            compute: returns all rows for a part of the window; called at every attempt, it must read its input again.
             dry_run: compare only, write nothing.
 
         Raises:
-            ContractChangedError: the contract changed and the window is not all of the table.
-            WriteConflictError: other writers kept winning; nothing stale was written.
+            ContractChangedError: the contract changed and the window does not cover the whole table.
+            WriteConflictError: other writers won every attempt; nothing stale was written.
         """
         if table.append_only:
             raise LakehouseError(f"{table.qualified_name} cannot be rebuilt: all else is rebuilt from it.")
@@ -170,7 +170,7 @@ class TableMerges(TableStorage):
 def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
     """Fresh rows with `_change`: inserted, updated or unchanged against the stored row of the same key."""
     place = pa.array(range(stored.num_rows), pa.int64())
-    # A key that is stored twice is told by its check and removed by a rebuild; it must not stop a merge.
+    # A key stored twice must not fail a merge: its check reports it, and a rebuild removes it.
     places = stored.select(table.key).append_column("_stored", place)
     keys = places.group_by(table.key).aggregate([("_stored", "min")]).rename_columns([*table.key, "_stored"])
     numbered = fresh.append_column("_fresh", pa.array(range(fresh.num_rows), pa.int64()))
@@ -187,7 +187,7 @@ def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
 
 def _report(compared: pa.Table, retries: int) -> MergeReport:
     counted = compared.group_by(["datetime", "_change"]).aggregate([([], "count_all")])
-    # Without its time zone, of which Arrow makes an object for every value.
+    # Drops the time zone, for which Arrow would create an object per value.
     moments = counted["datetime"].cast(pa.timestamp("us")).to_pylist()
     hours: dict[datetime, dict[str, int]] = {}
     for moment, change, rows in zip(

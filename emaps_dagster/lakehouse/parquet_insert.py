@@ -21,11 +21,11 @@ from emaps_dagster.transforms.quality.contract import schema_matches_the_contrac
 
 
 def keys_of(path: Path, table: Table) -> pa.Table:
-    """The keys of a file's rows; an error unless it has the contract's columns, and no null where none may be."""
+    """Reads the keys of a file's rows; raises unless it has the contract's columns and no forbidden null."""
     with pq.ParquetFile(path) as file:
         stored = from_arrow_schema(file.schema_arrow)
-        told = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
-        differences = [finding.what for finding in schema_matches_the_contract(told, table).findings]
+        types = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
+        differences = [finding.what for finding in schema_matches_the_contract(types, table).findings]
         required = {column.name for column in table.columns if not column.nullable}
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
@@ -45,7 +45,7 @@ def moved(path: Path, target: Path) -> Path:
 
 
 def commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path, pa.Table], version: int) -> None:
-    """Commit files of a table's folder, each with the keys of its rows, made from `version`."""
+    """Commits files of a table's folder, each with the keys of its rows, computed from `version`."""
     added: list[AddAction | RemoveAction] = [
         AddAction(
             str(path.relative_to(folder)),
@@ -64,7 +64,7 @@ def commit_files(delta: DeltaTable, table: Table, folder: Path, files: dict[Path
 
 
 def _statistics(keys: pa.Table) -> dict[str, Any]:
-    """What Delta's log says of a file: what reads are narrowed by (`properties`) are the keys."""
+    """The file statistics for Delta's log, of the key columns, by which reads filter (see `properties`)."""
     ends = {name: pc.min_max(keys[name]).as_py() for name in keys.column_names}
     return {
         "numRecords": keys.num_rows,

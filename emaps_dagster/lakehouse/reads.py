@@ -1,4 +1,4 @@
-"""Reads of tables by hours; bronze without the responses that were withdrawn."""
+"""Reads tables by hours; leaves withdrawn responses of bronze out."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class TableReads(TableStorage):
     """Lazy reads for transforms, and rows as Arrow tables."""
 
     def scan_hours(self, table: Table, window: Window, *, version: int | None = None) -> DataFrame:
-        """The rows of silver or gold whose `datetime` lies in the window; other months are not read."""
+        """The rows of silver or gold whose `datetime` lies in the window; reads only its months."""
         return self.scan(table, version=version).where(
             F.col(table.partition).isin(window.months()) & in_hours(window.start, window.end)
         )
 
     def scan_responses(self, table: Table, window: Window, *, longest: timedelta) -> DataFrame:
-        """The rows of bronze that share an hour with the window, without those that were withdrawn.
+        """The rows of bronze that share an hour with the window, without withdrawn responses.
 
         Args:
-            table: a bronze table; it lies in partitions by the month in which a body begins.
+            table: a bronze table, partitioned by the month in which a body begins.
             window: the hours of interest.
-            longest: no body spans more, so none that begins earlier reaches into the window.
+            longest: upper bound of a body's span, so that bodies that begin earlier need not be read.
         """
         months = window.widen(longest, timedelta(0)).months()
         rows = self.scan(table).where(
@@ -39,22 +39,22 @@ class TableReads(TableStorage):
             & (F.col("window_start") < instant(window.end))
             & (F.col("window_end") > instant(window.start))
         )
-        # Tables of a release that did not quarantine records have it from the next run of bronze on.
+        # Tables of a release without quarantine get the column with the next run of bronze.
         if TRUSTED not in self.types(table):
             rows = rows.withColumn(TRUSTED, F.lit(None).cast("string"))
         return self.without_withdrawn(table, rows, months)
 
     def without_withdrawn(self, table: Table, rows: DataFrame, months: list[str] | None = None) -> DataFrame:
-        """The rows of a bronze table without those that were withdrawn (docs/adr/0014).
+        """Removes withdrawn responses from the rows of a bronze table (docs/adr/0014).
 
         Args:
-            table: which bronze table the rows are of.
-            rows: with the columns of its key at least.
-            months: the partitions that they lie in, all of them without.
+            table: the bronze table of the rows.
+            rows: with at least the columns of its key.
+            months: the partitions of the rows; None for all.
         """
         if self._left_out is not None and self._left_out.num_rows:
             rows = self._without(table, rows, self.spark.createDataFrame(self._left_out))
-        # Where nothing was ever withdrawn there is no table, and no plan grows by a join.
+        # The table exists only after a withdrawal; without it no plan needs the join.
         if self.version(WITHDRAWN_RESPONSES) is None:
             return rows
         withdrawn = self.scan(WITHDRAWN_RESPONSES)
@@ -64,7 +64,7 @@ class TableReads(TableStorage):
 
     @contextmanager
     def leaving_out(self, responses: pa.Table) -> Iterator[None]:
-        """In here reads leave these rows of `WITHDRAWN_RESPONSES` out as if they were stored: for a dry run."""
+        """Context manager in which reads treat these rows of `WITHDRAWN_RESPONSES` as stored, for a dry run."""
         self._left_out = responses
         try:
             yield
@@ -76,20 +76,20 @@ class TableReads(TableStorage):
         return rows.join(keys, list(table.key), "left_anti")
 
     def read_arrow(self, table: Table, window: Window, *, columns: tuple[str, ...] = ()) -> pa.Table:
-        """The rows of `read_hours` as the contract has them, here, read the fastest way; none without the table.
+        """Reads the rows of `scan_hours` as an Arrow table with the contract's schema; empty without the table.
 
         Args:
             table: silver or gold. Bronze has a file for every tick, which the engine opens faster.
             window: the hours of interest.
-            columns: those that are needed; all without.
+            columns: the columns to read; all if empty.
 
         Raises:
-            LakehouseError: its files are gone or cannot be read.
+            LakehouseError: files of the table are missing or cannot be read.
         """
         rows = self._stored(table, window, self.version(table), window.months(), columns)
         return rows.select(list(columns)) if columns else rows
 
     def zones(self, rows: DataFrame) -> int:
-        """How many zones the rows are of."""
+        """Number of distinct zones in the rows."""
         found = self.collect(rows.agg(F.count_distinct("zone").alias("zones")))
         return int(found["zones"][0].as_py())

@@ -1,4 +1,4 @@
-"""What a write of a table reports: rows by hour, differences, sizes."""
+"""Reports of writes to a table: rows by hour, differences, sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emaps_dagster.lakehouse.comparison import Differences
 
 @dataclass(frozen=True)
 class HourChange:
-    """What a merge did to the rows of one hour, all zones together."""
+    """Row counts of a merge for one hour, all zones together."""
 
     inserted: int = 0
     updated: int = 0
@@ -28,7 +28,7 @@ class HourChange:
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge did, hour by hour, and how often it had to compute again."""
+    """Row counts of a merge by hour, and its number of retries."""
 
     hours: dict[datetime, HourChange]
     retries: int = 0
@@ -46,7 +46,7 @@ class MergeReport:
 
 @dataclass(frozen=True)
 class RebuildReport:
-    """What a rebuild found, what it settled of a changed contract, and how often it had to compute again."""
+    """Differences found by a rebuild, the schema changes it applied, and its number of retries."""
 
     differences: Differences
     contract: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class RebuildReport:
 
 @dataclass(frozen=True)
 class Size:
-    """What the latest version of a table consists of."""
+    """Files and bytes of the latest version of a table."""
 
     files: int
     bytes: int
@@ -68,7 +68,7 @@ class Size:
 
 @dataclass(frozen=True)
 class MaintenanceReport:
-    """What maintenance made of a table: its latest version before and after, and what went from the disk."""
+    """Result of maintenance: size of the latest version before and after, and the removed files."""
 
     before: Size
     after: Size

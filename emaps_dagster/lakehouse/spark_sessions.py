@@ -1,6 +1,6 @@
 """The engines of one machine: Sail, a Spark Connect server without a JVM inside this process, and Spark's own JVM.
 
-Who needs a session gets one here; Dagster's resources are resources/spark.py. One process uses one of them.
+This module creates all sessions; Dagster's resources are in defs/resources/spark.py. One process uses one engine.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 from pyspark.sql import SparkSession
 
 SESSION_CONFIG = {
-    # Timestamps are UTC everywhere; without this an engine takes the machine's zone.
+    # Timestamps are UTC everywhere; by default an engine uses the machine's zone.
     "spark.sql.session.timeZone": "UTC",
-    # Else every function call looks for IPython on the disk, to say where it was called: a fifth of a merge.
+    # Otherwise every function call searches the disk for IPython to record its call site: a fifth of a merge.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 
@@ -37,22 +37,22 @@ JVM_CONFIG = {
     "spark.master": "local[*]",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    # Nothing listens beyond this machine, and no name of it has to be resolved.
+    # Listens on this machine only, and needs no resolvable host name.
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    # Tables of some thousand rows: Spark's 200 tasks a shuffle, 50 a snapshot of a table and 10,000 a listing of
-    # files cost more than the work (a VACUUM of 20 files took 40 s).
+    # For tables of some thousand rows, Spark's 200 tasks per shuffle, 50 per snapshot of a table and 10,000 per listing
+    # of files cost more than the work (a VACUUM of 20 files took 40 s).
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-    # Plans of such tables need not be made again between their stages.
+    # Replanning between stages does not pay off for such tables.
     "spark.sql.adaptive.enabled": "false",
-    # Java compiled for a query of some hundred columns is run once, on some thousand rows.
+    # Generated code for a query of some hundred columns runs only once, on some thousand rows.
     "spark.sql.codegen.wholeStage": "false",
-    # What is compiled all the same is more than the hundred pieces that Spark keeps: the next merge compiled it again.
+    # The remaining generated code exceeds Spark's cache of a hundred entries, so the next merge would compile it again.
     "spark.sql.codegen.cache.maxEntries": "5000",
 }
 _OLDEST_JAVA = 17
@@ -63,9 +63,9 @@ _starting = threading.Lock()
 
 @cache
 def _sail() -> SparkConnectServer:
-    # Sail writes its log to stderr at INFO, a line a session; warnings are what a person needs.
+    # Sail logs to stderr at INFO, a line per session; only warnings are useful.
     os.environ.setdefault("RUST_LOG", "warn,sail_spark_connect=error,sail_common=error")
-    # It forgets a session that asked nothing for 15 minutes: fifty slow calls of the API are longer.
+    # By default Sail drops a session after 15 idle minutes; fifty slow calls of the API take longer.
     os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(24 * 3600))
     from pysail.spark import SparkConnectServer
 
@@ -75,35 +75,35 @@ def _sail() -> SparkConnectServer:
 
 
 def embedded_address() -> str:
-    """Address of this process's Sail server on a free local port; it ends with the process."""
+    """Starts this process's Sail server on a free local port and returns its address; it ends with the process."""
     with _starting:
         _, port = _sail().listening_address
     return f"sc://127.0.0.1:{port}"
 
 
 def connect_session(config: Mapping[str, Any] = SESSION_CONFIG) -> SparkSession:
-    """A session of its own in this process's Sail server; whoever asks for it stops it."""
+    """A new session in this process's Sail server; the caller stops it."""
     from pyspark.sql import SparkSession
 
     session: Any = SparkSession.builder.config(map={**config, "spark.remote": embedded_address()}).create()
-    # A stream within this process does not break, so there is nothing to attach to again. With it, pyspark 4.0 has one
-    # pool of threads for all sessions, which any of them closes when it is collected: wherever another then was in
-    # the pool's code, that query raised "cannot schedule new futures after shutdown" or hung for ever.
+    # A stream within this process does not break and needs no reattaching. With it, pyspark 4.0 has one thread pool
+    # for all sessions, which any of them closes when it is collected: a query of another session that was using the
+    # pool then raised "cannot schedule new futures after shutdown" or hung forever.
     session.client.disable_reattachable_execute()
     return cast("SparkSession", session)
 
 
 @contextmanager
 def embedded_session() -> Iterator[SparkSession]:
-    """A session of one's own on the embedded engine, for code outside Dagster; stopped at the end.
+    """A new session on the embedded engine, for code outside Dagster; stopped at the end.
 
     Raises:
-        LakehouseError: the process runs a session of the JVM, beside which Spark Connect cannot be used.
+        LakehouseError: the process runs a session of the JVM, which excludes Spark Connect.
     """
     from pyspark.sql import SparkSession
     from pyspark.sql.utils import is_remote
 
-    # pyspark's functions build JVM expressions once a JVM session lives, whatever session they are used with.
+    # pyspark's functions build JVM expressions as soon as a JVM session exists, for any session.
     if not is_remote() and SparkSession.getActiveSession() is not None:
         raise LakehouseError(
             "This process already runs a Spark session of the JVM, and the embedded engine cannot be used beside "
@@ -117,11 +117,11 @@ def embedded_session() -> Iterator[SparkSession]:
 
 
 def jvm_session(config: Mapping[str, str] = JVM_CONFIG) -> SparkSession:
-    """The session of this process's JVM with Delta, started if there is none; it ends with the process.
+    """The session of this process's JVM with Delta, started at the first call; it ends with the process.
 
     Raises:
-        EngineError: there is no Java that can run it, the JVM stopped (as it does without its jars), or this
-            process uses the embedded engine.
+        EngineError: no suitable Java was found, the JVM stopped (as it does without its jars), or this process
+            uses the embedded engine.
     """
     from delta import configure_spark_with_delta_pip
     from pyspark.errors import PySparkRuntimeError
@@ -147,7 +147,7 @@ def jvm_session(config: Mapping[str, str] = JVM_CONFIG) -> SparkSession:
 
 
 def one_fetches_jars() -> AbstractContextManager[None]:
-    """Until it ends, no other process of this person starts a JVM: two that fetch the same jars fail each other."""
+    """Lock against other processes of this user that start a JVM: concurrent fetches of the same jars fail."""
     return interprocess_lock(Path.home() / ".ivy2.5.2.lock", _LONGEST_FETCH_SECONDS)
 
 
@@ -161,7 +161,7 @@ _JVM_STOPPED = (
 
 
 def _check_java() -> None:
-    # Where Spark's own start script looks.
+    # The same search order as Spark's own start script.
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     remedy = (
@@ -172,17 +172,17 @@ def _check_java() -> None:
     if java is None:
         raise EngineError(f"No java was found in PATH, and JAVA_HOME is not set. {remedy}")
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+        process = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineError(f"{java} cannot be run ({error}). {remedy}") from error
-    # Java 8 calls itself 1.8.
-    version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
+    # Java 8 reports the version 1.8.
+    version = re.search(r'version "(?:1\.)?(\d+)', process.stderr)
     if version is None or int(version[1]) < _OLDEST_JAVA:
-        found = next((line for line in told.stderr.splitlines() if "version" in line), told.stderr.strip())
+        found = next((line for line in process.stderr.splitlines() if "version" in line), process.stderr.strip())
         raise EngineError(f"{java} is too old: {found}. {remedy}")
 
 
-# What is the session's own; what is the cluster's is set with the cluster.
+# Settings of the session; the cluster's configuration sets all others.
 CLUSTER_CONFIG = {"spark.sql.session.timeZone": "UTC"}
 
 

@@ -28,18 +28,18 @@ from emaps_dagster.transforms.timestamps import in_hours
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# Eight writers on one table each lose seven races at worst before the queue is empty; thirty leaves room.
+# Each of eight writers on one table has at worst seven conflicts until all are done; thirty leaves room.
 _ATTEMPTS = 30
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
 class TableStorage(ABC):
-    """Tables by contract. Subclasses implement where they lie and how a commit is made there."""
+    """Tables by contract. Subclasses implement the location and the commits."""
 
     def __init__(self, spark: SparkSession) -> None:
         self.spark = spark
         self._left_out: pa.Table | None = None
-        # Plans are lazy: an error of one may come from any table that was read.
+        # Plans are lazy, so any table that was read may cause the error of a later action.
         self._read: set[tuple[str, str]] = set()
 
     @abstractmethod
@@ -48,43 +48,43 @@ class TableStorage(ABC):
 
     @abstractmethod
     def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
-        """The whole table, or as it was at a version."""
+        """The whole table, at a version or the latest."""
 
     def collect(self, rows: DataFrame) -> pa.Table:
-        """What the engine computes; its columns may have other types of the same values than the contract's."""
+        """Computes the rows as an Arrow table; column types may differ from the contract's, with equal values."""
         with self._explaining(None):
             return rows.toArrow()
 
     @abstractmethod
     def location(self, table: Table) -> str:
-        """Where a person finds the table."""
+        """The table's location, for messages."""
 
     @abstractmethod
     def _create(self, table: Table) -> None:
-        """Create the table; no error if another writer just did."""
+        """Creates the table; no error if another writer just did."""
 
     @abstractmethod
     def _add_columns(self, table: Table, columns: list[Column]) -> None:
-        """Commit nullable columns of the contract that the table lacks.
+        """Commits nullable columns of the contract that the table lacks.
 
-        Raises LostRaceError when it can be tried again.
+        Raises CommitConflictError when a retry may succeed.
         """
 
     @abstractmethod
     def _append(self, table: Table, rows: pa.Table) -> None:
-        """Commit rows. Raises LostRaceError when it can be tried again."""
+        """Commits rows. Raises CommitConflictError when a retry may succeed."""
 
     @abstractmethod
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
-        """Commit rows with `_change` inserted or updated, made from `version`.
+        """Commits rows with `_change` inserted or updated, computed from `version`.
 
-        Raises LostRaceError, having written nothing, when those months changed since.
+        Raises CommitConflictError, having written nothing, when those months changed since.
         """
 
     def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
-        """Commit rows of hours that held none, made from `version`, and return them, their keys at least.
+        """Commits rows of hours that held none, computed from `version`, and returns at least their keys.
 
-        Raises LostRaceError, having written nothing, when those months changed since.
+        Raises CommitConflictError, having written nothing, when those months changed since.
         """
         computed = self._computed(rows, table)
         if computed.num_rows:
@@ -93,35 +93,35 @@ class TableStorage(ABC):
 
     @abstractmethod
     def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
-        """Commit that the window's rows, in whatever month they lie, are these and no others, made from `version`.
+        """Commits the replacement of the window's rows, in any month partition, by rows computed from `version`.
 
-        Raises LostRaceError, having written nothing, when the table changed since.
+        Raises CommitConflictError, having written nothing, when the table changed since.
         """
 
     @abstractmethod
     def _overwrite(self, table: Table, parts: Iterator[pa.Table], version: int) -> None:
-        """Commit rows and columns of the whole table at once, made from `version`; earlier versions stay readable.
+        """Commits rows and columns of the whole table at once, computed from `version`; earlier versions stay readable.
 
-        Raises LostRaceError, having written nothing, when the table changed since.
+        Raises CommitConflictError, having written nothing, when the table changed since.
         """
 
     @abstractmethod
     def _size(self, table: Table) -> Size:
-        """Of the latest version."""
+        """Size of the latest version."""
 
     @abstractmethod
     def _compact(self, table: Table) -> None:
-        """Commit the same rows in fewer files, if that can be; no reader and no row may notice.
+        """Commits the same rows in fewer files, if possible, without an effect on readers or rows.
 
-        Raises LostRaceError, having written nothing, when a file that it read was replaced.
+        Raises CommitConflictError, having written nothing, when a file that it read was replaced.
         """
 
     @abstractmethod
     def _vacuum(self, table: Table, retain: timedelta) -> int:
-        """Remove files that no version of the last `retain` needs; returns how many. Leaves a checkpoint of the log."""
+        """Removes files that no version of the last `retain` needs; returns their number. Leaves a log checkpoint."""
 
     def span(self, table: Table, *, version: int | None = None) -> Window | None:
-        """From the first to the last hour that silver or gold holds; None without rows."""
+        """Window from the first to the last hour of silver or gold; None without rows."""
         rows = self.scan(table, version=version).agg(F.min("datetime").alias("first"), F.max("datetime").alias("last"))
         found = self.collect(rows)
         first, last = (found[name][0].as_py() for name in ("first", "last"))
@@ -130,7 +130,7 @@ class TableStorage(ABC):
         return Window(floor_hour(first.astimezone(timezone.utc)), floor_hour(last.astimezone(timezone.utc)) + HOUR)
 
     def schema_differences(self, table: Table, *, version: int | None = None) -> list[str]:
-        """How the stored schema departs from the contract, one phrase each; empty when it does not."""
+        """Differences of the stored schema from the contract, one phrase each; empty without any."""
         stored = self.types(table, version=version)
         wanted = {column.name: column.type for column in table.columns}
         return [
@@ -153,7 +153,7 @@ class TableStorage(ABC):
         return None if self.version(table) is None else self._size(table)
 
     def _computed(self, rows: DataFrame, table: Table) -> pa.Table:
-        """Rows that are to be written, in the contract's columns and types; an error if they have others."""
+        """Computes rows to write, in the contract's columns and types; raises if they have others."""
         return self.collect(rows.select(table.column_names)).cast(arrow_schema(table))
 
     def _stored(
@@ -164,7 +164,7 @@ class TableStorage(ABC):
         months: list[str] | None = None,
         columns: tuple[str, ...] = (),
     ) -> pa.Table:
-        """The rows of the window in the contract's columns; without `months` those that lie in a wrong one, too."""
+        """The stored rows of the window in the contract's columns; without `months`, rows of a wrong partition too."""
         if version is None:
             return conform(pa.table({}), table)
         return conform(self._rows(table, window, version, months, columns), table)
@@ -172,20 +172,20 @@ class TableStorage(ABC):
     def _rows(
         self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
-        """The stored rows of the window, of these months or of all, as the engine reads them; all columns without."""
+        """The stored rows of the window, in these months or all, with the engine's types; all columns by default."""
         rows = self.scan(table, version=version).where(in_hours(window.start, window.end))
         if months:
             rows = rows.where(F.col(table.partition).isin(months))
         return self.collect(rows.select(*columns) if columns else rows)
 
     def _lock(self, table: Table) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
-        """Waits for other writers of the table where it can; what guards the rows is the commit, not this."""
+        """Serializes the writers of the table where a lock is possible; the commit guarantees correctness."""
         return nullcontext()
 
     def _explaining(self, table: Table | None) -> AbstractContextManager[None]:  # noqa: ARG002  # of subclasses
-        """In here an error that comes from a broken file becomes a sentence, where files can be looked at.
+        """Context manager that converts an error caused by a broken file, where files can be inspected.
 
-        It is looked for in the table, if one is given, and in those that were read, and in no other.
+        Inspects the given table and those that were read, and no other.
         """
         return nullcontext()
 
@@ -196,7 +196,7 @@ class TableStorage(ABC):
                     return attempt(number)
             except CommitConflictError as lost:
                 logger.info("%s: %s lost a race (%s), trying again", table.qualified_name, what, lost)
-                # Exponential, with jitter, so that two losers do not meet again.
+                # Exponential backoff with jitter, so that two losers do not collide again.
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**number)))
         raise WriteConflictError(
             f"{table.qualified_name}: other writers won against {what} {_ATTEMPTS} times. Nothing stale was "
@@ -205,5 +205,5 @@ class TableStorage(ABC):
 
 
 def all_inserted(fresh: pa.Table) -> pa.Table:
-    """Fresh rows with `_change`, where nothing is stored."""
+    """Fresh rows with `_change` set to inserted, for hours without stored rows."""
     return fresh.append_column("_change", pa.array(["inserted"] * fresh.num_rows, pa.string()))

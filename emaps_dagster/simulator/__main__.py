@@ -72,7 +72,7 @@ def _fault(text: str) -> Fault:
         raise argparse.ArgumentTypeError(f"{text!r}: one of {', '.join(FAULT_KINDS)} is allowed")
     if colon and not (times.isdecimal() and int(times)):
         raise argparse.ArgumentTypeError(f"{text!r}: after the colon stands how many times, at least 1")
-    return Fault(kind, times=int(times or 1))  # type: ignore[arg-type]  # just compared with the allowed ones
+    return Fault(kind, times=int(times or 1))  # type: ignore[arg-type]  # compared with the allowed kinds above
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The API's contract without sockets: paths, parameters, plans and errors over a simulated provider.
 
-Error bodies have the keys of the recorded ones, and the words that tell them apart.
+Error bodies have the keys of the recorded ones, and the words that distinguish them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Plan = Literal["free", "paid"]
 Answer = tuple[int, dict[str, str], bytes]
 
 _LONGEST_RANGE = timedelta(days=10)
-# Who names no location gets the zone of the caller's address; this caller sits in Copenhagen.
+# A request without a location gets the zone of the client's address; the simulated client is in Copenhagen.
 _CALLERS_ZONE = "DK-DK2"
-# Countries that have zones below them in zones.py.
+# Countries with sub-zones in zones.py.
 _COUNTRIES = {"IT": "Italy"}
 _DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 
@@ -33,7 +33,7 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True)
 class Account:
-    """What a server serves, and to whom: `zones` None is any zone, `token` None is everybody."""
+    """Zones, token and plan of a server: `zones` None allows any zone, `token` None any client."""
 
     zones: tuple[str, ...] | None = None
     token: str | None = None
@@ -42,7 +42,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a request leads; `feed` is None where an endpoint belongs to none, `endpoint` where there is none."""
+    """A parsed request; `feed` is None for an endpoint without one, `endpoint` for an unknown path."""
 
     feed: Feed | None
     endpoint: str | None
@@ -51,7 +51,7 @@ class Route:
 
 
 def route(target: str) -> Route:
-    """Where a path with its query leads."""
+    """Parses a path with its query."""
     parts = urlsplit(target)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     zone = query.get("zone") or query.get("zoneKey") or ""
@@ -69,7 +69,7 @@ def route(target: str) -> Route:
 
 
 def answer(to: Route, provider: Provider, account: Account, token: str | None, now: datetime) -> Answer:
-    """Status, headers and body of a request, when nothing goes wrong."""
+    """Status, headers and body of a response without an injected fault."""
     if to.endpoint is None:
         return json_answer(404, {"error": "Not found"})
     if to.endpoint == "health":
@@ -122,8 +122,8 @@ def _updates(to: Route, provider: Provider, now: datetime) -> dict[str, Any]:
     if not given.isdecimal() or not 1 <= int(given) <= 1000:
         raise BadRequestError('Missing or invalid parameter "limit": 1 to 1000')
     threshold = to.query.get("threshold", "P1D")
-    # The provider itself does not go further back than three months; what was planted may.
-    planted = [one.start for one in provider.planted if one.kind == "revise" and one.zone == to.zone]
+    # The provider itself goes back three months at most; planted revisions may be older.
+    planted = [p.start for p in provider.planted if p.kind == "revise" and p.zone == to.zone]
     oldest = min([since - timedelta(days=92), *planted])
     start = _date(to, "start") if "start" in to.query else max(FIRST_HOUR, oldest)
     end = _date(to, "end") if "end" in to.query else now + HOUR
@@ -170,7 +170,7 @@ def _date(to: Route, name: str) -> datetime:
 
 
 def _one_of(to: Route, name: str, allowed: tuple[str, ...]) -> str:
-    """A parameter that has few values; the first is the default."""
+    """An enumerated parameter; the first value is the default."""
     given = to.query.get(name, allowed[0])
     if given not in allowed:
         raise BadRequestError(f'Invalid parameter "{name}": valid are {", ".join(allowed)}')
@@ -186,13 +186,13 @@ def _duration(text: str) -> timedelta:
 
 
 def unauthorised(token: str | None) -> Answer:
-    """401 for who sends no token or a wrong one."""
+    """401 for a missing or wrong token."""
     message = "The provided token is invalid." if token else "Please provide a valid authentication header."
     return json_answer(401, {"error": "Invalid auth-token", "message": message})
 
 
 def not_in_plan(to: Route) -> Answer:
-    """401 for what the plan does not hold; past-range calls itself past."""
+    """401 for an endpoint outside the plan; the error calls past-range past."""
     kind = "past" if (to.endpoint or "").startswith("past") else to.endpoint
     feed = f",dataType={to.feed.endpoint}" if to.feed else ""
     return json_answer(
@@ -213,5 +213,5 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 def json_answer(status: int, body: Any) -> Answer:
-    """A JSON answer with the API's content type."""
+    """A JSON response with the API's content type."""
     return status, _JSON, encode(body)

@@ -1,6 +1,6 @@
-"""What can go wrong on demand with an answer: each kind, and which requests it meets.
+"""Faults injected into responses on demand: their kinds, and the requests they match.
 
-A fault spoils what the server sends; what the provider knows is perturbed in perturbations.py.
+A fault changes the response that the server sends; perturbations.py changes the provider's data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from emaps_dagster.contracts.zones import FEEDS
 from emaps_dagster.simulator.api import Answer, Route, json_answer, no_data, not_in_plan, unauthorised
 
 FaultKind = Literal[
-    # Instead of an answer:
+    # Replacing the response:
     "invalid_token",  # 401, wrong token
     "not_in_plan",  # 401, this endpoint of this zone is not paid for
     "not_found",  # 404
@@ -23,18 +23,18 @@ FaultKind = Literal[
     "echo_token",  # 400 whose text repeats the token
     "html",  # 200 with the page of a proxy
     "reset",  # the connection is reset before a byte is sent
-    # The right answer, sent badly:
+    # The right response, with faulty transport:
     "slow",  # after `seconds`
     "truncated",  # half of the body, then the end
-    "cut_off",  # likewise, and nothing says how long it should have been
+    "cut_off",  # likewise, without a Content-Length
     "dripping",  # two bytes at a time, `seconds` apart
     "wrong_clock",  # with a Date of a day before
     "not_utf8",  # bytes that are no UTF-8
-    # The right answer, with another content:
+    # The right response, with changed content:
     "wrong_zone",  # for another zone
     "sandbox",  # with the marks of a sandbox key
     "empty",  # no rows
-    "missing_rows",  # every third hour is not there
+    "missing_rows",  # every third hour is missing
     "null_row",  # a null instead of the second row
     "long_numbers",  # values divided by three, so that most have 16 or 17 digits
     "null_values",  # carbon intensity, totals, breakdowns' values: all null
@@ -42,17 +42,17 @@ FaultKind = Literal[
     "unordered_rows",  # the last hour first
 ]
 FAULT_KINDS: tuple[str, ...] = get_args(FaultKind)
-# `zones`, `health` and `updated-since` are met only when a fault names them.
+# A fault matches `zones`, `health` and `updated-since` only if it names them.
 SIGNAL_ENDPOINTS = ("latest", "history", "past", "past-range")
 _ENDPOINTS = (*SIGNAL_ENDPOINTS, "updated-since", "zones", "health")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with the next `times` requests that match; None matches all signals, and `times=None` for ever.
+    """A fault of the next `times` matching requests; None matches all signals, and `times=None` never expires.
 
     Raises:
-        ValueError: a kind, feed or endpoint that does not exist would never strike.
+        ValueError: the kind, feed or endpoint does not exist, so the fault would never match.
     """
 
     kind: FaultKind
@@ -81,14 +81,14 @@ class Fault:
         return self.feed in (None, feed) and self.zone in (None, route.zone) and self.endpoint in (None, route.endpoint)
 
     def used(self) -> list[Fault]:
-        """What is left of it after it struck once."""
+        """The remaining fault after one use; empty when none is left."""
         if self.times is None:
             return [self]
         return [replace(self, times=self.times - 1)] if self.times > 1 else []
 
 
 def replacement_response(fault: Fault, route: Route, token: str | None) -> Answer | None:
-    """The answer of a fault that needs no data; None for the other kinds."""
+    """The response of a fault that needs no data; None for the other kinds."""
     if fault.kind == "invalid_token":
         return unauthorised(token or "?")
     if fault.kind == "not_in_plan":
@@ -108,7 +108,7 @@ def replacement_response(fault: Fault, route: Route, token: str | None) -> Answe
 
 
 def corrupt(answer: Answer, fault: Fault) -> Answer:
-    """A good answer with another content; kinds that change rows leave a body of one row as it is."""
+    """Changes the content of a good response; kinds that change rows leave a body of one row unchanged."""
     status, headers, content = answer
     if fault.kind == "not_utf8":
         return status, headers, content.replace(b'"zone"', b'"z\xf6ne"')

@@ -1,4 +1,4 @@
-"""Records that must not be loaded: what each flaw of perturbations.py makes of a good one."""
+"""Applies the flaws of perturbations.py to good records, so that they must not be loaded."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 from emaps_dagster.contracts.zones import CARBON, Feed
 
-# Python writes no such JSON: these stand for it until the body is bytes.
+# Placeholders for JSON that Python cannot write; `as_written` replaces them in the bytes of the body.
 _INFINITE = "number beyond a double"
 _TWICE = "key that stands twice"
 
 
 def corrupt(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
-    """The record with the flaw."""
+    """Returns the record with the flaw."""
     if flaw == "null_record":
         return None
     changes: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ def corrupt(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
 
 
 def as_written(body: bytes) -> bytes:
-    """The body as bytes, with what Python cannot write as JSON."""
+    """Replaces the placeholders in a body by JSON that Python cannot write."""
     body = body.replace(f'"{_INFINITE}"'.encode(), b"1e400")
     return body.replace(f'"{_TWICE}"'.encode(), b'"isEstimated"')
 

@@ -1,7 +1,7 @@
-"""A grid that looks Greek: what every mode and border did in an hour, computed from the hour alone.
+"""A Greek-looking grid: production of every mode and flow over every border, computed from the hour alone.
 
-Demand by the local clock, sun by its height, wind, rain and flows that wander; gas closes the balance.
-`variant` 0 is the truth, others are other opinions of it.
+Demand follows the local clock, solar power the sun's height; wind, rain and flows are smooth noise; gas closes the
+balance. `variant` 0 has the true values, others have estimates of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _START_OF_2021 = 447_072  # hours since 1970
 
 @dataclass(frozen=True)
 class State:
-    """One hour of one zone, whole MW; `None` is not reported."""
+    """One hour of one zone, whole MW; `None` means not reported."""
 
     production: dict[str, int | None]
     consumption: dict[str, int]
@@ -32,7 +32,7 @@ class State:
 
 
 def _years(hour: datetime) -> float:
-    """Since the start of 2021."""
+    """Years since the start of 2021."""
     return (hour.timestamp() / 3600 - _START_OF_2021) / 8766
 
 
@@ -42,7 +42,7 @@ def _time_zone(zone: str) -> ZoneInfo:
 
 
 def _bump(clock: float, at: float, width: float) -> float:
-    """A bell around an hour of the day; midnight is no edge."""
+    """A bell curve around an hour of the day, periodic over midnight."""
     away = (clock - at + 12) % 24 - 12
     return math.exp(-((away / width) ** 2))
 
@@ -63,7 +63,7 @@ def _demand(local: datetime, p: Profile, x: float, chance: int) -> float:
     day = 0.835 + 0.26 * _bump(clock, 12.5, 4.5) + 0.30 * _bump(clock, 20.3, 3.2) - 0.08 * _bump(clock, 4.5, 3.0)
     # Heating in January, cooling in July.
     season = 1 + 0.15 * math.cos(4 * math.pi * (local.timetuple().tm_yday - 20) / _DAYS)
-    # Weekends come and go over the night, not in one step.
+    # Weekends begin and end gradually over the night.
     week = (local.weekday() * 24 + clock) % 168
     weekend = min(max(week - 120 + 3, 0.0), max(171 - week, 0.0), 6.0) / 6
     return p.load * day * season * (1 - 0.08 * weekend) * (0.92 + 0.16 * wander(chance, x / 40))
@@ -78,15 +78,15 @@ def state(
     neighbours: tuple[str, ...] | None = None,
     silent: frozenset[str] = frozenset(),
 ) -> State:
-    """What happened in an hour of a zone.
+    """Production, consumption and flows of an hour of a zone.
 
     Args:
         zone: any zone key.
         hour: start of the hour, UTC.
-        seed: another seed is another weather.
-        variant: 0 for the truth, others for what the provider thought of it before or after.
-        neighbours: instead of those of `zones.py`.
-        silent: modes that are not reported beside those that never are.
+        seed: seed of the weather.
+        variant: 0 for the true values, others for the provider's earlier or later estimates.
+        neighbours: replace those of `zones.py`.
+        silent: unreported modes, in addition to those that are never reported.
     """
     p = profile(zone)
     x = hour.timestamp() / 3600
@@ -106,7 +106,7 @@ def state(
     demand = shaken(_demand(local, p, x, stream("load", zone, seed)), "load", 0.03)
 
     gusts = 0.65 * walk("wind", 31) + 0.35 * walk("gusts", 9)
-    # Lignite follows its own long waves and leaves some of the middle of the day to the sun.
+    # Lignite varies slowly and gives way to solar power in the middle of the day.
     burnt = (0.55 + 0.85 * walk("coal", 170)) * (1.07 - 0.25 * light)
     own = {
         "biomass": p.biomass * (0.8 + 0.2 * walk("biomass", 48)),
@@ -133,7 +133,7 @@ def state(
 
 
 def _inflow(zone: str, neighbour: str, hour: datetime, seed: int) -> int:
-    """What comes in over a border, MW; the neighbour's own flow has the other sign."""
+    """Net import over a border, MW; the neighbour's own value has the opposite sign."""
     first, second = sorted((zone, neighbour))
     pull = 2.2 * wander(stream("flow", first, second, seed), hour.timestamp() / 46_800) - 1.1
     lean = _lean(zone, hour) - _lean(neighbour, hour)
@@ -152,7 +152,7 @@ def _lean(zone: str, hour: datetime) -> float:
 def _dispatched(
     own: dict[str, float], needed: float, gas: float, p: Profile, missing: frozenset[str], evening: float
 ) -> dict[str, float]:
-    """What everything produces when gas, storage and reservoirs close the balance; MW, negative while charging."""
+    """Production of all modes when gas, storage and reservoirs close the balance; MW, negative while charging."""
     left = needed - math.fsum(own.values())
     pumped = 0.0 if "hydro discharge" in missing else p.pumped
     battery = 0.0 if "battery discharge" in missing else p.battery
@@ -166,7 +166,7 @@ def _dispatched(
     surplus = burnt - left
     amounts = {**own, "gas": burnt, "hydro discharge": water, "battery discharge": cells}
     if surplus > 0:
-        # Too much of everything: wind and sun are curtailed.
+        # On a surplus, wind and solar power are curtailed.
         weather = own["wind"] + own["solar"]
         kept = 1 - min(surplus, weather) / weather if weather else 1.0
         amounts["wind"] *= kept
@@ -179,7 +179,7 @@ def _dispatched(
 def _spared(
     exports: dict[str, int], production: Mapping[str, int | None], imports: Mapping[str, int]
 ) -> dict[str, int]:
-    """The exports, cut where more than half of everything would leave."""
+    """The exports, limited to half of production and imports."""
     half = max(0, sum(mw or 0 for mw in production.values()) + sum(imports.values())) // 2
     total = sum(exports.values())
     return exports if total <= half else {n: mw * half // total for n, mw in exports.items()}
@@ -188,7 +188,7 @@ def _spared(
 def _traced(
     production: Mapping[str, int | None], imports: Mapping[str, int], exports: Mapping[str, int], daylight: float
 ) -> dict[str, int]:
-    """What was consumed of each mode: everything that came in, less the share that left or was stored."""
+    """Consumption of each mode: production and imports, less the share that was exported or stored."""
     supply = {mode: float(max(0, production[mode] or 0)) for mode in MODE_KEYS}
     for neighbour, megawatts in imports.items():
         if megawatts:
@@ -198,7 +198,7 @@ def _traced(
     total = sum(mw or 0 for mw in production.values()) + sum(imports.values()) - sum(exports.values())
     kept = total / available if available else 0.0
     consumption = {mode: round(megawatts * kept) for mode, megawatts in supply.items()}
-    # Rounding twelve modes can miss the total by six; bodies miss it by two at most.
+    # The rounding error of twelve modes can reach six; in bodies it must not exceed two.
     missed = total - sum(consumption.values())
     if abs(missed) > 1:
         largest = max(consumption, key=lambda mode: consumption[mode])
@@ -207,7 +207,7 @@ def _traced(
 
 
 def intensity(zone: str, consumption: Mapping[str, int], factors: Mapping[str, int] = LIFECYCLE) -> int | None:
-    """gCO2eq/kWh of what was consumed; None when nothing was."""
+    """Carbon intensity of the consumption, gCO2eq/kWh; None without consumption."""
     total = sum(consumption.values())
     if not total:
         return None

@@ -1,6 +1,6 @@
-"""What a test can do to the hours of a provider: revise, withhold, silence, duplicate, shuffle, spoil a record, ...
+"""Perturbations that a test plants in a provider's hours: revise, withhold, silence, duplicate, shuffle, spoil, ...
 
-Two times matter: the hours it is about, [start, end), and when whoever asks sees it, [since, until).
+Each has two windows: the hours that it changes, [start, end), and the time in which requests see it, [since, until).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Kind = Literal["revise", "withhold", "drop_neighbour", "add_neighbour", "silence
 # The first hour the simulator knows, and a moment after all others.
 FIRST_HOUR = datetime(2021, 1, 1, tzinfo=timezone.utc)
 NEVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
-# What `silence` can take beside a mode: the carbon feed's one value.
+# `silence` accepts this besides a mode: the carbon feed's only value.
 CARBON_INTENSITY = "carbonIntensity"
 
 
-# How a record can be spoiled so that it must not be loaded.
+# Flaws of a record for which it must not be loaded.
 Flaw = Literal[
-    "absurd_number",  # one flow or intensity beyond anything
+    "absurd_number",  # one flow or intensity beyond any plausible value
     "infinite_number",  # 1e400
     "not_a_number",  # NaN, as Python's own writer makes it
     "text_number",  # a number as a string
@@ -40,12 +40,12 @@ FLAWS: tuple[str, ...] = get_args(Flaw)
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One planted fact.
+    """One planted change.
 
     Attributes:
         feed: None for both.
-        name: the neighbour or mode that it is about.
-        variant: which other opinion the hour shows; the same number is the same opinion.
+        name: the affected neighbour or mode.
+        variant: number of the variant of values that the hour shows; equal numbers show equal values.
         updated_at: the `updatedAt` of a revision; None for the moment it is first seen.
     """
 
@@ -74,7 +74,7 @@ class Perturbation:
 
 
 class Perturbations:
-    """What was planted, in order; methods are the vocabulary of tests and of `POST /_control`."""
+    """The planted perturbations, in order; tests and `POST /_control` call the methods by name."""
 
     def __init__(self) -> None:
         self.planted: list[Perturbation] = []
@@ -90,10 +90,10 @@ class Perturbations:
         end: datetime | None = None,
         updated_at: datetime | None = None,
     ) -> None:
-        """From `at` on an hour (all up to `end`) has other values: a new variant, or a given one; 0 is the truth.
+        """Changes the values of an hour (all up to `end`) from `at` on, to a new variant or a given one; 0: truth.
 
-        The revision with the latest `at` shows, of equal ones the one planted last. `updated_at` lets the row claim
-        another time of update than `at`, an older one too.
+        The revision with the latest `at` applies, of equal ones the one planted last. `updated_at` sets the row's time
+        of update to another time than `at`, possibly an older one.
         """
         given = 1000 + len(self.planted) if variant is None else variant
         self._plant("revise", zone, hour, end or hour + HOUR, at, None, feed, variant=given, updated_at=updated_at)
@@ -108,7 +108,7 @@ class Perturbations:
         until: datetime | None = None,
         feed: Feed | None = None,
     ) -> None:
-        """The feed lacks the hours [start, end)."""
+        """Removes the hours [start, end) from the feed."""
         self._plant("withhold", zone, start, end, since, until, feed)
 
     def drop_neighbour(
@@ -121,7 +121,7 @@ class Perturbations:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
-        """Nothing flows to or from a neighbour, and no map has its key; the rest balances."""
+        """Removes the flows of a neighbour and its key from the maps; the other values still balance."""
         self._plant("drop_neighbour", zone, start, end, since, until, name=neighbour)
 
     def add_neighbour(
@@ -134,7 +134,7 @@ class Perturbations:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
-        """Power flows to and from a neighbour that `zones.py` does not list."""
+        """Adds flows to and from a neighbour that `zones.py` does not list."""
         self._plant("add_neighbour", zone, start, end, since, until, name=neighbour)
 
     def silence(
@@ -147,7 +147,7 @@ class Perturbations:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
-        """A mode's production is not reported (null); `carbonIntensity` silences the carbon feed's value."""
+        """Sets a mode's production to null; `carbonIntensity` does so for the carbon feed's value."""
         self._plant("silence", zone, start, end, since, until, name=mode)
 
     def duplicate(
@@ -160,13 +160,13 @@ class Perturbations:
         feed: Feed | None = None,
         variant: int | None = None,
     ) -> None:
-        """Bodies carry the hour's row twice; with `variant` the second has that opinion's values, same `updatedAt`."""
+        """Repeats the hour's row in bodies; with `variant` the second has that variant's values, same `updatedAt`."""
         self._plant("duplicate", zone, hour, hour + HOUR, since, until, feed, variant=variant)
 
     def shuffle(
         self, zone: str, *, since: datetime | None = None, until: datetime | None = None, feed: Feed | None = None
     ) -> None:
-        """The rows of bodies come in another order, always the same one."""
+        """Puts the rows of bodies in another order, always the same one."""
         self._plant("shuffle", zone, FIRST_HOUR, None, since, until, feed)
 
     def spoil(
@@ -180,11 +180,11 @@ class Perturbations:
         until: datetime | None = None,
         feed: Feed | None = None,
     ) -> None:
-        """The record of an hour (of all up to `end`) comes with a flaw for which it must not be loaded."""
+        """Gives the record of an hour (of all up to `end`) a flaw for which it must not be loaded."""
         self._plant("spoil", zone, hour, end or hour + HOUR, since, until, feed, name=flaw)
 
     def clear(self) -> None:
-        """Forget everything that was planted."""
+        """Removes all perturbations."""
         self.planted.clear()
 
     def _plant(
@@ -201,13 +201,13 @@ class Perturbations:
         variant: int | None = None,
         updated_at: datetime | None = None,
     ) -> None:
-        one = Perturbation(
+        perturbation = Perturbation(
             kind, zone, start, end or NEVER, since or FIRST_HOUR, until or NEVER, feed, name, variant, updated_at
         )
-        self.planted.append(one)
+        self.planted.append(perturbation)
 
     def apply_command(self, order: dict[str, str | int | None]) -> None:
-        """Plant what another process orders: `do` names the method, the rest are its arguments, times in ISO 8601."""
+        """Applies a command of another process: `do` is the method, the rest are its arguments, times in ISO 8601."""
         arguments: dict[str, object] = dict(order)
         name = arguments.pop("do", None)
         if name not in _ORDERS:
@@ -223,6 +223,6 @@ _ORDERS = ("revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "
 
 
 def moment(text: str) -> datetime:
-    """A time in ISO 8601, `Z` allowed, UTC when it names no zone."""
+    """Parses a time in ISO 8601, `Z` allowed; UTC without a zone."""
     parsed = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     return parsed.replace(tzinfo=timezone.utc) if parsed.tzinfo is None else parsed.astimezone(timezone.utc)

@@ -1,6 +1,6 @@
-"""What the simulator takes a zone to be: place, sizes, trends, borders, emission factors.
+"""Zone profiles of the simulator: place, sizes, trends, borders, emission factors.
 
-Orders of magnitude of our own, chosen so that the grid looks like the zone; no recorded value is in here.
+Our own orders of magnitude, chosen so that the grid resembles the zone; no value is a recorded one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 from emaps_dagster.contracts.zones import MODE_KEYS
 from emaps_dagster.simulator.noise import draw, stream
 
-# gCO2eq/kWh, in the order of the modes. Storage gives back the mix that charged it.
+# gCO2eq/kWh, in the order of the modes. Storage discharges the mix that charged it.
 LIFECYCLE = dict(zip(MODE_KEYS, (5, 38, 230, 1050, 12, 30, 11, 460, 900, 500, 250, 250), strict=True))
 DIRECT = dict(zip(MODE_KEYS, (0, 0, 0, 970, 0, 0, 0, 380, 780, 420, 200, 200), strict=True))
 RENEWABLE = ("geothermal", "biomass", "wind", "solar", "hydro")
@@ -25,9 +25,9 @@ class Profile:
     Attributes:
         load: mean demand.
         coal: mean coal power before its trend; the other modes are capacities.
-        trends: a factor for each year from 2021 on, met in the middle of the year, level before and after.
-        dirtier_coal: how much more its coal emits than hard coal; lignite does.
-        importing: what it leans to over its borders, in [-1, 1]; the sun of its growing parks turns it round.
+        trends: a factor for each year from 2021 on, reached in the middle of the year, constant before and after.
+        dirtier_coal: emissions of its coal relative to hard coal; higher for lignite.
+        importing: tendency to import over its borders, in [-1, 1]; growing solar power reverses it.
         not_reported: modes that are null in production.
     """
 
@@ -74,9 +74,9 @@ _PROFILES = {
     ),
 }  # fmt: skip
 
-# What a border carries at most, MW; the Italian cable 500.
+# Capacity of each border, MW; the Italian cable has 500.
 _BORDERS = {"AL": 300, "BG": 750, "IT-SO": 500, "MK": 450, "TR": 220}
-# What a neighbour sends, as shares; the sun's share is what its first mode gives at night.
+# Shares of modes in a neighbour's power; at night its first mode replaces the solar share.
 _MIXES = {
     "AL": {"hydro": 1.0},
     "BG": {"coal": 0.36, "nuclear": 0.42, "hydro": 0.12, "solar": 0.10},
@@ -89,7 +89,7 @@ _OTHER_MIX = {"gas": 0.35, "coal": 0.20, "hydro": 0.20, "wind": 0.15, "solar": 0
 
 @lru_cache(maxsize=512)
 def profile(zone: str) -> Profile:
-    """The profile of a zone; one that is not listed is a Greece of another size at another place."""
+    """The profile of a zone; an unlisted zone gets Greece's profile with another size and place."""
     if zone in _PROFILES:
         return _PROFILES[zone]
     chance = stream("profile", zone)
@@ -112,14 +112,14 @@ def trend(of: Profile, name: str, years: float) -> float:
 
 
 def border(zone: str, neighbour: str) -> float:
-    """What a border carries at most, MW, the same from both sides."""
+    """Capacity of a border, MW, equal in both directions."""
     if "GR" in (zone, neighbour):
         return _BORDERS.get(neighbour if zone == "GR" else zone, 200)
     return min(profile(zone).load, profile(neighbour).load) / 12
 
 
 def mix(neighbour: str, daylight: float) -> dict[str, float]:
-    """The modes in a neighbour's power as shares; `daylight` in [0, 1], none has solar power at night."""
+    """Shares of modes in a neighbour's power; `daylight` in [0, 1], without solar power at night."""
     shares = dict(_MIXES.get(neighbour, _OTHER_MIX))
     first = next(iter(shares))
     dark = shares.pop("solar", 0.0)

@@ -1,7 +1,7 @@
-"""What the provider would answer at a moment: estimates first, measured values later, revisions after.
+"""Records that the provider serves at a moment: estimates first, measured values later, then revisions.
 
-A record is a function of seed, zone, hour and the provider's passes until then; nothing is stored but
-what a test plants (perturbations.py). No HTTP: that is api.py and server.py.
+A record is a function of seed, zone, hour and the provider's passes until then; the only state is what a test
+plants (perturbations.py). HTTP is in api.py and server.py.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from emaps_dagster.simulator.profiles import DIRECT, LIFECYCLE, RENEWABLE
 Endpoint = Literal["latest", "history", "past", "past-range"]
 FactorType = Literal["lifecycle", "direct"]
 
-# Bodies of 2024 do not name their granularity, those of late 2025 do.
+# Recorded bodies of 2024 have no granularity, those of late 2025 have one.
 _NAMED_GRANULARITY = datetime(2025, 1, 1, tzinfo=timezone.utc)
-# Recorded rows of 2024 keep neighbours with a flow of 0, those of 2026 leave them out.
+# Recorded rows of 2024 contain neighbours with a flow of 0, those of 2026 omit them.
 _NO_ZERO_FLOWS = datetime(2026, 1, 1, tzinfo=timezone.utc)
 # Daily refetches of the hours 1 day, 1 week, 1 month and 3 months back.
 _REFETCHED_AFTER_DAYS = (1, 7, 30, 90)
-# A row is there 3 days ahead, as a forecast.
+# A row exists 3 days ahead, as a forecast.
 _CREATED_BEFORE = 72
-# How many passes after its start an hour is looked at again each time.
+# Number of passes after its start in which an hour is checked again.
 _WATCHED = 27
 
 
 class NoDataError(LookupError):
-    """The provider has no row to answer with."""
+    """The provider has no row for the request."""
 
 
 class Provider(Perturbations):
-    """The records of every zone, with the perturbations that were planted.
+    """The records of every zone, with the planted perturbations.
 
-    `record` is one row, `rows` those of a window, `body` the bytes that the server sends.
+    `record` returns one row, `rows` those of a window, `body` the bytes that the server sends.
     """
 
     def __init__(self, seed: int = 7) -> None:
@@ -55,7 +55,7 @@ class Provider(Perturbations):
         return self._record(feed, zone, hour, at, self._seen(feed, zone, at), factors)
 
     def updated_at(self, feed: Feed, zone: str, window: Window, at: datetime) -> dict[datetime, datetime]:
-        """When each hour of a window that the feed serves at a moment was last updated, without its values."""
+        """Time of the last update of each hour of a window that the feed serves at a moment, without its values."""
         seen = self._seen(feed, zone, at)
         served = (hour for hour in window.hours() if self._is_served(hour, at, seen))
         return {hour: self._opinion(feed, zone, hour, at, seen)[1] for hour in served}
@@ -70,7 +70,7 @@ class Provider(Perturbations):
         estimations: bool = True,
         factors: FactorType = "lifecycle",
     ) -> list[dict[str, Any]]:
-        """The rows of a window as a body carries them: in order and once each, unless planted otherwise."""
+        """The rows of a window in a body: in order and once each, unless a perturbation changes that."""
         seen = self._seen(feed, zone, at)
         rows = []
         for hour in window.hours():
@@ -85,7 +85,7 @@ class Provider(Perturbations):
                 if twin.variant is not None:
                     values = self._values(feed, zone, hour, twin.variant, seen, factors, estimated=row["isEstimated"])
                 rows.append((hour, {**row, **values}))
-        if any(one.kind == "shuffle" for one in seen):
+        if any(change.kind == "shuffle" for change in seen):
             order = stream("shuffle", self.seed)
             rows.sort(key=lambda pair: bits(order, _index(pair[0])))
         return [self._spoiled(feed, row, hour, seen) for hour, row in rows]
@@ -127,7 +127,7 @@ class Provider(Perturbations):
         threshold: timedelta,
         estimations: bool = True,
     ) -> list[dict[str, str]]:
-        """The hours of a window of which either feed was updated after `since`, later than `threshold` after them."""
+        """Hours of a window of which a feed was updated after `since` and more than `threshold` after the hour."""
         found = []
         for hour in window.hours():
             newest = None
@@ -143,9 +143,9 @@ class Provider(Perturbations):
         return found
 
     def measured_after(self, feed: Feed, zone: str, hour: datetime) -> int:
-        """The pass that brings the measured value, counted from the hour's own: the estimated tail has 2 to 4 hours.
+        """Number of passes from the hour to its measured value: the estimated tail has 2 to 4 hours.
 
-        The feeds mostly agree.
+        Mostly equal for both feeds.
         """
         block = _index(hour) // 3
         late = bits(stream("tail", zone, self.seed), block) & 1
@@ -153,16 +153,16 @@ class Provider(Perturbations):
         return 2 + (late ^ other)
 
     def _spoiled(self, feed: Feed, row: dict[str, Any], hour: datetime, seen: list[Perturbation]) -> Any:
-        for one in seen:
-            if one.kind == "spoil" and one.start <= hour < one.end:
-                return corrupt(feed, row, one.name)
+        for change in seen:
+            if change.kind == "spoil" and change.start <= hour < change.end:
+                return corrupt(feed, row, change.name)
         return row
 
     def _seen(self, feed: Feed, zone: str, at: datetime) -> list[Perturbation]:
-        return [one for one in self.planted if one.is_seen(feed, zone, at)]
+        return [change for change in self.planted if change.is_seen(feed, zone, at)]
 
     def _is_served(self, hour: datetime, at: datetime, seen: list[Perturbation]) -> bool:
-        withheld = any(one.kind == "withhold" and one.start <= hour < one.end for one in seen)
+        withheld = any(change.kind == "withhold" and change.start <= hour < change.end for change in seen)
         return FIRST_HOUR <= hour <= floor_hour(at) and not withheld
 
     def _record(
@@ -199,15 +199,15 @@ class Provider(Perturbations):
         *,
         estimated: bool = False,
     ) -> dict[str, Any]:
-        """What the row says of the hour, without time stamps."""
-        planted = [one for one in seen if one.name and one.start <= hour < one.end]
-        gone = {one.name for one in planted if one.kind == "drop_neighbour"}
-        new = tuple(one.name for one in planted if one.kind == "add_neighbour")
+        """The values of the row, without time stamps."""
+        planted = [change for change in seen if change.name and change.start <= hour < change.end]
+        gone = {change.name for change in planted if change.kind == "drop_neighbour"}
+        new = tuple(change.name for change in planted if change.kind == "add_neighbour")
         if estimated:
             # Recorded estimates name two thirds of the neighbours.
             listed = zone_facts(zone).neighbours[1:]
             gone.update(n for n in listed if draw(stream("unnamed", n, zone, self.seed), _index(hour)) < 0.25)
-        silent = frozenset(one.name for one in planted if one.kind == "silence")
+        silent = frozenset(change.name for change in planted if change.kind == "silence")
         neighbours = tuple(n for n in dict.fromkeys(zone_facts(zone).neighbours + new) if n not in gone)
         now = state(zone, hour, self.seed, variant, neighbours=neighbours, silent=silent)
         if feed == POWER:
@@ -218,27 +218,27 @@ class Provider(Perturbations):
     def _opinion(
         self, feed: Feed, zone: str, hour: datetime, at: datetime, seen: list[Perturbation]
     ) -> tuple[int, datetime, bool]:
-        """Variant of the values, when they were last touched, whether they are estimated."""
+        """Variant of the values, time of their last touch, and whether they are estimated."""
         hour_index = _index(hour)
         newest = _index(at) if _pass(zone, self.seed, _index(at)) <= at else _index(at) - 1
         measured = hour_index + self.measured_after(feed, zone, hour)
         estimated = newest < measured
         if estimated:
-            # Every pass estimates anew, the first before the hour begins.
+            # Every pass computes a new estimate, the first before the hour begins.
             touched, variant = max(newest, hour_index - 1), 2 + max(newest, hour_index - 1) - hour_index
         else:
             touched, variant = self._watched(zone, hour_index, measured, newest)
         moment = _pass(zone, self.seed, touched)
-        revisions = [one for one in seen if one.kind == "revise" and one.start <= hour < one.end]
+        revisions = [change for change in seen if change.kind == "revise" and change.start <= hour < change.end]
         if revisions:
-            last = max(revisions, key=lambda one: one.since)
-            last = [one for one in revisions if one.since == last.since][-1]
+            last = max(revisions, key=lambda change: change.since)
+            last = [change for change in revisions if change.since == last.since][-1]
             variant = last.variant or 0
             moment = last.updated_at or max(moment, last.since)
         return variant, moment, estimated
 
     def _watched(self, zone: str, hour: int, measured: int, newest: int) -> tuple[int, int]:
-        """The pass that last touched a measured hour, and the variant it shows since."""
+        """The last pass that touched a measured hour, and the variant that it shows since."""
         touched, changed, variant = measured, measured, 0
         looks = bits(stream("looks", zone, self.seed), hour)
         changes = bits(stream("changes", zone, self.seed), hour)
@@ -275,7 +275,7 @@ def _power(now: State, neighbours: tuple[str, ...], *, zeros: bool) -> dict[str,
         "renewablePercentage": round(100 * renewable / consumed) if consumed else None,
         "powerConsumptionTotal": consumed,
         "powerProductionTotal": sum(max(0, mw or 0) for mw in now.production.values()),
-        # A zone without known borders has empty maps and totals that are null, not 0.
+        # A zone without known borders has empty maps, and null totals instead of 0.
         "powerImportTotal": sum(imports.values()) if neighbours else None,
         "powerExportTotal": sum(exports.values()) if neighbours else None,
     }
@@ -288,16 +288,16 @@ def _index(moment: datetime) -> int:
 
 @lru_cache(maxsize=65536)
 def _pass(zone: str, seed: int, index: int) -> datetime:
-    """When the provider went over a zone in an hour: the recorded passes are at minutes 47 to 52."""
+    """Time of the provider's pass over a zone in an hour: the recorded passes are at minutes 47 to 52."""
     seconds = 47 * 60 + round(300 * draw(stream("pass", zone, seed), index), 3)
     return datetime.fromtimestamp(index * 3600, timezone.utc) + timedelta(seconds=seconds)
 
 
 def iso(moment: datetime) -> str:
-    """A time as the API writes it."""
+    """Formats a time like the API."""
     return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def encode(body: Any) -> bytes:
-    """JSON as the API writes it."""
+    """Encodes JSON like the API."""
     return json.dumps(body, separators=(",", ":")).encode()

@@ -1,7 +1,7 @@
 """The simulated API over HTTP: a server in a thread, with a clock that tests set and faults on demand.
 
 Binds to 127.0.0.1 only. `POST /_control` sets clock, faults and perturbations from another process,
-`GET /_control` tells what they are. What the API answers is in api.py.
+`GET /_control` returns them. api.py computes the responses of the API.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Simulator:
     """The server in a thread of this process; use it as a context manager.
 
     Args:
-        seed: another seed is another weather.
-        zones: zone keys it has data for; None for any.
-        token: what clients must send; None lets everybody in.
+        seed: seed of the weather.
+        zones: zone keys with data; None for any.
+        token: token that clients must send; None disables the check.
         now: a fixed clock; None for the machine's.
         plan: `free` has latest and history only.
-        port: 0 for a free one.
+        port: 0 for a free port.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Simulator:
         return self._now or utc_now()
 
     def set_now(self, now: datetime | None) -> None:
-        """Stop the clock at a moment; None lets it run with the machine's."""
+        """Stops the clock at a moment; None follows the machine's clock."""
         if now is not None and now.tzinfo is None:
             raise ValueError(f"the simulator's clock needs a time zone: {now.isoformat()} has none")
         self._now = now
@@ -105,7 +105,7 @@ class Simulator:
             self._faults.clear()
 
     def answer(self, target: str, token: str | None) -> tuple[Answer, Fault | None]:
-        """Status, headers and body for a GET, and the fault that applies to sending it."""
+        """Status, headers and body for a GET, and the fault to apply while sending it."""
         to = api.route(target)
         fault = self._take_fault(to)
         if fault and (broken := replacement_response(fault, to, token)):
@@ -122,14 +122,14 @@ class Simulator:
         return None
 
     def control(self, orders: dict[str, Any]) -> None:
-        """Orders of another process, all keys optional.
+        """Applies the commands of another process, all keys optional.
 
         `now`: ISO 8601, null for the machine's clock; `fault`: fields of Fault; `clear_faults`: true;
         `perturb`: `{"do": "withhold", "zone": "GR", "start": ..., "end": ...}`, see Perturbations.
 
         Raises:
-            ValueError: an order that cannot be understood; nothing of it is done.
-            TypeError: an order that lacks an argument or has one too many.
+            ValueError: a command is unknown or has invalid values; it has no effect.
+            TypeError: a command lacks an argument or has one too many.
         """
         unknown = orders.keys() - {"now", "fault", "clear_faults", "perturb", "revise"}
         if unknown:
@@ -148,7 +148,7 @@ class Simulator:
             self.inject(fault)
 
     def status(self) -> dict[str, Any]:
-        """What another process may want to know."""
+        """The state returned by `GET /_control`."""
         with self._lock:
             faults = [asdict(fault) for fault in self._faults]
         planted = len(self.provider.planted)
@@ -160,7 +160,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that give up, as they should on a slow answer, are no news."""
+        """Ignores clients that disconnect, as they should on a slow response."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -198,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send((204, {}, b""))
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """The `Date` of a response: the simulated present, which its clients take for theirs."""
+        """The `Date` of a response: the simulated present, which clients compare with their own."""
         if timestamp is not None:
             return super().date_time_string(timestamp)
         present = self.owner.now() - self._late
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         if kind == "cut_off":
-            # As a server of HTTP/1.0 that dies: nothing says how long the body should have been.
+            # Like a server of HTTP/1.0 that dies: the response has no length.
             self.send_header("Connection", "close")
         elif status != 204:
             self.send_header("Content-Length", str(len(body)))
@@ -231,10 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(seconds)
 
     def _reset(self) -> None:
-        """End the connection so that the client's system reports a reset."""
+        """Closes the connection so that the client's system reports a reset."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the requests are in `Simulator.requests`."""
+        """Logs nothing: the requests are in `Simulator.requests`."""

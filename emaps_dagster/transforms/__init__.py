@@ -1,1 +1,1 @@
-"""Pure transforms, one module a layer: DataFrames in, DataFrame out; no I/O, no clock, no Dagster."""
+"""Pure transforms, one module per layer: DataFrames in, DataFrame out; no I/O, no clock, no Dagster."""

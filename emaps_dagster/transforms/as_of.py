@@ -1,6 +1,6 @@
-"""Bronze to gold.ml_features as it was known: at one moment, or row by row a delay after each hour.
+"""Bronze to gold.ml_features as it was known: at one moment, or for each row a delay after its hour.
 
-Parsing, joining, means and calendar are silver's and gold's own; here is only which record a row saw.
+Selects the record that each row saw; silver.py and gold.py do the parsing, joins, means and calendar.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from emaps_dagster.transforms.gold import (
 from emaps_dagster.transforms.silver import INGESTION_ORDER, drop_repeated_content, energy_data
 from emaps_dagster.transforms.timestamps import instant
 
-# The hour of the gold row that saw a record; one record serves up to 24 of them.
+# The hour of the gold row that saw a record; up to 24 rows see one record.
 _ROW = "row_hour"
 
 
 def features_as_of(
     power: DataFrame, carbon: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime, moment: datetime
 ) -> DataFrame:
-    """The gold rows of [start, end) from what had been ingested by a moment.
+    """The gold rows of [start, end), computed from the responses ingested by a moment.
 
     Args:
         power: rows of bronze.power_data; all that overlap [start - 23 h, end) must be there.
@@ -40,7 +40,7 @@ def features_as_of(
         zone_keys: the configured zones, which decide the flow columns.
         start: first hour wanted, UTC.
         end: end of the last hour wanted, UTC.
-        moment: responses ingested at it count, later ones do not.
+        moment: responses ingested at or before it count, later ones do not.
     """
     by_then = F.col("ingested_at") <= instant(moment)
     silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOKBACK, end)
@@ -50,10 +50,10 @@ def features_as_of(
 def features_known_at(
     power: DataFrame, carbon: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime, delay: timedelta
 ) -> DataFrame:
-    """The gold rows of [start, end), each from what had been ingested by its datetime + 1 h + delay.
+    """The gold rows of [start, end), each computed from the responses ingested by its datetime + 1 h + delay.
 
-    Each equals its row of `features_as_of` at that moment, to the last bit. All are computed at once: every
-    record is handed to the rows that saw it, which for one (row, zone, datetime) is exactly one record.
+    Each equals its row of `features_as_of` at that moment, to the last bit. One query computes all rows: every
+    record is copied to the rows that saw it, so each (row, zone, datetime) has exactly one record.
 
     Args: as `features_as_of`, and
         delay: how long after the end of its hour a row is made.
@@ -62,8 +62,8 @@ def features_known_at(
     def seen_by_rows(records: DataFrame, content: list[str]) -> DataFrame:
         oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
         replaced_at = F.lead("ingested_at").over(oldest_first)
-        # A record serves the rows of its own hour and the 23 after it, from the first that is made when it
-        # is known until the last that is made before the next record of its hour is.
+        # The rows of a record's own hour and of the 23 after it see the record: from the first row made when the
+        # record is known to the last one made before the next record of the hour is known.
         first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
         last = F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
         return (
@@ -81,7 +81,7 @@ def features_known_at(
     own, previous = F.col("datetime") == F.col(_ROW), F.col("datetime") == F.col(_ROW) - F.lit(HOUR)
 
     def at(where: Column, name: str) -> Column:
-        # One row of the group at most: its value, whatever the aggregate.
+        # The group has at most one such row, so the aggregate returns its value.
         return F.max(F.when(where, F.col(name)))
 
     rows = (
@@ -95,7 +95,7 @@ def features_known_at(
             F.count(F.lit(1)).cast("int").alias("hours_observed_24h"),
             F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"),
         )
-        # A row whose own hour was not known yet was not in gold.
+        # Gold had no row for an hour that was not known yet.
         .where(F.col("_own") > 0)
         .withColumnRenamed(_ROW, "datetime")
         .select(
@@ -108,7 +108,7 @@ def features_known_at(
 
 
 def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """When the first record of each hour of [start, end) was ingested, by feed.
+    """Ingestion time of the first record of each hour of [start, end), by feed.
 
     Args: as `features_as_of`.
 
@@ -129,5 +129,5 @@ def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: da
 
 
 def _first_row(moment: str, delay: timedelta) -> Column:
-    """The first hour whose row is made at a moment or after it: hour + 1 h + delay >= moment."""
+    """The first hour whose row is made at or after a moment: hour + 1 h + delay >= moment."""
     return F.date_trunc("hour", F.col(moment) - F.lit(delay) - F.expr("INTERVAL 1 MICROSECOND"))

@@ -1,7 +1,7 @@
 """silver.energy_data to gold.ml_features: time, lag and rolling features by time, never by row.
 
-Each row of silver is handed to the hours that look back on it, so no row counts for an hour that is not its own. Window
-functions on a grid of hours say the same and take the engine longer (docs/adr/0010).
+Each row of silver is copied to the hours whose window contains it, so gaps never shift a row to another hour. Window
+functions on a grid of hours give the same result and take the engine longer (docs/adr/0010).
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
-# Sums run in micro-units as BIGINT: exact, so a mean does not depend on where a window began. A float
-# sum does, in its last bits, and every re-merge would rewrite rows. 10^6 keeps a watt of a megawatt and
+# Sums are BIGINT in micro-units and exact, so a mean does not depend on the start of the computed window. A float
+# sum would, in its last bits, and every re-merge would rewrite rows. 10^6 preserves a watt of a megawatt and
 # leaves room for 24 values of 10^9, the largest that bronze admits, and for their count in the last five bits.
 _MICRO = 1_000_000
 _DIRECTIONS = ("import", "export")
-# How a row gets into the sums of 24 hours. Six sums of four hours are the same sum, to the last bit, for ten copies of
-# each row instead of 24; in a plan of one step more, which costs more than it gains where hours are few.
+# Steps of the 24-hour sum. Six sums of four hours give the same sum, to the last bit, with ten copies of each row
+# instead of 24, but need one more step in the plan, which does not pay off for few hours.
 _SHORT, _LONG = (24,), (4, 24)
 _MANY = timedelta(days=31)
 _KEY = ["zone", "datetime"]
-# Columns of silver that describe the row itself; they have no lag and no mean.
+# Columns of silver without a lag or a mean.
 OWN_COLUMNS = ("is_estimated_power", "is_estimated_carbon", "emission_factor_type")
 
 
 def _time_zone() -> Column:
-    """The IANA time zone of the row's zone, null for a zone that `zones.py` does not know."""
+    """The IANA time zone of the row's zone; null for a zone that `zones.py` does not list."""
     known = [F.lit(text) for zone in ZONES.values() for text in (zone.key, zone.time_zone)]
     return F.element_at(F.create_map(*known), F.col("zone"))
 
 
 def _holidays(country: str | None, start: datetime, end: datetime) -> list[date] | None:
-    """National public holidays of the years of [start, end); None when the country's are not known."""
+    """National public holidays in the years of [start, end); None when those of the country are unknown."""
     import holidays
 
     if country is None:
         return None
-    # Local dates reach a day beyond the UTC window at both ends.
+    # Local dates extend a day beyond the UTC window at both ends.
     years = range((start - timedelta(days=1)).year, (end + timedelta(days=1)).year + 1)
     try:
         return sorted(holidays.country_holidays(country, years=years))
@@ -68,7 +68,7 @@ def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFra
         for direction in _DIRECTIONS
         for neighbour in neighbours_of(zone_keys)
     }
-    # Each map is taken apart once: looking a key up in it reads all of it, for each of fifty columns.
+    # Splits each map once: a key lookup reads the whole map, for each of fifty columns.
     parts = {
         f"_{direction}_{part}": take(f"{direction}_by_zone")
         for direction in _DIRECTIONS
@@ -85,7 +85,7 @@ def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFra
 
 
 def _entry(direction: str, neighbour: str) -> Column:
-    """The flow of one neighbour; null without one, as no array has a place before its first."""
+    """The flow of one neighbour; null for an absent one, as position 0 is in no array."""
     place = F.array_position(f"_{direction}_zones", neighbour) - 1
     return F.get(f"_{direction}_values", place.cast("int"))
 
@@ -96,18 +96,18 @@ def is_estimated() -> Column:
 
 
 def pack_fixed_point(name: str) -> Column:
-    """A value to be summed: micro-units times 32 plus one, so that one BIGINT sum of up to 24 also counts them."""
+    """Encodes a value as micro-units times 32 plus one, so that one BIGINT sum of up to 24 values also counts them."""
     micro = F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
     return F.shiftleft(micro, 5) + F.lit(1).cast("bigint")
 
 
 def unpack_mean(total: Column) -> Column:
-    """The mean from a sum of addends; null without values."""
+    """Decodes the mean from a sum of packed values; null without values."""
     return F.shiftright(total, 5).cast("double") / (_count(total).cast("double") * F.lit(float(_MICRO)))
 
 
 def values_in(total: Column) -> Column:
-    """The number of values in a sum of addends; 0 without values."""
+    """Decodes the number of values from a sum of packed values; 0 without values."""
     return F.coalesce(_count(total), F.lit(0).cast("bigint")).cast("int")
 
 
@@ -116,7 +116,7 @@ def _count(total: Column) -> Column:
 
 
 def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
-    """Values, lags and means of the hours [start, end) with their time features, as the contract has them."""
+    """Adds the time features to the values, lags and means of [start, end), and selects the contract's columns."""
     return (
         rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
         .select(
@@ -140,11 +140,11 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     Args:
         silver: rows of silver.energy_data; all of [start - 23 h, end) must be there, as context.
         zone_keys: the configured zones, which decide the flow columns.
-        start: first hour wanted, UTC.
-        end: end of the last hour wanted, UTC.
+        start: first hour, UTC.
+        end: end of the last hour, UTC.
 
     Returns:
-        One row for each (zone, datetime) that silver holds, as `tables.ml_features(zone_keys)`.
+        One row for each (zone, datetime) in silver, as `tables.ml_features(zone_keys)`.
     """
     names = [column.name for column in key_columns(zone_keys)]
     in_context = in_hours(start - LOOKBACK, end)
@@ -158,7 +158,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
 
 
 def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:
-    """Each hour's lags: what the hour before it was."""
+    """Lags of each hour: the values of the hour before."""
     following = F.col("datetime") + F.lit(HOUR)
     return observed.select(
         "zone", following.alias("datetime"), *(F.col(name).alias(lag_column(name)) for name in names)
@@ -166,7 +166,7 @@ def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:
 
 
 def _last_24_hours(observed: DataFrame, names: list[str], steps: tuple[int, ...]) -> DataFrame:
-    """Each hour's means and counts over itself and the 23 hours before it."""
+    """Means and counts of each hour over itself and the 23 hours before."""
     sums = observed.select(
         *_KEY,
         *(pack_fixed_point(name).alias(name) for name in names),
@@ -188,7 +188,7 @@ def _last_24_hours(observed: DataFrame, names: list[str], steps: tuple[int, ...]
 
 
 def _sums(rows: DataFrame, names: list[str], *, hours: int, every: int) -> DataFrame:
-    """For each hour the sums of its row and of the earlier ones, `every` hours apart, of so many hours."""
+    """Sums for each hour over its own row and earlier ones, `every` hours apart, within `hours` hours."""
     last = F.col("datetime") + F.lit((hours - every) * HOUR)
     served = F.explode(F.sequence("datetime", last, F.expr(f"INTERVAL {every} HOUR")))
     spread = rows.select("zone", served.alias("datetime"), *names)

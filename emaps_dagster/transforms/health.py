@@ -1,6 +1,6 @@
-"""How the pipeline is doing, from a few columns of its tables: per zone, per day, and what needs a person.
+"""Health report from a few columns of the tables: status per zone and per day, and open issues.
 
-Pure: rows and a clock in, a report out. Reading the tables and telling Dagster is assets/health.py's.
+Pure: rows and a clock in, a report out. pipeline/health.py reads the tables, defs/assets/health.py reports to Dagster.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from emaps_dagster.transforms.quality.clocks import is_in_the_future
 from emaps_dagster.transforms.silver import INGESTION_ORDER, drop_repeated_content, energy_data
 
 DAY = timedelta(days=1)
-# Gaps, calls and estimates are looked for as far back as a person remembers what happened.
+# Period for gaps, calls and estimates: an operator still remembers the events of a week.
 HEALTH_LOOKBACK = timedelta(days=7)
-# Every body of these hours is parsed again to count revisions: it bounds the cost.
+# Period for revisions, whose count parses every body of these hours again: it bounds the cost.
 REVISIONS_OF = timedelta(days=3)
-# The hour that has just ended comes with the tick of minute 7; two hours are one tick that went missing.
+# The tick of minute 7 fetches the hour that has just ended; two hours mean one missed tick.
 _LATE_HOURS = 2
 
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """One response that was stored: whose, when, the end of the last hour it holds, and whether it is of /history.
+    """One stored response: zone, feed, ingestion time, end of its last hour, and whether it is of /history.
 
-    Only /history goes up to the present; an answer about last year says nothing of the provider's lag.
+    Only /history reaches the present; a response about last year does not show the provider's lag.
     """
 
     feed: str
@@ -44,7 +44,7 @@ class StoredResponse:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An hour whose newest record of a feed is quarantined, and why."""
+    """An hour whose newest record of a feed is quarantined, with the reason."""
 
     zone: str
     feed: str
@@ -54,10 +54,10 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class HealthInputs:
-    """What is read of the tables.
+    """Rows of the tables that the report is computed from.
 
-    Silver's rows have `SILVER_COLUMNS`, all of the last `LOOKED_AT`, flow maps as dicts; `reported_once` is of
-    provider_health.py, for the hours of the last `REVISIONS_OF`.
+    Silver's rows have `SILVER_COLUMNS`, for all hours of the last `HEALTH_LOOKBACK`, flow maps as dicts;
+    `reported_once` comes from provider_health.py, for the hours of the last `REVISIONS_OF`.
     """
 
     now: datetime
@@ -85,7 +85,7 @@ SILVER_COLUMNS = (
 
 @dataclass(frozen=True)
 class ZoneHealth:
-    """One zone: its last hour that both feeds delivered, and what is missing since its first of the last days."""
+    """One zone: its last hour delivered by both feeds, and the hours missing since its first of the last days."""
 
     zone: str
     last_complete_hour: datetime | None
@@ -99,7 +99,7 @@ class ZoneHealth:
 
 @dataclass(frozen=True)
 class Day:
-    """One UTC day: responses stored, bodies rejected, hours that the provider revised."""
+    """One UTC day: stored responses, rejected bodies, hours that the provider revised."""
 
     day: date
     calls: int
@@ -109,7 +109,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Health:
-    """The report; `needs` are sentences for a person, empty when all is well."""
+    """The report; `needs` are one sentence per open issue, empty when there is none."""
 
     now: datetime
     zones: tuple[ZoneHealth, ...]
@@ -119,7 +119,7 @@ class Health:
 
 
 def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """One row for each time that other content came for an hour of [start, end) that was known before.
+    """One row for each revision: changed content of an hour of [start, end) that was known before.
 
     Args:
         power: rows of bronze.power_data; all that overlap the window must be there.
@@ -128,7 +128,7 @@ def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetim
         end: end of the last hour, UTC.
 
     Returns:
-        `zone`, `datetime`, `ingested_at` of the new content; each feed's is a row of its own, unless both came at once.
+        `zone`, `datetime`, `ingested_at` of the new content; one row per feed, or one if both arrived at once.
     """
 
     def later(records: DataFrame, content: list[str]) -> DataFrame:
@@ -144,7 +144,7 @@ def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetim
 
 
 def health(facts: HealthInputs) -> Health:
-    """What the facts say, zone by zone and day by day, and what a person should do."""
+    """Computes the report: status by zone and day, and the open issues with their remedies."""
     zones = tuple(_zone(facts, zone) for zone in facts.zones)
     open_issues = [sentence for zone in zones for sentence in _needs(facts, zone)]
     open_issues += _wrong_clocks(facts)
@@ -182,7 +182,7 @@ def _zone(facts: HealthInputs, zone: str) -> ZoneHealth:
         provider_lag_hours=_provider_lag(answers),
         last_answer=max((answer.ingested_at for answer in answers), default=None),
         estimated_share_24h=sum(map(_is_estimated, day)) / len(day) if day else None,
-        # The hour that has just ended may still come with the next tick, and hours behind the last are told apart.
+        # The next tick may still bring the hour that has just ended; hours after the last are reported as lateness.
         gaps=tuple(hour for hour in expected if hour not in complete and last is not None and hour < last),
         not_in_gold=tuple(hour for hour in sorted(rows) if (zone, hour) not in facts.gold_hours),
     )
@@ -197,7 +197,7 @@ def _is_estimated(row: Mapping[str, Any]) -> bool:
 
 
 def _provider_lag(answers: Iterable[StoredResponse]) -> int | None:
-    """How many ended hours the newest answer of the slower feed lacked when it came."""
+    """Number of ended hours that the newest response of the slower feed lacked at its ingestion."""
     newest: dict[str, StoredResponse] = {}
     for answer in sorted(answers, key=lambda answer: (answer.ingested_at, answer.window_end)):
         newest[answer.feed] = answer
@@ -228,9 +228,9 @@ def _needs(facts: HealthInputs, zone: ZoneHealth) -> Iterable[str]:
             f"{zone.zone}: {_count(len(zone.gaps), 'hour is', 'hours are')} missing or known from one feed only. "
             f"Materialize all layers for {_ranges(zone.gaps)}; if they stay missing, the provider has none."
         )
-    waiting = [one for one in facts.quarantined if one.zone == zone.zone]
+    waiting = [record for record in facts.quarantined if record.zone == zone.zone]
     if waiting:
-        hours = {one.hour for one in waiting}
+        hours = {record.hour for record in waiting}
         yield (
             f"{zone.zone}: {_count(len(hours), 'hour waits', 'hours wait')} for the provider, since the newest record "
             f"is quarantined: {_ranges(hours)}; the first of {waiting[0].feed}: {waiting[0].reason}. Runs ask again by "
@@ -273,19 +273,19 @@ def _hours(start: datetime, end: datetime) -> Iterable[datetime]:
 
 
 def _ranges(hours: Iterable[datetime], shown: int = 5) -> str:
-    """The hours as Dagster's partition field takes them: `[2024-05-04-06:00...2024-05-04-08:00], 2024-05-05-00:00`."""
+    """Formats hours for Dagster's partition field: `[2024-05-04-06:00...2024-05-04-08:00], 2024-05-05-00:00`."""
     runs: list[list[datetime]] = []
     for hour in sorted(hours):
         if runs and hour - runs[-1][1] == HOUR:
             runs[-1][1] = hour
         else:
             runs.append([hour, hour])
-    told = [
+    texts = [
         f"{first:%Y-%m-%d-%H:%M}" if first == last else f"[{first:%Y-%m-%d-%H:%M}...{last:%Y-%m-%d-%H:%M}]"
         for first, last in runs
     ]
-    return f"`{', '.join(told[:shown])}`" + (f" and {len(told) - shown} more ranges" if len(told) > shown else "")
+    return f"`{', '.join(texts[:shown])}`" + (f" and {len(texts) - shown} more ranges" if len(texts) > shown else "")
 
 
-def _count(number: int, one: str, more: str) -> str:
-    return f"{number} {one if number == 1 else more}"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"

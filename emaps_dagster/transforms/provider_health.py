@@ -1,6 +1,6 @@
-"""Faults of the provider's values in the health report: the checks of silver that only warn, grouped by cause.
+"""Faults of the provider's values for the health report: the findings of silver's warning checks, grouped by cause.
 
-One sentence for each zone and cause, with its hours as ranges; each hour's own finding is in its check.
+One sentence for each zone and cause, with its hours as ranges; the check reports the finding of each hour.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emaps_dagster.transforms.quality.plausibility import implausible
 from emaps_dagster.transforms.quality.reported import unreported
 from emaps_dagster.transforms.silver import energy_data
 
-# The values of silver that the sentences are made from.
+# Columns of silver that the sentences are computed from.
 VALUE_COLUMNS = (
     *FEED_VALUES["power"],
     "import_total",
@@ -39,7 +39,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def reported_once(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """Each hour of [start, end) with some value of every column that any ingestion reported, null where none did.
+    """Each hour of [start, end) with one value of every column that any ingestion reported; null where none did.
 
     Args: as `transforms.silver.energy_data`.
     """
@@ -53,14 +53,14 @@ def reported_once(power: DataFrame, carbon: DataFrame, start: datetime, end: dat
 
 
 def sentences(zone: str, rows: Rows, once: Rows, zones: tuple[str, ...], shown: Shown) -> Iterator[str]:
-    """What is wrong with the values of a zone, and what to do.
+    """Sentences about the faults in the values of a zone, with their remedies.
 
     Args:
         zone: the zone.
         rows: its silver rows with `VALUE_COLUMNS`, flow maps as dicts.
-        once: its rows of `reported_once`; they may be of fewer hours.
+        once: its rows of `reported_once`; they may cover fewer hours.
         zones: the configured zones.
-        shown: turns hours into ranges that Dagster's partition field takes.
+        shown: formats hours as ranges for Dagster's partition field.
     """
     yield from _nulls(zone, rows, once, shown)
     yield from _implausible(zone, rows, shown)
@@ -108,7 +108,7 @@ def _nulls(zone: str, rows: Rows, once: Rows, shown: Shown) -> Iterator[str]:
 
 
 def _replaced(rows: Rows, once: Rows) -> Iterator[tuple[datetime, list[str]]]:
-    """The hours with values that an earlier ingestion reported and silver has as null."""
+    """Hours with values that an earlier ingestion reported and that are null in silver."""
     reported = {row["datetime"]: row for row in once}
     for row in rows:
         earlier = reported.get(row["datetime"], {})

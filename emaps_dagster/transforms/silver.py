@@ -1,6 +1,6 @@
 """Bronze bodies to silver.energy_data: parse, flatten, keep the latest ingestion, join the feeds.
 
-Nothing is filled and nothing is computed from neighbouring hours: that is gold's part.
+Fills no gaps and computes nothing from neighbouring hours, which gold does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
 from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
 from emaps_dagster.transforms.timestamps import in_hours
 
-# Numbers are strings until `number` casts them: transforms/numbers.py says why.
+# Numbers are strings until `number` casts them, for the reason in transforms/numbers.py.
 _MODES = "struct<" + ",".join(f"`{key}`:string" for key in MODE_KEYS) + ">"
 _RECORD = "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
 _POWER_RECORD = _RECORD + (
@@ -47,15 +47,15 @@ _CARBON_TEXTS = {"emission_factor_type": "emissionFactorType"}
 _PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estimationMethod"}
 _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 
-# What orders the records of one hour, from the oldest to the newest.
+# Sort order of the records of one hour, from the oldest to the newest.
 INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256")
 
-# From the records of a feed and the names of their content: which of them silver shows.
+# Selects the records that silver shows, given a feed's records and the names of their content columns.
 RecordSelector = Callable[[DataFrame, list[str]], DataFrame]
 
 
 def _sorted_map(column: Column) -> Column:
-    """Entries sorted by neighbour: comparable on every engine and independent of the body's order."""
+    """Sorts the entries by neighbour: comparable on every engine and independent of the body's order."""
     entries = F.transform(
         F.map_entries(column), lambda entry: F.struct(entry.key.alias("key"), number(entry.value).alias("value"))
     )
@@ -63,12 +63,12 @@ def _sorted_map(column: Column) -> Column:
 
 
 def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
-    """One row per record of every body whose hour lies in [start, end) and was over when it was ingested."""
+    """One row per record of every body whose hour lies in [start, end) and was over at its ingestion."""
     text = with_long_numbers_as_strings(F.coalesce("trusted_json", "raw_json"))
     body = F.from_json(text, f"history array<struct<{record}>>, data array<struct<{record}>>")
     return (
         bronze.select("zone", "ingested_at", "payload_sha256", body.alias("body"))
-        # posexplode: two records of one hour in one body are told apart by their place in it.
+        # posexplode: the position distinguishes two records of one hour in one body.
         .select(
             "zone",
             "ingested_at",
@@ -81,35 +81,35 @@ def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> 
 
 
 def _oldest_first() -> WindowSpec:
-    # All records of a zone: a window for every hour would cost an engine more than all else that silver does.
+    # Partitions by zone only: a partition for every hour would cost an engine more than the rest of silver.
     return Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER)
 
 
 def drop_repeated_content(records: DataFrame, content: list[str]) -> DataFrame:
-    """The records of each (zone, datetime) without those that repeat the content of the one before.
+    """Drops records that repeat the content of the previous record of their (zone, datetime).
 
-    Of records that one response has of an hour, the one updated last speaks for it, then the one further
-    down. Order of responses: `ingested_at`, the provider's `updated_at`, the payload's hash. Where consecutive
-    ingestions carry the same `content`, the first of them stands for all.
+    If one response has several records of an hour, the one updated last wins, then the one with the higher
+    position. Order of responses: `ingested_at`, the provider's `updated_at`, the payload's hash. Of consecutive
+    ingestions with the same `content`, the first is kept.
     """
     response = ("datetime", "ingested_at", "payload_sha256")
     by_response = Window.partitionBy("zone").orderBy(*response, "updated_at", "position")
-    # Of many columns Sail makes a row at a time for a lag: one array of numbers takes it a third of the time.
+    # Sail converts many columns to rows one by one for a lag: one array of numbers takes a third of the time.
     numbers, others = ([name for name in content if (name in _NUMBERS) == wanted] for wanted in (True, False))
-    said = F.struct("datetime", F.array(*numbers).alias("numbers"), *others)
-    is_news = ~F.col("_content").eqNullSafe(F.lag("_content").over(_oldest_first()))
+    compared = F.struct("datetime", F.array(*numbers).alias("numbers"), *others)
+    is_changed = ~F.col("_content").eqNullSafe(F.lag("_content").over(_oldest_first()))
     repeated = [F.col(f"_next_{name}").eqNullSafe(F.col(name)) for name in response]
     return (
         records.select("*", *(F.lead(name).over(by_response).alias(f"_next_{name}") for name in response))
         .where(~reduce(and_, repeated))
-        .withColumn("_content", said)
-        .withColumn("_is_news", is_news)
-        .where("_is_news")
+        .withColumn("_content", compared)
+        .withColumn("_is_changed", is_changed)
+        .where("_is_changed")
     )
 
 
 def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
-    """The record of each (zone, datetime) that was ingested last, with the time since when it is known."""
+    """The last ingested record of each (zone, datetime); `ingested_at` is the first ingestion of its content."""
     return (
         drop_repeated_content(records, content)
         .withColumn("_next_hour", F.lead("datetime").over(_oldest_first()))
@@ -159,15 +159,15 @@ def energy_data(
     pick: RecordSelector = latest_records,
     more_keys: tuple[str, ...] = (),
 ) -> DataFrame:
-    """The silver rows of [start, end), a pure function of every response that holds their hours.
+    """The silver rows of [start, end), a pure function of all responses that contain their hours.
 
     Args:
         power: rows of bronze.power_data; all that overlap the window must be there.
         carbon: rows of bronze.carbon_data, likewise.
-        start: first hour wanted, UTC.
-        end: end of the last hour wanted, UTC.
-        pick: which record of an hour is shown; as-of reads show more than the latest.
-        more_keys: columns that `pick` adds to tell those apart.
+        start: first hour, UTC.
+        end: end of the last hour, UTC.
+        pick: selects the records of an hour to show; as-of reads show more than the latest.
+        more_keys: key columns that `pick` adds to distinguish those.
 
     Returns:
         One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`; with

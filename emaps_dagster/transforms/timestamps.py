@@ -1,4 +1,4 @@
-"""Moments in conditions and literals, at no call of the engine."""
+"""Timestamp literals and conditions that need no round trip to the engine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def instant(moment: datetime) -> Column:
-    """An aware moment as a TIMESTAMP, which engines fold into a constant before they read.
+    """An aware moment as a TIMESTAMP literal, which engines fold into a constant before they read.
 
-    `lit` of a datetime asks a Connect server for a setting each time; a tick has 37 of them.
+    `lit` of a datetime requests a setting from the Connect server each time; a tick has 37 of them.
     """
     return F.timestamp_micros(F.lit((moment - _EPOCH) // timedelta(microseconds=1)))
 

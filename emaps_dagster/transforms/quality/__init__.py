@@ -1,5 +1,5 @@
-"""What must be true of the tables, one module a layer; each check recomputes by another road than the code it judges.
+"""Data-quality checks; each recomputes the checked values with another algorithm than the transform it checks.
 
-Evidence (Arrow tables collected once a run and month) in, frozen outcomes out: no I/O, no clock, no Dagster.
-Which checks a table has, what blocks and how it is reported is decided in assets/checks.py.
+Evidence (Arrow tables collected once per run and month) in, frozen outcomes out: no I/O, no clock, no Dagster.
+pipeline/check_catalog.py assigns checks to tables and selects the blocking ones; defs/asset_checks/ reports them.
 """

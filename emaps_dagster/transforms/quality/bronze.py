@@ -1,4 +1,4 @@
-"""Bronze: every stored body can be read again, and none of it is sandbox data."""
+"""Checks of bronze: every stored body can be parsed again, and none is sandbox data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BronzeEvidence:
     """The responses of one bronze table that share an hour with the run, as `tables.POWER_DATA`.
 
     `rejected` are the feed's quarantined records of hours near the run (rows of `tables.REJECTED_RECORDS`), `mending`
-    the responses that hold those hours.
+    the responses that contain those hours.
     """
 
     responses: pa.Table
@@ -34,13 +34,13 @@ class BronzeEvidence:
 
 
 def raw_json_parses(evidence: BronzeEvidence) -> Outcome:
-    """Every body is strict JSON and holds what bronze says of it: zone, first and last hour, hash."""
+    """Every body is strict JSON and matches its row of bronze: zone, first and last hour, hash."""
     findings = [finding_of(row, what) for row in evidence.rows for what in _wrong_with(row)]
     return Outcome(len(evidence.rows), tuple(findings))
 
 
 def no_sandbox_data(evidence: BronzeEvidence) -> Outcome:
-    """No body and no record carries the marks that admission refuses: one definition for both (records.py)."""
+    """No body and no record has a sandbox mark; admission uses the same definition (contracts/body_fields.py)."""
     findings = []
     for row in evidence.rows:
         mark = sandbox_mark_of_body(_parsed(row["raw_json"], strict=False))
@@ -56,7 +56,7 @@ def trusted_body(row: dict[str, Any]) -> str | None:
 
 
 def records_of(raw_json: str | None, *, strict: bool = True) -> list[dict[str, Any]] | None:
-    """The records of a body, None when it is not strict JSON with a list of them; else NaN and Infinity may be."""
+    """The records of a body; None when it is not JSON with a list of them. Without `strict`, NaN and Infinity pass."""
     body = _parsed(raw_json, strict=strict)
     if not isinstance(body, dict):
         return None
@@ -65,9 +65,9 @@ def records_of(raw_json: str | None, *, strict: bool = True) -> list[dict[str, A
 
 
 def _parsed(raw_json: str | None, *, strict: bool) -> Any:
-    """The body; None when it is not strict JSON, or JSON with NaN and Infinity."""
+    """The parsed body; None when it is not JSON. Without `strict`, NaN and Infinity pass."""
     try:
-        # A quarantined number may have more digits than Python makes an int of.
+        # A quarantined number may have more digits than Python converts to an int.
         return json.loads(raw_json or "", parse_constant=_refuse if strict else None, parse_int=float)
     except (ValueError, RecursionError):
         return None
@@ -77,7 +77,7 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
     raw = row["raw_json"]
     if raw is None or hashlib.sha256(raw.encode()).hexdigest() != row["payload_sha256"]:
         yield f"the body's SHA-256 is not the stored one ({row['payload_sha256']})"
-    # What is quarantined of a body need not be strict.
+    # Quarantined records need not be strict JSON.
     whole, readable = records_of(raw, strict=row.get("trusted_json") is None), trusted_body(row)
     records = records_of(readable)
     if whole is None or records is None:
@@ -87,7 +87,7 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
         if any(record not in whole for record in records):
             yield "trusted_json has a record that the body has not"
         if not records:
-            # All are quarantined, and the window is theirs.
+            # All records are quarantined, and the window is theirs.
             return
     zone = json.loads(readable or "").get("zone")
     zones = {str(name) for name in (zone, *(record.get("zone", zone) for record in records))}
@@ -103,7 +103,7 @@ def _wrong_with(row: dict[str, Any]) -> Iterator[str]:
 
 
 def finding_of(row: dict[str, Any], what: str) -> Finding:
-    """A finding about a response, named as the job `withdraw` takes it."""
+    """A finding about a response, identified in the form that the job `withdraw` accepts."""
     received = f"{row['ingested_at']:%Y-%m-%dT%H:%M:%SZ}" if row["ingested_at"] else "an unknown time"
     named = f"{row['request']}, received {received}, payload_sha256 {row['payload_sha256']}"
     return Finding(row["zone"] or "", row["window_start"], f"{what}: {named}", row["window_end"])

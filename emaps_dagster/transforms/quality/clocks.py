@@ -1,7 +1,7 @@
-"""Whether responses were received when bronze says so: what a machine's wrong clock leaves behind.
+"""Detects responses whose `ingested_at` is wrong because the machine's clock was.
 
-The later ingestion of an hour wins, so a response that was stored with a clock that was ahead wins over right ones
-until that time has come, and for hours that have left /history by then for ever (docs/adr/0014).
+The later ingestion of an hour wins, so a response stored with a fast clock outranks correct ones until that time has
+passed, and permanently for hours that have left /history by then (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Protocol
 
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, HOUR, floor_hour
 
-# /history ends with the running hour. A provider that withdraws an hour or two is nothing unusual.
+# /history ends with the running hour. Providers regularly withdraw an hour or two.
 _LATE = timedelta(hours=2)
 
 
 class Received(Protocol):
-    """A response of one feed; `up_to_now` is that of /history."""
+    """A response of one feed; `up_to_now` is true for one of /history."""
 
     @property
     def zone(self) -> str: ...
@@ -34,7 +34,7 @@ def is_in_the_future(ingested_at: datetime, now: datetime) -> bool:
 
 
 def wrong_clocks(responses: Sequence[Received], now: datetime) -> Iterator[tuple[int, str]]:
-    """The place of each response whose `ingested_at` cannot be right, and why, as one phrase."""
+    """Index of each response whose `ingested_at` cannot be right, with the reason as one phrase."""
     reached: dict[str, Received] = {}
     for place in sorted(range(len(responses)), key=lambda place: responses[place].ingested_at):
         this = responses[place]

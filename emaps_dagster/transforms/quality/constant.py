@@ -1,9 +1,9 @@
-"""A stuck provider: the same numbers hour after hour.
+"""Detects a stuck provider, which repeats the same numbers hour after hour.
 
 The limits come from 44,000 recorded hours (CAISO and ERCOT 2020-2021, the Greek schedule of 2017, a German day of
 2024): all modes kept their values for 3 hours at most. Divided and rounded so that the zone's largest mode was 10 to
 20 MW or 2 to 5 MW, they kept them for 6 and 20 hours at most. PJM's file has stretches of 23 and 25 hours: its editors
-filled gaps with the hour before, which is what this is to find.
+filled gaps with the hour before, which this check must find.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import SilverEvidence
 
-# So many identical hours are a fault. A check of one hour sees 47 hours back, so neither may be larger than 48.
+# Number of identical hours that are a fault. A check of one hour reads 47 hours back, so neither may exceed 48.
 STUCK_AFTER = 12
 STUCK_AFTER_IN_A_SMALL_ZONE = 24
-# Below these whole megawatts change too rarely.
+# In smaller zones whole megawatts change too rarely.
 _SMALL_MW = 10
 _TOO_SMALL_MW = 2
 _PRODUCTION = tuple(f"production_{mode}" for mode in MODES)
@@ -51,19 +51,20 @@ class Stretch:
 def values_change(evidence: SilverEvidence) -> Outcome:
     """No zone reports the same value of every production mode for `STUCK_AFTER` hours, estimated or not.
 
-    Where whole megawatts change too rarely, it takes `STUCK_AFTER_IN_A_SMALL_ZONE` hours, and where only one mode
-    produces, demand and flows must stand still as well: one plant may run flat. Zones of a megawatt are not judged.
+    In small zones, where whole megawatts change too rarely, the limit is `STUCK_AFTER_IN_A_SMALL_ZONE` hours. Where
+    only one mode produces, demand and flows must be constant as well: one plant may run flat. Zones of a megawatt are
+    not checked.
     """
-    findings = [Finding(one.zone, one.start, str(one), one.end) for one in stretches(evidence.rows)]
+    findings = [Finding(found.zone, found.start, str(found), found.end) for found in stretches(evidence.rows)]
     return Outcome(len(evidence.rows), tuple(findings))
 
 
 def stretches(rows: Iterable[Mapping[str, Any]]) -> Iterator[Stretch]:
-    """The stretches that are too long."""
+    """The stretches that exceed their limit."""
     first: Mapping[str, Any] | None = None
     last: Mapping[str, Any] | None = None
     for row in sorted(rows, key=lambda row: (row["zone"], row["datetime"])):
-        if first is not None and last is not None and _goes_on(last, row):
+        if first is not None and last is not None and _continues(last, row):
             last = row
             continue
         if first is not None and last is not None:
@@ -73,7 +74,7 @@ def stretches(rows: Iterable[Mapping[str, Any]]) -> Iterator[Stretch]:
         yield from _too_long(first, last)
 
 
-def _goes_on(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+def _continues(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     if row["zone"] != last["zone"] or row["datetime"] - last["datetime"] > HOUR:
         return False
     return _signature(row) == _signature(last)
@@ -92,7 +93,7 @@ def _too_long(first: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[Str
     values = [row for row in (first[name] for name in _PRODUCTION) if row is not None]
     largest = max(map(abs, values), default=0.0)
     if largest < _TOO_SMALL_MW:
-        # Nothing but nulls or zeros is found by other checks.
+        # Other checks find hours with only nulls or zeros.
         return
     is_small = largest < _SMALL_MW or _producing(first) < 2
     stretch = Stretch(first["zone"], first["datetime"], last["datetime"] + HOUR, len(values))

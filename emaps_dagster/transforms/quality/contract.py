@@ -1,4 +1,4 @@
-"""What every table must keep: the columns of its contract, one row a key, and hours that are not too old."""
+"""Checks of every table: the columns of its contract, one row per key, and freshness."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from emaps_dagster.contracts.tables import Table
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 
-# /history carries 24 hours: on a plan without past-range an hour missed for longer is lost for good. Six hours
-# leave eighteen to act in, and a restart or two missed ticks are not worth a warning.
+# /history carries 24 hours: on a plan without past-range an hour missed for longer is lost permanently. Six hours
+# leave eighteen for a repair, and a restart or two missed ticks cause no warning.
 FRESH_FOR = timedelta(hours=6)
 
 
@@ -21,7 +21,7 @@ def schema_matches_the_contract(stored: Mapping[str, str] | None, table: Table) 
     """The stored columns and types are those of the contract.
 
     Args:
-        stored: Spark's simple type of each stored column, by name; None when there is no table.
+        stored: Spark's simple type of each stored column, by name; None without a table.
         table: the contract.
     """
     if stored is None:
@@ -56,10 +56,10 @@ def primary_key_is_unique(rows: pa.Table) -> Outcome:
 def table_is_fresh(latest: Mapping[str, datetime | None], now: datetime) -> Outcome:
     """The latest hour of every zone ended no longer than `FRESH_FOR` ago.
 
-    It judges the table and not the run: a backfill of old hours beside fresh ones is no reason to complain.
+    Checks the table and not the run: a backfill of old hours causes no warning while the latest ones are fresh.
 
     Args:
-        latest: the latest hour in the table by configured zone, None when there is none.
+        latest: the latest hour in the table by configured zone, None without one.
         now: the run's clock.
     """
     findings = []

@@ -1,4 +1,4 @@
-"""Carbon intensity by two kinds of emission factors: `direct` and `lifecycle` are two quantities."""
+"""Checks that means of carbon intensity do not mix `direct` and `lifecycle` emission factors, two quantities."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from emaps_dagster.transforms.quality.silver import Key, rows_of
 
 
 def rolling_avg_24h_is_of_one_emission_factor_type(evidence: GoldEvidence) -> Outcome:
-    """The values in each 24-hour mean of carbon_intensity have one emission factor type; an unknown type mixes not.
+    """The values in each 24-hour mean of carbon_intensity have one emission factor type; unknown types are ignored.
 
-    Silver's values are counted, not gold's.
+    Counts silver's values, not gold's.
     """
     names = ["zone", "datetime", "carbon_intensity", "emission_factor_type"]
     mixed = mixed_hours(rows_of(evidence.silver.select(names)))
@@ -30,7 +30,7 @@ def rolling_avg_24h_is_of_one_emission_factor_type(evidence: GoldEvidence) -> Ou
 
 
 def mixed_hours(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Counter[str]]:
-    """The hours whose last 24 hours hold values of several types, with the number of values of each."""
+    """Hours whose last 24 hours have values of several types, with the number of values of each."""
     types: dict[str, dict[datetime, str]] = defaultdict(dict)
     for row in rows:
         if row["carbon_intensity"] is not None and row["emission_factor_type"] is not None:
@@ -46,5 +46,5 @@ def mixed_hours(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Counter[str]]:
 
 
 def in_words(types: Mapping[str, int]) -> str:
-    """`direct (1 value) and lifecycle (23 values)`."""
+    """Formats the counts as `direct (1 value) and lifecycle (23 values)`."""
     return " and ".join(f"{name} ({n} value{'s' * (n > 1)})" for name, n in sorted(types.items()))

@@ -1,4 +1,4 @@
-"""Gold against silver: lags and means by pandas on time, everything else by plain Python, row by row."""
+"""Checks gold against silver: lags and means with pandas on time, all other columns in plain Python, row by row."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.transforms.quality.silver import Key, differences, rows_of
 
 if TYPE_CHECKING:
-    # A second of every start of Dagster, for what only a check needs.
+    # Imported lazily: it costs every start of Dagster a second, and only a check needs it.
     import holidays
     import numpy as np
     import pandas as pd
 
-# Gold's sums round each value to a millionth; beyond that a mean is wrong.
+# Gold's sums round each value to a millionth; a larger difference of a mean is an error.
 _MEAN_TOLERANCE = 2e-6
 
 
 @dataclass(frozen=True)
 class GoldEvidence:
-    """The gold rows of `window` beside silver's of [window.start - 23 h, window.end).
+    """The gold rows of `window`, and silver's rows of [window.start - 23 h, window.end).
 
     Args:
         window: the hours that were collected.
@@ -49,7 +49,7 @@ class GoldEvidence:
 
     @cached_property
     def expected(self) -> dict[Key, dict[str, Any]]:
-        """What gold's plain columns must say of each hour of silver, by (zone, hour)."""
+        """Expected values of gold's plain columns for each hour of silver, by (zone, hour)."""
         flows = {
             f"{direction}_{zone_column(neighbour)}": (f"{direction}_by_zone", neighbour)
             for direction in ("import", "export")
@@ -86,18 +86,18 @@ class GoldEvidence:
 
     @cached_property
     def plain_rows(self) -> list[dict[str, Any]]:
-        """Gold's rows without lags and means, which the frames judge."""
+        """Gold's rows without lags and means, which are compared with the pandas frames."""
         judged = {derived(name) for name in self.names for derived in (lag_column, rolling_column, count_column)}
         return rows_of(self.gold.select([name for name in self.gold.column_names if name not in judged]))
 
 
 def lag_1h_is_the_previous_hour(evidence: GoldEvidence) -> Outcome:
-    """Every lag is silver's value exactly one hour earlier, null when that hour is missing or null."""
+    """Every lag equals silver's value exactly one hour earlier; null when that hour is missing or null."""
     return _judge_derived(evidence, {lag_column: lambda frame: frame.shift(freq="1h")}, tolerance=0.0)
 
 
 def rolling_avg_24h_is_the_mean_of_the_window(evidence: GoldEvidence) -> Outcome:
-    """Every mean is that of silver's values in (datetime - 24 h, datetime], nulls skipped, and its count theirs."""
+    """Every mean and count equals that of silver's values in (datetime - 24 h, datetime], nulls skipped."""
     recomputed: dict[Callable[[str], str], Callable[[pd.DataFrame], pd.DataFrame]] = {
         rolling_column: lambda frame: frame.rolling("24h", min_periods=1).mean(),
         count_column: lambda frame: frame.rolling("24h", min_periods=0).count(),
@@ -106,9 +106,9 @@ def rolling_avg_24h_is_the_mean_of_the_window(evidence: GoldEvidence) -> Outcome
 
 
 def gold_equals_silver(evidence: GoldEvidence) -> Outcome:
-    """Each gold row belongs to a silver row, carries its values, and its time columns and counts are right.
+    """Each gold row has a silver row, equals its values, and has correct time columns and counts.
 
-    Lags and means have checks of their own; that no hour of silver is missing here is `gold_is_not_stale`'s part.
+    Lags and means have checks of their own; `gold_is_not_stale` finds hours of silver that gold lacks.
     """
     estimated = {
         key for key, row in evidence.expected.items() if row["is_estimated_power"] or row["is_estimated_carbon"]
@@ -132,11 +132,11 @@ def gold_equals_silver(evidence: GoldEvidence) -> Outcome:
 
 
 def gold_is_not_stale(evidence: GoldEvidence) -> Outcome:
-    """Every hour of silver is in gold with its present values and flags: gold was made after silver changed.
+    """Every hour of silver is in gold with its present values and flags: gold ran after silver changed.
 
-    `gold_equals_silver` starts from gold's rows and cannot see the hours that gold lacks. This one starts from silver's
-    and looks at nothing that gold computes: it fails when gold's step was not run, not when it ran wrongly, so the two
-    together tell a person which of both happened.
+    `gold_equals_silver` iterates over gold's rows and cannot find hours that gold lacks. This check iterates over
+    silver's rows and ignores columns that gold computes: it fails if gold's step did not run, not if it ran wrongly,
+    so the two checks distinguish the two causes.
     """
     findings = []
     gold = {(row["zone"], row["datetime"]): row for row in evidence.plain_rows}
@@ -151,7 +151,7 @@ def gold_is_not_stale(evidence: GoldEvidence) -> Outcome:
 
 
 def time_features(zone_key: str, hour: datetime) -> dict[str, Any]:
-    """UTC and local time columns of an hour by Python's calendar; local ones are null for an unknown time zone."""
+    """UTC and local time columns of an hour by Python's calendar; local columns are null for an unknown time zone."""
     zone = zone_facts(zone_key)
     local = hour.astimezone(ZoneInfo(zone.time_zone)) if zone.time_zone else None
     days = _holidays(zone.country) if zone.country and local else None
@@ -182,12 +182,12 @@ def _judge_derived(
     recomputed: Mapping[Callable[[str], str], Callable[[pd.DataFrame], pd.DataFrame]],
     tolerance: float,
 ) -> Outcome:
-    """Compare lags or means of gold with what pandas makes of silver's values, zone by zone.
+    """Compares lags or means of gold with those that pandas computes from silver's values, zone by zone.
 
     Args:
         evidence: gold and silver.
-        recomputed: how pandas makes the columns of gold that a name of a key column is turned into.
-        tolerance: how far off a value may be.
+        recomputed: for each function from a key column to its column of gold, the computation in pandas.
+        tolerance: largest allowed difference of a value.
     """
     import numpy as np
     import pandas as pd
@@ -201,16 +201,16 @@ def _judge_derived(
         index = pd.DatetimeIndex([hours[place] for place in places], tz="UTC")
         must = np.hstack([recompute(frame).reindex(index).to_numpy() for recompute in recomputed.values()])
         for row, wrong in _unequal(evidence.gold.select(columns).take(places), must, tolerance):
-            told = differing((columns[column], is_, must_) for column, is_, must_ in wrong)
-            findings.append(Finding(zone, hours[places[row]], told))
-    # Rows of a zone that silver does not hold at all are gold_equals_silver's.
+            text = differing((columns[column], is_, must_) for column, is_, must_ in wrong)
+            findings.append(Finding(zone, hours[places[row]], text))
+    # gold_equals_silver reports rows of a zone that silver does not hold at all.
     return Outcome(len(hours), tuple(findings))
 
 
 def _unequal(
     rows: pa.Table, must: np.ndarray[Any, Any], tolerance: float
 ) -> Iterator[tuple[int, list[tuple[int, object, object]]]]:
-    """Rows with a wrong cell: their place, and (column, is, must) of each. NaN is not null, and never right."""
+    """Rows with a wrong cell: their index, and (column, is, must) of each. NaN is not null, and always wrong."""
     import numpy as np
 
     if not rows.num_rows:

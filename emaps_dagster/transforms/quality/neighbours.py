@@ -1,4 +1,4 @@
-"""Flows that gold drops: neighbours in silver's maps for which gold has no column."""
+"""Detects flows that gold drops: neighbours in silver's maps without columns in gold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAPS = {"import": "import_by_zone", "export": "export_by_zone"}
 
 
 def neighbours_have_columns(evidence: SilverEvidence) -> Outcome:
-    """Every neighbour that a configured zone reports a flow with has its columns in gold."""
+    """Every neighbour with a flow to or from a configured zone has its columns in gold."""
     findings = []
     values = {(row["zone"], row["datetime"]): row for row in evidence.rows}
     for (zone, neighbour), hours in sorted(without_columns(evidence.rows, evidence.zones).items()):
@@ -33,7 +33,7 @@ def neighbours_have_columns(evidence: SilverEvidence) -> Outcome:
 def without_columns(
     rows: Iterable[Mapping[str, Any]], zones: tuple[str, ...]
 ) -> dict[tuple[str, str], tuple[datetime, ...]]:
-    """By (zone, neighbour): the hours in which a configured zone has a flow that gold has no column for.
+    """The hours, by (zone, neighbour), in which a configured zone has a flow without a column in gold.
 
     Args:
         rows: of silver, flow maps as dicts.
@@ -51,7 +51,7 @@ def without_columns(
 
 
 def absent(rows: Iterable[Mapping[str, Any]], zone: str, hours: Iterable[datetime]) -> tuple[str, ...]:
-    """The listed neighbours of a zone that none of the hours has a flow with: a renamed one is among them."""
+    """The listed neighbours of a zone without a flow in any of the hours; these include a renamed one."""
     wanted = set(hours)
     seen = {
         neighbour
@@ -65,7 +65,7 @@ def absent(rows: Iterable[Mapping[str, Any]], zone: str, hours: Iterable[datetim
 
 
 def reason(zone: str, gone: tuple[str, ...]) -> str:
-    """Why there is no column, and which neighbour may have been renamed."""
+    """Reason for the missing column, with the neighbours that may have been renamed."""
     if zone not in ZONES:
         return f"zones.py does not list the zone {zone}"
     renamed = f"; {', '.join(gone)}, which it lists, has no flow in these hours: perhaps renamed" if gone else ""

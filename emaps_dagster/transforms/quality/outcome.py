@@ -1,4 +1,4 @@
-"""What a check says: findings, each with its zone and hours, and how many rows were judged."""
+"""Outcome of a check: the number of rows checked, and findings with their zone and hours."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from datetime import datetime
 
 from emaps_dagster.contracts.windows import HOUR
 
-# One finding names this many columns; a row that is wrong as a whole would fill a page.
+# Most columns that one finding names; a row with every column wrong would fill a page.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it must be.
+    """One violation.
 
-    `hour` is None when it concerns the whole table; `until` is the end of the hours it concerns, if more than one.
+    `hour` is None for the whole table; `until` is the end of the affected hours, if more than one.
     """
 
     zone: str
@@ -31,9 +31,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check saw: how many rows it judged and everything it found.
+    """Number of rows checked, and all findings.
 
-    `beside` are hours beside the run whose own status it knows, whether or not it found something there.
+    `beside` are further hours outside the run that the check evaluated, with or without a finding.
     """
 
     judged: int
@@ -49,10 +49,10 @@ class Outcome:
 
 
 def differing(columns: Iterable[tuple[str, object, object]]) -> str:
-    """`gas is 1.0, must be 2.0; ... and 4 more columns` for (name, is, must) triples."""
-    told = [f"{name} is {_shown(is_)}, must be {_shown(must)}" for name, is_, must in columns]
-    more = len(told) - _NAMED
-    return "; ".join(told[:_NAMED]) + (f"; and {more} more column{'s' * (more > 1)}" if more > 0 else "")
+    """Formats (name, is, must) triples as `gas is 1.0, must be 2.0; ... and 4 more columns`."""
+    texts = [f"{name} is {_shown(is_)}, must be {_shown(must)}" for name, is_, must in columns]
+    more = len(texts) - _NAMED
+    return "; ".join(texts[:_NAMED]) + (f"; and {more} more column{'s' * (more > 1)}" if more > 0 else "")
 
 
 def _shown(value: object) -> str:

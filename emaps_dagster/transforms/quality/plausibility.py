@@ -1,6 +1,6 @@
-"""What the world may get wrong: hours that are missing, sums that do not close, values that cannot be.
+"""Detects faults of the provider's data: missing hours, sums that do not close, implausible values.
 
-Tolerances are those of whole numbers: the provider rounds every part, so a sum of n of them is off by up to about n/2.
+Tolerances allow for whole numbers: the provider rounds every part, so a sum of n parts is off by up to about n/2.
 """
 
 from __future__ import annotations
@@ -38,25 +38,24 @@ def every_hour_is_present(evidence: SilverEvidence) -> Outcome:
 def parts_sum_to_total(evidence: SilverEvidence) -> Outcome:
     """Positive production, consumption and flows sum to their totals within max(2, number of parts) MW.
 
-    Null parts are skipped; a null total, and parts that are all null, are not judged. An empty map says that nothing
-    flowed.
+    Null parts are skipped; a null total, and parts that are all null, are not checked. An empty map means zero flow.
     """
-    return _judged(evidence, _sums)
+    return _row_by_row(evidence, _sums)
 
 
 def energy_balances(evidence: SilverEvidence) -> Outcome:
     """Consumption is production (charging storage negative) + import - export, within max(2, number of modes) MW."""
-    return _judged(evidence, _balance)
+    return _row_by_row(evidence, _balance)
 
 
 def values_are_plausible(evidence: SilverEvidence) -> Outcome:
-    """Signs, percentages, a zone that stands still, and the limits of zones.py: of every zone and of this one."""
-    return _judged(evidence, implausible)
+    """Signs, percentages and limits of zones.py (global and of the zone) hold, and not all values are zero."""
+    return _row_by_row(evidence, implausible)
 
 
-def _judged(evidence: SilverEvidence, look: Callable[[dict[str, Any]], Iterator[str]]) -> Outcome:
+def _row_by_row(evidence: SilverEvidence, check: Callable[[dict[str, Any]], Iterator[str]]) -> Outcome:
     findings = [
-        Finding(row["zone"], row["datetime"], "; ".join(wrong)) for row in evidence.rows if (wrong := list(look(row)))
+        Finding(row["zone"], row["datetime"], "; ".join(wrong)) for row in evidence.rows if (wrong := list(check(row)))
     ]
     return Outcome(len(evidence.rows), tuple(findings))
 
@@ -97,12 +96,12 @@ def _balance(row: dict[str, Any]) -> Iterator[str]:
 
 
 def implausible(row: Mapping[str, Any]) -> Iterator[str]:
-    """What cannot be of an hour of silver; its flow maps are dicts."""
+    """One phrase per implausible value of an hour of silver; its flow maps are dicts."""
     yield from _wrong_signs(row)
     if _stands_still(row):
         yield "production and consumption are 0 MW: no zone stands still"
     free, renewable = row["fossil_free_percentage"], row["renewable_percentage"]
-    # Both are rounded: one per cent may lie between equal shares.
+    # Both are rounded: equal shares may differ by one per cent.
     if free is not None and renewable is not None and not renewable <= free + 1:
         yield f"renewable_percentage is {renewable:g}, fossil_free_percentage, which includes it, {free:g}"
     yield from _beyond(row, limits_of(row["zone"]))
@@ -130,7 +129,7 @@ def _wrong_signs(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stands_still(row: Mapping[str, Any]) -> bool:
-    """Whether all that is reported of production and consumption is 0; one plant alone, as some zones are, may."""
+    """Whether all reported production and consumption is 0; a zone with a single plant may stand still."""
     modes = _modes(row, "production")
     sides = [
         [value for value in (*_modes(row, side), row[f"{side}_total"]) if value is not None]
@@ -159,7 +158,7 @@ def _beyond(row: Mapping[str, Any], limits: PlausibleLimits) -> Iterator[str]:
         yield f"carbon_intensity is {intensity:g} gCO2eq/kWh, beyond {low:g} to {high:g} ({source})"
     for mode in limits.capacity:
         produced, most = row[f"production_{mode}"], limits.most_produced(mode, row["datetime"].year)
-        # Storage may charge as hard as it gives.
+        # Storage may charge with as much power as it discharges.
         if produced is not None and not abs(produced) <= most:
             yield f"production_{mode} is {produced:g} MW, beyond {most:g} ({limits.capacity_source})"
     for neighbour in limits.border:

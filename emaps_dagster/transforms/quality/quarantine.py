@@ -1,4 +1,4 @@
-"""Bronze: which hours wait for the provider because their newest record is quarantined."""
+"""Check of bronze: hours whose newest record is quarantined, until the provider sends a trusted one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 
 
 def every_record_is_trusted(evidence: BronzeEvidence) -> Outcome:
-    """No hour's newest record is quarantined, and no record without an hour is in the newest body of its zone.
+    """No hour's newest record is quarantined, and the newest body of each zone has no record without an hour.
 
-    Hours beside the run that ever had a quarantined record get a status of their own, so that a warning goes as soon
-    as a later run has brought a trusted record.
+    Hours outside the run that ever had a quarantined record get a status of their own, so that a later run with a
+    trusted record clears the warning.
     """
     findings = [
         Finding(
@@ -39,12 +39,12 @@ def every_record_is_trusted(evidence: BronzeEvidence) -> Outcome:
 
 
 def charged(rejected: Iterable[dict[str, Any]], responses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The newest rejected record of each zone and hour of which no trusted record came later, in order of hours.
+    """The newest rejected record of each zone and hour without a later trusted record, in order of hours.
 
     Args:
-        rejected: rows of bronze.rejected_records of one feed. Those without an hour, and those of an hour that was
-            still running when they came, are passed over: silver would not take the hour either.
-        responses: rows of the feed's bronze table, all that hold these hours and came no earlier.
+        rejected: rows of bronze.rejected_records of one feed. Skips those without an hour, and those of an hour that
+            was still running at their ingestion: silver would skip the hour too.
+        responses: rows of the feed's bronze table, all that hold these hours and were not ingested earlier.
     """
     newest: dict[tuple[str, datetime], dict[str, Any]] = {}
     for row in sorted(rejected, key=lambda row: (row["ingested_at"], row["position"])):

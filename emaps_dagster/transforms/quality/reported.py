@@ -1,7 +1,7 @@
-"""Hours that look like data and hold none: values that are null, and values that a later ingestion replaced by nulls.
+"""Detects rows without data: values that are null, and values that a later ingestion replaced by nulls.
 
-Null modes are normal: a zone without nuclear plants reports null for ever, and some report no solar power at night. So
-one null mode is reported only after a day, and only if the zone had values of it before.
+Null modes are normal: a zone without nuclear plants always reports null, and some report no solar power at night. So
+one null mode is a finding only after a day, and only if the zone had values of it before.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from emaps_dagster.transforms.quality.silver import Key, RecordHistory, SilverEv
 _MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
 _FLOWS = ("import_total", "export_total")
 _MAPS = ("import_by_zone", "export_by_zone")
-# A night is shorter; only a mode that stays null for longer has stopped being reported.
+# Longer than any night: a mode that stays null for longer is no longer reported.
 LONGEST_SILENCE = timedelta(hours=24)
 _NAMED = 4
 
 
 def values_are_reported(evidence: SilverEvidence) -> Outcome:
-    """Every hour that a feed delivered has values, and no value that was reported once is null now."""
+    """Every hour that a feed delivered has values, and no value that was once reported is null now."""
     found: dict[Key, list[str]] = defaultdict(list)
-    for source in (unreported(evidence.rows), _withdrawn(evidence.told.values())):
+    for source in (unreported(evidence.rows), _withdrawn(evidence.histories.values())):
         for key, what in source:
             found[key].append(what)
     findings = [Finding(zone, hour, "; ".join(what)) for (zone, hour), what in sorted(found.items())]
@@ -35,10 +35,10 @@ def values_are_reported(evidence: SilverEvidence) -> Outcome:
 
 
 def unreported(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Key, str]]:
-    """(zone, hour) and the values that are missing there.
+    """Each (zone, hour) with missing values, and these values.
 
     Args:
-        rows: of silver, flow maps as dicts; earlier hours of the same zone decide what it usually reports.
+        rows: of silver, flow maps as dicts; earlier hours of the same zone determine the values it usually reports.
     """
     reported: dict[str, dict[str, datetime]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: (row["zone"], row["datetime"])):
@@ -74,7 +74,7 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
             yield f"every mode of {side} is null, though some were reported before"
         if has_modes:
             complete += modes
-    # A neighbour that a map does not name has no flow; only one with a null flow is silent.
+    # A neighbour missing from a map has no flow; only one with a null flow is unreported.
     flows = {f"flow {neighbour}" for map_ in _MAPS for neighbour in row[map_] or {}}
     gone = [
         name
@@ -86,7 +86,7 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
 
 
 def _reported(row: Mapping[str, Any]) -> set[str]:
-    """The power values that a row has, and its neighbours as `flow MK`."""
+    """Names of a row's power values that are not null, and its neighbours as `flow MK`."""
     names = {name for name in (*FEED_VALUES["power"], *_FLOWS) if row[name] is not None}
     return names | {
         f"flow {neighbour}" for map_ in _MAPS for neighbour, mw in (row[map_] or {}).items() if mw is not None
@@ -94,8 +94,8 @@ def _reported(row: Mapping[str, Any]) -> set[str]:
 
 
 def _withdrawn(feeds: Iterable[Mapping[Key, RecordHistory]]) -> Iterator[tuple[Key, str]]:
-    for told in feeds:
-        for key, record in told.items():
+    for histories in feeds:
+        for key, record in histories.items():
             if len(record.versions) > 1 and (lost := _lost(record)):
                 names, since = lost
                 yield (
@@ -106,12 +106,12 @@ def _withdrawn(feeds: Iterable[Mapping[Key, RecordHistory]]) -> Iterator[tuple[K
 
 
 def _lost(record: RecordHistory) -> tuple[list[str], datetime] | None:
-    """The values that an earlier ingestion reported and the latest does not, and since when all of them are null."""
+    """Values that an earlier ingestion reported and the latest does not, and the time since when all are null."""
     nulls = _nulls(record.latest)
     lost: dict[str, int] = {}
     previous, missing = None, set[str]()
     for place, (_, content) in enumerate(record.versions[:-1]):
-        # Most ingestions repeat the one before.
+        # Skips repeated content: most ingestions repeat the previous one.
         if content != previous:
             previous, missing = content, _values(content) & nulls
         lost |= dict.fromkeys(missing, place)
@@ -121,7 +121,7 @@ def _lost(record: RecordHistory) -> tuple[list[str], datetime] | None:
 
 
 def _values(content: Mapping[str, Any]) -> set[str]:
-    """The names of a version's numbers that are not null."""
+    """Names of a version's numbers that are not null."""
     names = {name for name, value in content.items() if isinstance(value, float)}
     for map_ in _MAPS:
         flows = content.get(map_) or {}
@@ -131,7 +131,7 @@ def _values(content: Mapping[str, Any]) -> set[str]:
 
 
 def _nulls(content: Mapping[str, Any]) -> set[str]:
-    """What a version has as null. A neighbour that a map does not name has no flow, which is a statement."""
+    """Names of a version's null values. A neighbour missing from a map has no flow, and is not null."""
     names = {name for name, value in content.items() if value is None}
     for map_ in _MAPS:
         names |= {f"{map_}[{neighbour}]" for neighbour, mw in (content.get(map_) or {}).items() if mw is None}

@@ -1,4 +1,4 @@
-"""Silver against bronze: bodies read by Python's JSON, record by record, with no window function and no join."""
+"""Checks silver against bronze: parses bodies with Python's JSON, record by record, without window function or join."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FEED_NAMES = ("power", "carbon")
 
 @dataclass(frozen=True)
 class RecordHistory:
-    """What bronze says of one hour in one feed: the content of every ingestion, oldest first."""
+    """History of one hour in one feed of bronze: the content of every ingestion, oldest first."""
 
     versions: tuple[tuple[datetime, dict[str, Any]], ...]
 
@@ -35,7 +35,7 @@ class RecordHistory:
 
     @property
     def known_since(self) -> datetime:
-        """The first of the last ingestions in a row that say the same."""
+        """First ingestion time of the latest content, over consecutive ingestions with equal content."""
         since = self.versions[-1][0]
         for ingested_at, content in reversed(self.versions[:-1]):
             if content != self.latest:
@@ -44,7 +44,7 @@ class RecordHistory:
         return since
 
     def ingested_at_of(self, row: Mapping[str, Any]) -> datetime | None:
-        """When the content that a row carries was ingested, None when no ingestion said so."""
+        """Ingestion time of the content that a row carries; None when no ingestion had it."""
         for ingested_at, content in reversed(self.versions):
             if not list(differences(row, content)):
                 return ingested_at
@@ -53,7 +53,7 @@ class RecordHistory:
 
 @dataclass(frozen=True)
 class SilverEvidence:
-    """The silver rows of `window` beside every response that shares an hour with it.
+    """The silver rows of `window`, and every response that shares an hour with it.
 
     Args:
         window: the hours that were collected.
@@ -78,13 +78,15 @@ class SilverEvidence:
         return rows_of(self.silver)
 
     @cached_property
-    def told(self) -> dict[str, dict[Key, RecordHistory]]:
-        """By feed: what bronze says of each (zone, hour) that was over when it was ingested."""
-        return {"power": _told(self.power, "power", self.window), "carbon": _told(self.carbon, "carbon", self.window)}
+    def histories(self) -> dict[str, dict[Key, RecordHistory]]:
+        """Record histories in bronze by feed and (zone, hour), for hours that were over at the ingestion."""
+        return {
+            feed: _histories(rows, feed, self.window) for feed, rows in (("power", self.power), ("carbon", self.carbon))
+        }
 
 
 def rows_of(rows: pa.Table) -> list[dict[str, Any]]:
-    """Rows as dicts, flow maps as dicts too; a row without its key is left to `primary_key_is_unique`."""
+    """Rows as dicts, flow maps as dicts too; skips rows without a key, which `primary_key_is_unique` reports."""
     found = [row for row in rows.to_pylist() if row["zone"] is not None and row["datetime"] is not None]
     for row in found:
         for name in ("import_by_zone", "export_by_zone"):
@@ -94,15 +96,15 @@ def rows_of(rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
-    """Each row carries, in every column of a feed, the record ingested last, and since when it is known.
+    """Each row carries, in every column of a feed, the record ingested last and the time since when it is known.
 
-    Consecutive ingestions that say the same stand as one, known since the first of them.
+    Consecutive ingestions with equal content count as one, known since the first of them.
     """
     findings = []
     judged = 0
     for row in evidence.rows:
-        for feed, told in evidence.told.items():
-            record = told.get((row["zone"], row["datetime"]))
+        for feed, histories in evidence.histories.items():
+            record = histories.get((row["zone"], row["datetime"]))
             if record is None:
                 continue
             judged += 1
@@ -121,15 +123,15 @@ def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
 
 
 def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
-    """Silver holds the hours that bronze holds, no more and no less, and says of each what bronze says.
+    """Silver has exactly the hours that bronze has, with equal values.
 
-    Beyond `latest_ingestion_wins`: rows that are missing or that no response holds, columns filled for a feed that
-    did not deliver the hour, and the partition column.
+    Finds beyond `latest_ingestion_wins`: missing rows, rows without a response, columns filled for a feed that did not
+    deliver the hour, and a wrong partition column.
     """
     findings = []
     held: dict[Key, list[str]] = defaultdict(list)
-    for feed, told in evidence.told.items():
-        for key in told:
+    for feed, histories in evidence.histories.items():
+        for key in histories:
             held[key].append(feed)
     for zone, hour in sorted(held.keys() - {(row["zone"], row["datetime"]) for row in evidence.rows}):
         feeds = " and ".join(held[zone, hour])
@@ -140,9 +142,9 @@ def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
             findings.append(Finding(zone, hour, "no response in bronze holds this hour complete"))
             continue
         must: dict[str, Any] = {"year_month": f"{hour:%Y-%m}"}
-        for feed, told in evidence.told.items():
+        for feed, histories in evidence.histories.items():
             # A feed that did not deliver the hour leaves its columns null.
-            must |= told[zone, hour].latest if (zone, hour) in told else content_of({}, feed)
+            must |= histories[zone, hour].latest if (zone, hour) in histories else content_of({}, feed)
         wrong = list(differences(row, must))
         if wrong:
             findings.append(Finding(zone, hour, differing(wrong)))
@@ -158,7 +160,7 @@ class _Response:
 
 
 def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
-    """No response was stored with a clock that was wrong: such a one wins over later ones, or loses to earlier."""
+    """No response has an `ingested_at` of a wrong clock: it would outrank later ones, or lose to earlier ones."""
     findings = []
     judged = 0
     for responses in (evidence.power, evidence.carbon):
@@ -173,14 +175,14 @@ def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
 
 
 def differences(row: Mapping[str, Any], must: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
-    """(name, is, must) of every column of `must` in which the row differs; NaN equals nothing."""
+    """(name, is, must) of every column of `must` whose value differs in the row; NaN equals nothing."""
     for name, value in must.items():
         if row[name] != value or row[name] is None is not value:
             yield name, row[name], value
 
 
 def content_of(record: Mapping[str, Any], feed: str) -> dict[str, Any]:
-    """What a record says, by silver's columns; all null for an empty one."""
+    """A record's values by silver's columns; all null for an empty record."""
     values = _power_content(record) if feed == "power" else _carbon_content(record)
     return {
         **values,
@@ -216,31 +218,31 @@ def _carbon_content(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(responses: pa.Table, feed: str, window: Window) -> dict[Key, RecordHistory]:
+def _histories(responses: pa.Table, feed: str, window: Window) -> dict[Key, RecordHistory]:
     versions: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
     for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json", "trusted_json"]).to_pylist():
         ingested_at, zone = response["ingested_at"], response["zone"]
         if ingested_at is None or zone is None:
             continue
-        # Of an hour that a body has twice, the record updated last speaks, then the one further down.
-        spoken: dict[datetime, tuple[datetime, dict[str, Any]]] = {}
-        # A body that cannot be read says nothing here; raw_json_parses tells of it.
+        # If a body has an hour twice, the record updated last wins, then the one further down.
+        latest: dict[datetime, tuple[datetime, dict[str, Any]]] = {}
+        # Skips a body that cannot be parsed, which raw_json_parses reports.
         for record in records_of(trusted_body(response)) or []:
             hour = time_of(record.get("datetime"))
             if hour is None or hour not in window or hour + HOUR > ingested_at:
                 continue
             # A missing time sorts first, as null does in Spark.
             updated_at = time_of(record.get("updatedAt")) or _NEVER
-            if hour not in spoken or updated_at >= spoken[hour][0]:
-                spoken[hour] = (updated_at, record)
-        for hour, (updated_at, record) in spoken.items():
+            if hour not in latest or updated_at >= latest[hour][0]:
+                latest[hour] = (updated_at, record)
+        for hour, (updated_at, record) in latest.items():
             order = (ingested_at, updated_at, response["payload_sha256"] or "")
             versions[zone, hour].append((order, content_of(record, feed)))
     return {
         key: RecordHistory(
-            tuple((order[0], content) for order, content in sorted(said, key=lambda version: version[0]))
+            tuple((order[0], content) for order, content in sorted(of_hour, key=lambda version: version[0]))
         )
-        for key, said in versions.items()
+        for key, of_hour in versions.items()
     }
 
 
