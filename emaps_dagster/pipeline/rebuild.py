@@ -19,11 +19,11 @@ FIRST, LAST = "first", "last"
 
 
 def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = FIRST, end: str = LAST) -> Window:
-    """The hours [start, end), as texts; `first` and `last` are the bounds of what the tables hold.
+    """Parse the hours [start, end); `first` and `last` are the bounds of the stored hours.
 
     Raises:
         LakehouseError: no table holds an hour.
-        FeaturesError: they are no full hours in this order.
+        FeaturesError: the bounds are no full hours, or the end is not after the start.
     """
     if start != FIRST and end != LAST:
         return hours_between(start, end)
@@ -34,7 +34,7 @@ def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = 
 
 
 def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
-    """From the first to the last hour that bronze, silver or gold holds."""
+    """The span from the first to the last hour that bronze, silver or gold holds."""
     bounds: list[datetime] = []
     for bronze in (POWER_DATA, CARBON_DATA):
         if lakehouse.version(bronze) is not None:
@@ -51,7 +51,7 @@ def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
 
 
 def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
-    """Make silver of the hours, and of the 23 before that gold's features read, what bronze says."""
+    """Rebuild silver from bronze for the hours, and for the 23 before them that gold's features read."""
     for bronze in (POWER_DATA, CARBON_DATA):
         if lakehouse.version(bronze) is None:
             raise LakehouseError(
@@ -66,9 +66,9 @@ def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False
 def rebuild_gold(
     lakehouse: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry_run: bool = False
 ) -> RebuildReport:
-    """Make gold what follows from silver as `rebuild_silver` of the same hours leaves it, written or not."""
+    """Rebuild gold from silver as `rebuild_silver` of the same hours leaves it, also in a dry run."""
     silver = rebuilt_silver(hours)
-    # With another contract no row of silver is left as it was: its rebuild takes all hours or refuses.
+    # After a change of the contract silver is rebuilt over all hours or not at all: no row is kept.
     is_kept = lakehouse.version(ENERGY_DATA) is not None and not lakehouse.schema_differences(ENERGY_DATA)
 
     def compute(part: Window) -> DataFrame:

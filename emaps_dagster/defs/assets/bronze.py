@@ -57,7 +57,7 @@ def _bronze(
         with electricity_maps.client() as client:
             outcomes = fetch(client, feed, zones, window, now, answered)
             quarantined: list[str] = []
-            stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.tell)
+            stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.after_batch)
         if quarantined:
             context.log.warning(quarantine_sentence(table, quarantined))
         of_the_run = {
