@@ -18,7 +18,6 @@ _VERSION = 1
 _MOST_OPEN = 200
 _FORGOTTEN_AFTER = timedelta(days=100)
 _LONGEST_SENTENCE = 600
-
 # A line of a bronze run's failure: class, feed, endpoint, zone, what happened.
 _LINE = re.compile(
     r"^- (?P<kind>\w+): (?P<what>(?P<feed>[\w-]+)/(?P<endpoint>[\w-]+) of zone (?P<zone>[\w-]+).*)$", re.M
@@ -27,7 +26,6 @@ _LINE = re.compile(
 _ABOUT_HOURS = ("NoDataError", "RejectedBodyError")
 # The parts of a message that differ between runs with the same cause: windows, times, ids, numbers.
 _VARIES = re.compile(r"\[[^\]]*\)|\d{4}-\d\d-\d\d[T0-9:.Z+-]*|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|0x[0-9a-f]+|\d[\d,.]*")
-
 # Escape sequences that engines write for a terminal: colours, cursor movements, window titles.
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -119,17 +117,6 @@ class IncidentsState:
             return cls()
 
 
-def _plain(cause: dict[str, object]) -> dict[str, object]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in cause.items()}
-
-
-def _read(cause: dict[str, object]) -> OpenIncident:
-    times = {n: datetime.fromisoformat(str(cause[n])) for n in ("first", "last", "start", "end") if cause[n]}
-    zones = cause["zones"]
-    assert isinstance(zones, list)
-    return OpenIncident(**{**cause, **times, "zones": tuple(zones)})  # type: ignore[arg-type]  # a wrong type is a TypeError
-
-
 def incidents_of(step: str, kind: str, message: str, hours: Window | None) -> list[Incident]:
     """The causes that the error of a failed step names; `kind` is its class."""
     message = _ESCAPES.sub("", message)
@@ -138,23 +125,6 @@ def incidents_of(step: str, kind: str, message: str, hours: Window | None) -> li
         return [_of_line(line, hours) for line in lines]
     sentence = f"{step}: {message.strip()}" if step else message.strip()
     return [Incident(f"{step} {kind} {_VARIES.sub('#', message)[:200]}", _short(sentence))]
-
-
-def _of_line(line: re.Match[str], hours: Window | None) -> Incident:
-    kind, zone = line["kind"], line["zone"]
-    about_hours = kind in _ABOUT_HOURS
-    key = f"{kind} {zone}"
-    if about_hours:
-        key += f" {line['feed']}"
-        # Each tick requests the newest hours, so its failures share a key. Older hours get a key of their own.
-        about_hours = line["endpoint"] != "history"
-        key += f" {hours}" if about_hours else ""
-    return Incident(key, _short(line["what"]), (zone,), of_fetch=True, about_hours=about_hours)
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_SENTENCE else line[: _LONGEST_SENTENCE - 4] + " ..."
 
 
 def update_incidents(
@@ -182,6 +152,23 @@ def update_incidents(
     return messages, IncidentsState(dict(newest))
 
 
+def _of_line(line: re.Match[str], hours: Window | None) -> Incident:
+    kind, zone = line["kind"], line["zone"]
+    about_hours = kind in _ABOUT_HOURS
+    key = f"{kind} {zone}"
+    if about_hours:
+        key += f" {line['feed']}"
+        # Each tick requests the newest hours, so its failures share a key. Older hours get a key of their own.
+        about_hours = line["endpoint"] != "history"
+        key += f" {hours}" if about_hours else ""
+    return Incident(key, _short(line["what"]), (zone,), of_fetch=True, about_hours=about_hours)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_SENTENCE else line[: _LONGEST_SENTENCE - 4] + " ..."
+
+
 def _is_general(cause: Incident | OpenIncident) -> bool:
     return cause.of_fetch and not cause.about_hours
 
@@ -203,3 +190,14 @@ def _extended(known: OpenIncident | None, cause: Incident, outcome: RunOutcome) 
         start=min((w.start for w in bounds), default=None),
         end=max((w.end for w in bounds), default=None),
     )
+
+
+def _plain(cause: dict[str, object]) -> dict[str, object]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in cause.items()}
+
+
+def _read(cause: dict[str, object]) -> OpenIncident:
+    times = {n: datetime.fromisoformat(str(cause[n])) for n in ("first", "last", "start", "end") if cause[n]}
+    zones = cause["zones"]
+    assert isinstance(zones, list)
+    return OpenIncident(**{**cause, **times, "zones": tuple(zones)})  # type: ignore[arg-type]  # a wrong type is a TypeError

@@ -73,12 +73,6 @@ class Trouble:
         )
 
 
-def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool) -> Trouble:
-    """Record a failed request; of the sentence `error` the cause is kept."""
-    cause = error.split(". ", maxsplit=1)[0].rstrip(".")[:_LONGEST_REASON]
-    return Trouble(before.first if before else now, now, cause, refused)
-
-
 @dataclass(frozen=True)
 class RevisionsCursor:
     """Cursor of the sensor `revisions`.
@@ -148,12 +142,10 @@ class RevisionsCursor:
             return cls()
 
 
-def _packed(windows: Iterable[Window]) -> list[list[str]]:
-    return [[window.start.isoformat(), window.end.isoformat()] for window in windows]
-
-
-def _unpacked(packed: Iterable[Iterable[str]]) -> tuple[Window, ...]:
-    return tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in packed)
+def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool) -> Trouble:
+    """Record a failed request; of the sentence `error` the cause is kept."""
+    cause = error.split(". ", maxsplit=1)[0].rstrip(".")[:_LONGEST_REASON]
+    return Trouble(before.first if before else now, now, cause, refused)
 
 
 def unread(
@@ -224,3 +216,11 @@ def pieces(window: Window) -> tuple[Window, ...]:
     most = LONGEST_LIST - 1 if hours >= LONGEST_LIST else -(-hours // 2)
     starts = [window.start + n * HOUR for n in range(0, hours, most)]
     return tuple(Window(start, min(start + most * HOUR, window.end)) for start in starts)
+
+
+def _packed(windows: Iterable[Window]) -> list[list[str]]:
+    return [[window.start.isoformat(), window.end.isoformat()] for window in windows]
+
+
+def _unpacked(packed: Iterable[Iterable[str]]) -> tuple[Window, ...]:
+    return tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in packed)

@@ -91,6 +91,26 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     )
 
 
+def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
+    """The provider's time of update of each hour that silver holds of a zone and feed."""
+    name = f"updated_at_{feed.name}"
+    columns = ["zone", "datetime", f"ingested_at_{feed.name}", name]
+    return {
+        row["datetime"]: row[name] and row[name].astimezone(timezone.utc)
+        for row in _rows(warehouse, ENERGY_DATA, columns, window)
+        if row["zone"] == zone and row[f"ingested_at_{feed.name}"] is not None
+    }
+
+
+def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
+    """Hour and time of update of each record of a body of trusted records."""
+    parsed = json.loads(body)
+    for record in parsed.get("history") or parsed.get("data") or ():
+        # Admission stores only records with an hour; the check raw_json_parses reports bodies altered since.
+        if hour := time_of(record.get("datetime")):
+            yield hour, time_of(record.get("updatedAt"))
+
+
 def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
     """The hours for which a feed delivered nulls only; the filter is pushed down to the scan."""
     import pyarrow.dataset as ds
@@ -115,26 +135,6 @@ def _quarantined(warehouse: Path, not_fetched: Mapping[str, set[datetime]]) -> d
             if row["datetime"] in not_fetched.get(row["zone"], ()):
                 found[row["zone"]].add(row["datetime"])
     return dict(found)
-
-
-def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
-    """The provider's time of update of each hour that silver holds of a zone and feed."""
-    name = f"updated_at_{feed.name}"
-    columns = ["zone", "datetime", f"ingested_at_{feed.name}", name]
-    return {
-        row["datetime"]: row[name] and row[name].astimezone(timezone.utc)
-        for row in _rows(warehouse, ENERGY_DATA, columns, window)
-        if row["zone"] == zone and row[f"ingested_at_{feed.name}"] is not None
-    }
-
-
-def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
-    """Hour and time of update of each record of a body of trusted records."""
-    parsed = json.loads(body)
-    for record in parsed.get("history") or parsed.get("data") or ():
-        # Admission stores only records with an hour; the check raw_json_parses reports bodies altered since.
-        if hour := time_of(record.get("datetime")):
-            yield hour, time_of(record.get("updatedAt"))
 
 
 def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:

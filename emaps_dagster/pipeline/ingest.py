@@ -63,8 +63,8 @@ def ingest(
 def answered_since(lakehouse: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
     """The past-range requests of the window whose responses bronze has stored since then.
 
-    A retry skips them: their hours were over, and a second response would only repeat the first. /history is never
-    among them.
+    A retry skips them: their hours were over, and the same attempt needs no second response. /history is never among
+    them.
     """
     rows = lakehouse.scan_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
     requests = rows.where(F.col("source").endswith("/past-range")).select("request")

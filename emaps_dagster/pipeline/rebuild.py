@@ -33,23 +33,6 @@ def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = 
     return hours_between(start, end)
 
 
-def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
-    """The span from the first to the last hour that bronze, silver or gold holds."""
-    bounds: list[datetime] = []
-    for bronze in (POWER_DATA, CARBON_DATA):
-        if lakehouse.version(bronze) is not None:
-            row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
-                0
-            ]
-            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
-    for table in (ENERGY_DATA, ml_features(zones)):
-        span = lakehouse.span(table) if lakehouse.version(table) is not None else None
-        bounds += [span.start, span.end] if span else []
-    if not bounds:
-        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
-    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)
-
-
 def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
     """Rebuild silver from bronze for the hours, and for the 23 before them that gold's features read."""
     for bronze in (POWER_DATA, CARBON_DATA):
@@ -81,3 +64,20 @@ def rebuild_gold(
         return features(rows, zones, part.start, part.end)
 
     return lakehouse.rebuild(ml_features(zones), rebuilt_gold(hours), compute, dry_run=dry_run)
+
+
+def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
+    """The span from the first to the last hour that bronze, silver or gold holds."""
+    bounds: list[datetime] = []
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if lakehouse.version(bronze) is not None:
+            row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
+                0
+            ]
+            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
+    for table in (ENERGY_DATA, ml_features(zones)):
+        span = lakehouse.span(table) if lakehouse.version(table) is not None else None
+        bounds += [span.start, span.end] if span else []
+    if not bounds:
+        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
+    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)

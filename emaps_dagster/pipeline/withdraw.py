@@ -147,17 +147,6 @@ def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: st
     )
 
 
-def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
-    """The hours that responses hold; ranges near each other are joined and rebuilt together."""
-    spans: list[Window] = []
-    for start, end in sorted((floor_hour(row["window_start"]), row["window_end"]) for row in rows):
-        if spans and start - spans[-1].end <= LATE_DATA_MARGIN:
-            spans[-1] = Window(spans[-1].start, max(spans[-1].end, end))
-        else:
-            spans.append(Window(start, end))
-    return tuple(spans)
-
-
 def withdraw(lakehouse: Lakehouse, selected: Selected) -> None:
     """Append the selected responses to bronze.withdrawn_responses; every reader leaves them out from then on."""
     lakehouse.create(WITHDRAWN_RESPONSES)
@@ -178,14 +167,6 @@ def gold_without(lakehouse: Lakehouse, zones: tuple[str, ...], selected: Selecte
     return _rebuild_each(lakehouse, selected, rebuild, dry_run=dry_run)
 
 
-def _rebuild_each(
-    lakehouse: Lakehouse, selected: Selected, rebuild: Callable[..., RebuildReport], *, dry_run: bool
-) -> RebuildReport:
-    with lakehouse.leaving_out(selected.fresh) if dry_run else nullcontext():
-        reports = [rebuild(lakehouse, hours, dry_run=dry_run) for hours in selected.hours]
-    return sum(reports, RebuildReport(Differences({})))
-
-
 def sentence(selected: Selected, *, dry_run: bool) -> str:
     """The log line: how many responses were, or would be, withdrawn, and their hours."""
     number = selected.fresh.num_rows
@@ -193,3 +174,22 @@ def sentence(selected: Selected, *, dry_run: bool) -> str:
     done = f"{count} would be withdrawn; nothing is written" if dry_run else f"{count} withdrawn"
     before = f", {selected.before} of the selection were before" if selected.before else ""
     return f"{done}{before}; they hold hours of {', '.join(map(str, selected.hours))}"
+
+
+def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
+    """The hours that responses hold; ranges near each other are joined and rebuilt together."""
+    spans: list[Window] = []
+    for start, end in sorted((floor_hour(row["window_start"]), row["window_end"]) for row in rows):
+        if spans and start - spans[-1].end <= LATE_DATA_MARGIN:
+            spans[-1] = Window(spans[-1].start, max(spans[-1].end, end))
+        else:
+            spans.append(Window(start, end))
+    return tuple(spans)
+
+
+def _rebuild_each(
+    lakehouse: Lakehouse, selected: Selected, rebuild: Callable[..., RebuildReport], *, dry_run: bool
+) -> RebuildReport:
+    with lakehouse.leaving_out(selected.fresh) if dry_run else nullcontext():
+        reports = [rebuild(lakehouse, hours, dry_run=dry_run) for hours in selected.hours]
+    return sum(reports, RebuildReport(Differences({})))
