@@ -177,7 +177,7 @@ def _sentences(
 ) -> Iterable[str]:
     bad = set().union(*quarantined.values())
     asked_often = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_REPORTED}
-    in_vain = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
+    not_delivered = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
     backing_off = {hour for hour, tries in known.fetched.items() if hour not in asked_often and tries.next_at > now}
     if bad:
         yield (
@@ -188,11 +188,11 @@ def _sentences(
     stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_REPORTED}
     if silent:
         yield f"The provider answered with nulls only: {silent}."
-    if in_vain:
-        asked = max(tries.count for tries in in_vain.values())
-        then = min(tries.next_at for tries in in_vain.values())
+    if not_delivered:
+        asked = max(tries.count for tries in not_delivered.values())
+        then = min(tries.next_at for tries in not_delivered.values())
         yield (
-            f"The provider does not have {format_windows(to_windows(in_vain))}: asked for up to {asked} times, "
+            f"The provider does not have {format_windows(to_windows(not_delivered))}: asked for up to {asked} times, "
             f"next at {then:%Y-%m-%dT%H:%MZ} or later."
         )
     if lost:

@@ -42,9 +42,9 @@ def to_windows(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), m
     return found
 
 
-def overlaps_or_adjoins(one: Window, other: Window) -> bool:
+def overlaps_or_adjoins(window: Window, other: Window) -> bool:
     """Whether runs of these hours must not run at the same time: they share hours, or adjoin as two ticks do."""
-    return one.start <= other.end and other.start <= one.end
+    return window.start <= other.end and other.start <= window.end
 
 
 def without(window: Window, others: Iterable[Window]) -> list[Window]:

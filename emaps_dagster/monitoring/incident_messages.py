@@ -9,9 +9,9 @@ from emaps_dagster.monitoring.incidents import Alert, ResolvedIncidents, RunOutc
 _MOST_SENTENCES = 6
 
 
-def text_of(news: Alert | ResolvedIncidents, ui_url: str) -> tuple[str, str]:
+def text_of(message: Alert | ResolvedIncidents, ui_url: str) -> tuple[str, str]:
     """Subject and body of the message."""
-    return _failed(news, ui_url) if isinstance(news, Alert) else _resolved(news, ui_url)
+    return _failed(message, ui_url) if isinstance(message, Alert) else _resolved(message, ui_url)
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The checks of each table: name, evaluation, remedy, and whether a failure blocks what is downstream."""
+"""The checks of each table: name, evaluation, remedy, and whether a failure blocks downstream assets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -17,16 +17,16 @@ class Finding:
     told: str
 
 
-def ok(told: str) -> Finding:
-    return Finding("ok", told)
+def ok(text: str) -> Finding:
+    return Finding("ok", text)
 
 
-def warning(told: str) -> Finding:
-    return Finding("warning", told)
+def warning(text: str) -> Finding:
+    return Finding("warning", text)
 
 
-def problem(told: str) -> Finding:
-    return Finding("problem", told)
+def problem(text: str) -> Finding:
+    return Finding("problem", text)
 
 
 def refusal_to_write(folder: Path) -> str | None:

@@ -149,7 +149,7 @@ def _events(
     table: Table, report: RebuildReport, dry_run: bool, first_partition: datetime, by: str
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     for hour, found in report.differences.hours.items():
-        # Events are what fills Dagster's log: a healthy year must not add one for each of 17,520 hours.
+        # Events fill Dagster's log: a healthy year must not add one for each of 17,520 hours.
         if hour < first_partition or not found.differing:
             continue
         # Earlier check results do not cover rows written now: a materialization marks them as outdated.

@@ -31,7 +31,7 @@ def launchable(compute: Callable[..., Any]) -> Callable[..., Any]:
 
         step = call
     launcher = inspect.Parameter(STEP_LAUNCHER, inspect.Parameter.KEYWORD_ONLY, annotation=dg.ResourceParam[object])
-    step.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what inspect and Dagster read
+    step.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect and Dagster read it
         parameters=[*signature.parameters.values(), launcher]
     )
     return step

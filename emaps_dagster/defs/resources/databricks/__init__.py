@@ -1,1 +1,1 @@
-"""Deployment `databricks`: how a step is sent to a cluster, and what it finds there. No other deployment imports it."""
+"""Deployment `databricks`: submission of steps to a cluster, and their environment there. No other deployment imports it."""

@@ -65,8 +65,8 @@ def at(page: str) -> str:
     return f" Run page: {page}" if page else ""
 
 
-def failure_message(state: RunState, step_key: str, said: str, timeout: int) -> str:
-    """The error of a run that ended without a result, and the remedy; `said` is the last line that the run printed."""
+def failure_message(state: RunState, step_key: str, last_line: str, timeout: int) -> str:
+    """The error of a run that ended without a result, and the remedy; `last_line` is the last line that the run printed."""
     text = f"{step_key}: Databricks run {state.run_id} "
     cause = sentence(state.message) if state.message else "Databricks gives no reason."
     if state.life == "INTERNAL_ERROR":
@@ -82,8 +82,8 @@ def failure_message(state: RunState, step_key: str, said: str, timeout: int) -> 
         )
     else:
         text += f"ended as {state.result or state.life}: {cause}"
-        if said:
-            text += f" It said: {said}"
+        if last_line:
+            text += f" It last_line: {last_line}"
     return f"{sentence(text)} {sentence(_AGAIN)}{at(state.page)}"
 
 
