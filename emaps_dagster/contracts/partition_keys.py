@@ -1,4 +1,4 @@
-"""Partition keys of hours, and which hours are complete."""
+"""Partition keys of hours, the last complete hour, and the check that hours are over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def partition_key(hour: datetime) -> str:
 
 
 def refuse_hours_not_over(window: Window, now: datetime) -> None:
-    """Refuse hours that the provider cannot know yet: the run would end well and hold nothing.
+    """Reject hours that are not over: the provider has no data for them, and the run would succeed without rows.
 
     Raises:
         PartitionError: the last hours of the window are not over.
@@ -36,4 +36,5 @@ def refuse_hours_not_over(window: Window, now: datetime) -> None:
 
 
 def last_complete_hour(now: datetime) -> datetime:
+    """The hour before the running one."""
     return floor_hour(now) - HOUR

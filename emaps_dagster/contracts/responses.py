@@ -1,4 +1,4 @@
-"""An API response, and the records of it that are quarantined."""
+"""An API response, and its quarantined records."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class RejectedRecord:
     """One record that was quarantined.
 
     Attributes:
-        position: its place in the body's list, from 0.
-        hour: the hour it is about: as it says, or else the one that its neighbours leave for it; None if neither does.
-        record_json: the record as it stands in the body.
-        reason: why, one phrase.
+        position: index in the body's list, from 0.
+        hour: of its own time field, or else the only hour that its neighbours leave open; None without either.
+        record_json: the record, verbatim from the body.
+        reason: one phrase.
     """
 
     position: int
@@ -29,13 +29,13 @@ class RejectedRecord:
 
 @dataclass(frozen=True)
 class Response:
-    """One body that came with status 200. What follows `received_at` is empty until it was judged.
+    """One body with status 200. Admission sets the fields after `received_at`.
 
     Attributes:
-        window_start: first hour that a trusted record has; of rejected ones when none is trusted.
+        window_start: first hour of the trusted records; of the rejected ones when none is trusted.
         window_end: end of the last such hour.
-        trusted_json: the body with its trusted records alone; None when engines may read it as it is.
-        rejected: the records that were quarantined.
+        trusted_json: the body with its trusted records only; None when engines may read the body itself.
+        rejected: the quarantined records.
     """
 
     feed: Feed
@@ -63,11 +63,11 @@ class Response:
 
     @property
     def trusted_body(self) -> str:
-        """What may be read of it."""
+        """The body that engines may read: trusted records only."""
         return self.body if self.trusted_json is None else self.trusted_json
 
     @property
     def first_hour(self) -> datetime:
-        """The first hour that it has a record of, trusted or not."""
+        """The first hour of any record, trusted or not."""
         assert self.window_start is not None
         return min([self.window_start, *(record.hour for record in self.rejected if record.hour is not None)])

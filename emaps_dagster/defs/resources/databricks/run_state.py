@@ -66,7 +66,7 @@ def at(page: str) -> str:
 
 
 def failure_message(state: RunState, step_key: str, last_line: str, timeout: int) -> str:
-    """The error of a run that ended without a result, and the remedy; `last_line` is the last line that the run printed."""
+    """The error of a run that ended without a result, and the remedy; `last_line` is the last line of its output."""
     text = f"{step_key}: Databricks run {state.run_id} "
     cause = sentence(state.message) if state.message else "Databricks gives no reason."
     if state.life == "INTERNAL_ERROR":
@@ -83,7 +83,7 @@ def failure_message(state: RunState, step_key: str, last_line: str, timeout: int
     else:
         text += f"ended as {state.result or state.life}: {cause}"
         if last_line:
-            text += f" It last_line: {last_line}"
+            text += f" It said: {last_line}"
     return f"{sentence(text)} {sentence(_AGAIN)}{at(state.page)}"
 
 
