@@ -1,1 +1,1 @@
-"""Deployment `databricks`: submission of steps to a cluster, and their environment there. No other deployment imports it."""
+"""Deployment `databricks`: submission of steps to a cluster, and their session there. No other deployment imports it."""
