@@ -1,1 +1,1 @@
-"""Deployment `databricks`: submission of steps to a cluster, and their session there. No other deployment imports it."""
+"""Deployment `databricks`: submits steps to a cluster, and provides their session there. Imported by no other one."""
