@@ -124,7 +124,7 @@ def decide(
     wanted = holes.to_request()
     lost = {zone: {h for h in hours if h < oldest_served[zone]} for zone, hours in wanted.items()}
     fetchable = {h for zone, hours in wanted.items() for h in hours if h >= oldest_served[zone]}
-    # Each tick requests /history, which holds these hours.
+    # The next tick requests the hours of /history, and the missed ones that it catches up.
     with_ticks = {hour for hour in fetchable if hour >= carried or hour in holes.untried}
     fetchable -= with_ticks
     every_zone_serves = max(oldest_served.values())

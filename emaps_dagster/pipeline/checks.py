@@ -68,8 +68,8 @@ def _latest_hours(context: CheckContext, table: Table) -> dict[str, datetime | N
     """The newest hour of each zone; None for a zone without a row in the last 31 days."""
     latest: dict[str, datetime | None] = dict.fromkeys(context.zones)
     # At most two monthly partitions are read, however long the table.
-    lately = Window(floor_hour(context.now) - timedelta(days=31), floor_hour(context.now) + timedelta(hours=1))
-    rows = context.lakehouse.read_arrow(table, lately, columns=("zone", "datetime"))
+    recent = Window(floor_hour(context.now) - timedelta(days=31), floor_hour(context.now) + timedelta(hours=1))
+    rows = context.lakehouse.read_arrow(table, recent, columns=("zone", "datetime"))
     found = rows.group_by("zone").aggregate([("datetime", "max")])
     return latest | {row["zone"]: row["datetime_max"] for row in found.to_pylist() if row["zone"] in latest}
 

@@ -38,10 +38,10 @@ from emaps_dagster.transforms.timestamps import instant
 def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: datetime) -> HealthInputs:
     """Read the few columns of the last days that the report needs; a table that does not exist has no rows."""
     end = floor_hour(now)
-    lately = Window(end - HEALTH_LOOKBACK, end)
+    recent = Window(end - HEALTH_LOOKBACK, end)
     window = Window(end - REVISIONS_OF, end)
     gold = ml_features(zones)
-    silver = rows_of(lakehouse.read_arrow(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
+    silver = rows_of(lakehouse.read_arrow(ENERGY_DATA, recent, columns=SILVER_COLUMNS))
     answers = [
         StoredResponse(
             feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history")
@@ -63,7 +63,7 @@ def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: dateti
         zones=zones,
         silver=tuple(_utc(silver)),
         gold_hours=frozenset(
-            (row["zone"], row["datetime"]) for row in _rows(lakehouse, gold, lately, "zone", "datetime")
+            (row["zone"], row["datetime"]) for row in _rows(lakehouse, gold, recent, "zone", "datetime")
         ),
         answers=tuple(answers),
         rejected_at=tuple(row["ingested_at"] for row in rejected),

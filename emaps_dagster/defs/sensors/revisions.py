@@ -59,7 +59,7 @@ def revisions_sensor(
             scan.at_windows(client, plan)
         oldest_available = max(plan.oldest_served(zone, now, settings.start) for zone in settings.zones)
         provider_ok = last_tick_succeeded(context.instance)
-        ask, later = revisions.requests(
+        due, later = revisions.requests(
             scan.changed,
             active_runs(context.instance, heartbeat_timeout(settings)).values(),
             oldest_available,
@@ -68,7 +68,7 @@ def revisions_sensor(
         if later:
             why = "for a run of these hours that is queued or going on" if provider_ok else "until a tick succeeds"
             scan.sentences.append(f"{format_windows(later)} changed, and wait {why}.")
-        requests = [dg.RunRequest(tags=tags_of(window, triggered_by="revisions")) for window in ask]
+        requests = [dg.RunRequest(tags=tags_of(window, triggered_by="revisions")) for window in due]
         for sentence in scan.sentences:
             context.log.info(sentence)
         return result_of(requests, scan.sentences or ["Nothing has changed."], scan.memory(later).dumps())
