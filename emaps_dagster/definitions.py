@@ -1,4 +1,4 @@
-"""Everything Dagster loads, as a function of the settings; the module only calls it."""
+"""The definitions that Dagster loads: a function of the settings, and one call of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 import dagster as dg
 
-# Partitioned checks are a preview in this pinned Dagster; without them a range shows no status per hour.
+# Partitioned checks are a preview feature of the pinned Dagster; a status per hour needs them.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
@@ -28,10 +28,10 @@ from emaps_dagster.defs.sensors import all_sensors  # noqa: E402
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """The graph of one deployment.
+    """Assets, checks, jobs, schedules, sensors and resources of one deployment.
 
     Raises:
-        SettingsError: the settings name something that cannot be run.
+        SettingsError: the settings name a deployment that cannot run.
     """
     partitions = hourly_partitions(settings.start)
     job = hourly_job()

@@ -1,1 +1,1 @@
-"""Commands: `emaps`, `emaps-task`, the preflight check, and what writes docs/tables.md."""
+"""Commands: `emaps`, `emaps-task`, the preflight check, orphaned runs, and the generator of docs/tables.md."""

@@ -1,10 +1,10 @@
-"""`emaps`: Dagster's command with the home of this project, and the hours of a range in few words.
+"""`emaps`: Dagster's command with the home of this project, and a short form for the hours of a range.
 
     emaps hours 2026-11-01 2026-11-24     the hourly job over [start, end), in one run
     emaps hours 2026-11-24T20:00Z         one hour
     emaps dev -w workspace.yaml           anything else is Dagster's: the same as `dagster dev -w workspace.yaml`
 
-Dagster's home is DAGSTER_HOME, or else .dagster in this folder; that one is made with its dagster.yaml if need be.
+Dagster's home is DAGSTER_HOME, or else .dagster in this folder, created with its dagster.yaml if it is missing.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _HOURS = "hours"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    if not words or words[0] in {"-h", "--help"}:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in {"-h", "--help"}:
         sys.exit(__doc__)
-    if words[0] == _HOURS:
+    if arguments[0] == _HOURS:
         try:
-            words = _job_of(words[1:])
+            arguments = _job_of(arguments[1:])
         except EmapsError as error:
             sys.exit(f"emaps {_HOURS}: {error}")
     if not os.environ.get("DAGSTER_HOME"):
         os.environ["DAGSTER_HOME"] = str(prepare(Path(HERE)))
-    sys.argv = ["dagster", *words]
+    sys.argv = ["dagster", *arguments]
     runpy.run_module("dagster", run_name="__main__", alter_sys=True)
 
 
@@ -41,9 +41,9 @@ def _job_of(bounds: list[str]) -> list[str]:
     """The arguments of `dagster` for the hourly job over these hours.
 
     Raises:
-        EmapsError: they are no hours.
+        EmapsError: the bounds are no hours.
     """
-    # Dagster takes half a second to import: not before it is known to be needed.
+    # Imported late: Dagster takes half a second to import.
     import dagster as dg
 
     from emaps_dagster.contracts.feature_query import hours_between
@@ -51,7 +51,7 @@ def _job_of(bounds: list[str]) -> list[str]:
     from emaps_dagster.defs.instance.runs import tags_of
     from emaps_dagster.defs.names import HOURLY
 
-    # `dagster job execute` recommends a command that has no place for a range of hours.
+    # `dagster job execute` recommends a command that takes no range of hours.
     warnings.filterwarnings("ignore", category=dg.SupersessionWarning)
     if len(bounds) not in {1, 2}:
         raise EmapsError(f"{len(bounds)} times are given; give the start and the end of a range, or one hour.")

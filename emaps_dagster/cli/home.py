@@ -1,6 +1,6 @@
-"""Dagster's home on one machine: history in few files, tables in turn, a console that shows what our code says.
+"""Creates Dagster's home on one machine: compact history, one writer for each table, our log lines on the console.
 
-`emaps`, `make demo` and `make dev` make it; a deployment has deploy/dagster.yaml.
+`emaps`, `make demo` and `make dev` use it; a deployment has deploy/dagster.yaml.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ event_log_storage:
 
 
 def prepare(home: Path) -> Path:
-    """Make the folder with its `dagster.yaml`, and return it as Dagster wants it: absolute.
+    """Create the folder with its `dagster.yaml`; returns its absolute path, which Dagster needs.
 
-    A file that is there is kept. One that was made for this folder before the folder was moved is made again.
+    An existing file is kept, unless it was generated before the folder was moved: then it is generated again.
     """
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)

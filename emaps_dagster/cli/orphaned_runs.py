@@ -1,7 +1,7 @@
 """`python -m emaps_dagster.cli.orphaned_runs`: marks runs of the previous code server as failed.
 
-Every run is a child of the code server, so none is alive when it is not; without a word they would count as going on
-until somebody's patience ends. Run retries then start them again. Not for an instance with several code servers.
+Every run is a child process of the code server and ends with it; without this command its runs would stay STARTED until
+the monitoring's timeout. Run retries then restart them. Not for an instance with several code servers.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import sys
 
 import dagster as dg
 
-# Dagster's mark of a run that a code server runs; one started by `dagster job execute` has none and lives on.
+# Dagster's tag of a run in a code server; a run of `dagster job execute` has none and survives.
 _RUN_BY_A_CODE_SERVER = ".dagster/grpc_info"
-_TAKEN_FOR_ALIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 def end_orphans(instance: dg.DagsterInstance) -> list[str]:
-    """Report runs without a process as ended; returns their ids."""
+    """Report runs without a process as failed or canceled; returns their ids."""
     ended = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=_TAKEN_FOR_ALIVE)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
         if _RUN_BY_A_CODE_SERVER not in run.tags:
             continue
         if run.status == dg.DagsterRunStatus.CANCELING:

@@ -6,7 +6,7 @@ from emaps_dagster.contracts.tables import all_tables
 
 
 def markdown(zone_keys: tuple[str, ...]) -> str:
-    """docs/tables.md: one section a table, one line a column."""
+    """The text of docs/tables.md: one section for each table, one line for each column."""
     lines = [
         "# Tables",
         "",

@@ -1,6 +1,6 @@
-"""One layer of the pipeline as a task of a Databricks job, for those who want no Dagster: the command `emaps-task`.
+"""`emaps-task`: runs one layer of the pipeline as a task of a Databricks job, without Dagster.
 
-The code is that of the assets and their checks; only who starts it differs. What it prints is the task's page.
+It runs the code of the assets and their checks. Its output is shown on the task's page.
 """
 
 from __future__ import annotations
@@ -40,29 +40,14 @@ from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.transforms.quality.outcome import Outcome
 
 LAYERS = ("bronze", "silver", "gold")
-# Options that are settings by another name: a wheel task is given parameters, no variables.
+# Options that override settings: a wheel task takes parameters, not environment variables.
 _SETTINGS = ("zones", "api_url", "catalog")
 _SHOWN = 5
 
 
-def parser() -> argparse.ArgumentParser:
-    told = argparse.ArgumentParser("emaps-task", description=__doc__, allow_abbrev=False)
-    told.add_argument("layer", choices=(*LAYERS, *REMEDIES), help="a layer's tables, or a remedy that a check names")
-    told.add_argument("--start", default="", help="first hour, UTC: a day, or 2024-05-01T06:00Z; empty: the last hour")
-    told.add_argument("--end", default="", help="end of the last hour, likewise")
-    told.add_argument("--at", default="", help="when the job started; its last complete hour is taken by all tasks")
-    told.add_argument("--zones", default="", help="zone keys, separated by commas")
-    told.add_argument("--api-url", default="", help="the API with its version")
-    told.add_argument("--catalog", default="", help="of the tables; empty: the metastore's")
-    told.add_argument("--secret-scope", default="", help="where the token of the API is kept")
-    told.add_argument("--secret-key", default="", help="its key there")
-    add_options(told)
-    return told
-
-
 @dataclass(frozen=True)
 class Task:
-    """What one task works on."""
+    """Inputs of one task: tables, settings, hours and clock."""
 
     lakehouse: Lakehouse
     settings: Settings
@@ -75,33 +60,51 @@ class Task:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one task; Databricks takes any SystemExit for a failure, so that success returns.
+    """Run one task; Databricks treats any SystemExit as a failure, so success returns.
 
     Raises:
-        SystemExit: the task failed; its code is the reason in words.
+        SystemExit: the task failed; its code is the error message.
     """
     options = parser().parse_args(arguments)
     try:
         settings = _settings(options)
         if options.layer in REMEDIES:
-            apply(_house(settings), settings.zones, options, _clock(settings)())
+            apply(_lakehouse(settings), settings.zones, options, _clock(settings)())
             return
         window = hours_of_task(options.start, options.end, options.at, settings.fixed_now)
-        run(options.layer, Task(_house(settings), settings, window, _clock(settings)))
+        run(options.layer, Task(_lakehouse(settings), settings, window, _clock(settings)))
     except EmapsError as error:
-        # Raised out here: a chain of causes would bury the sentence.
+        # Raised below, without a chain of causes that would hide the message.
         failure = f"emaps-task {options.layer}: {error}"
     else:
         return
     raise SystemExit(failure)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line of `emaps-task`."""
+    options = argparse.ArgumentParser("emaps-task", description=__doc__, allow_abbrev=False)
+    options.add_argument("layer", choices=(*LAYERS, *REMEDIES), help="a layer's tables, or a remedy that a check names")
+    options.add_argument(
+        "--start", default="", help="first hour, UTC: a day, or 2024-05-01T06:00Z; empty: the last hour"
+    )
+    options.add_argument("--end", default="", help="end of the last hour, likewise")
+    options.add_argument("--at", default="", help="when the job started; its last complete hour is taken by all tasks")
+    options.add_argument("--zones", default="", help="zone keys, separated by commas")
+    options.add_argument("--api-url", default="", help="the API with its version")
+    options.add_argument("--catalog", default="", help="of the tables; empty: the metastore's")
+    options.add_argument("--secret-scope", default="", help="where the token of the API is kept")
+    options.add_argument("--secret-key", default="", help="its key there")
+    add_options(options)
+    return options
+
+
 def hours_of_task(start: str, end: str, at: str, now: datetime | None = None) -> Window:
-    """The hours [start, end), or the last one that was complete at the moment `at`.
+    """The hours [start, end), or the last hour that was complete at the moment `at`.
 
     Raises:
-        SettingsError: one of start and end alone, or no moment.
-        FeaturesError: they are no full hours in this order.
+        SettingsError: only one of start and end is given, or `at` is no time.
+        FeaturesError: the bounds are no full hours, or the end is not after the start.
     """
     if start and end:
         return hours_between(start, end)
@@ -111,24 +114,24 @@ def hours_of_task(start: str, end: str, at: str, now: datetime | None = None) ->
         moment = datetime.fromisoformat(at.replace("Z", "+00:00")) if at else now or utc_now()
     except ValueError:
         raise SettingsError(f"--at is {at!r}: a time such as 2024-05-04T10:07:00Z is allowed.") from None
-    # Databricks tells the start of a job in UTC, with or without saying so.
+    # Databricks passes the start of a job in UTC, with or without an offset.
     utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
     hour = last_complete_hour(utc)
     return Window(hour, hour + HOUR)
 
 
 def run(layer: str, task: Task) -> None:
-    """Bring the layer's tables up to date for the task's hours, then judge them.
+    """Update the layer's tables for the task's hours, then evaluate their checks.
 
     Raises:
         PartitionError: some of the hours are not over.
-        FetchError: bronze could not get everything; what was good is stored.
+        FetchError: requests of bronze failed; the usable responses are stored.
         ChecksFailedError: a blocking check failed.
     """
     refuse_hours_not_over(task.window, task.clock())
     print(f"{layer}, hours {task.window}, zones {', '.join(task.zones)}")
     tables = {"bronze": _bronze, "silver": _silver, "gold": _gold}[layer](task)
-    failed = [name for table in tables for name in _judge(task, table)]
+    failed = [name for table in tables for name in _failed_checks(task, table)]
     if failed:
         raise ChecksFailedError(
             f"{len(failed)} check{'s' * (len(failed) > 1)} failed that what lies downstream relies on: "
@@ -156,6 +159,17 @@ def _bronze(task: Task) -> tuple[Table, ...]:
     return POWER_DATA, CARBON_DATA
 
 
+def _silver(task: Task) -> tuple[Table, ...]:
+    _print_report(ENERGY_DATA, merge_silver(task.lakehouse, silver_window(task.window)))
+    return (ENERGY_DATA,)
+
+
+def _gold(task: Task) -> tuple[Table, ...]:
+    table = ml_features(task.zones)
+    _print_report(table, merge_gold(task.lakehouse, task.zones, gold_window(task.window)))
+    return (table,)
+
+
 def _client(task: Task) -> ElectricityMapsClient:
     settings = task.settings
     return ElectricityMapsClient(
@@ -163,25 +177,14 @@ def _client(task: Task) -> ElectricityMapsClient:
     )
 
 
-def _silver(task: Task) -> tuple[Table, ...]:
-    _tell(ENERGY_DATA, merge_silver(task.lakehouse, silver_window(task.window)))
-    return (ENERGY_DATA,)
-
-
-def _gold(task: Task) -> tuple[Table, ...]:
-    table = ml_features(task.zones)
-    _tell(table, merge_gold(task.lakehouse, task.zones, gold_window(task.window)))
-    return (table,)
-
-
-def _tell(table: Table, report: MergeReport) -> None:
+def _print_report(table: Table, report: MergeReport) -> None:
     total = report.total
     counts = f"{total.inserted} rows inserted, {total.updated} updated, {total.unchanged} unchanged"
     print(f"{table.qualified_name}: {counts}, {report.retries} commit conflicts")
 
 
-def _judge(task: Task, table: Table) -> list[str]:
-    """Print what the checks say; returns the names of those that failed and block."""
+def _failed_checks(task: Task, table: Table) -> list[str]:
+    """Evaluate the checks and print the outcomes; returns the names of the failed blocking ones."""
     context = CheckContext(task.lakehouse, task.zones, task.window, task.clock())
     checks = checks_of(table)
     outcomes: dict[Check, Outcome] = evaluate_hours(
@@ -191,8 +194,8 @@ def _judge(task: Task, table: Table) -> list[str]:
     failed = []
     for check in checks:
         outcome = outcomes[check]
-        verdict = "passed" if outcome.passed else "FAILED" if check.blocking else "warns"
-        print(f"check {table.qualified_name} {check.name}: {verdict}")
+        status = "passed" if outcome.passed else "FAILED" if check.blocking else "warns"
+        print(f"check {table.qualified_name} {check.name}: {status}")
         for finding in outcome.findings[:_SHOWN]:
             hour = f" {finding.hour:%Y-%m-%dT%H:%MZ}" if finding.hour else ""
             print(f"  {finding.zone or 'table'}{hour}: {finding.what}")
@@ -222,7 +225,7 @@ def _secret(scope: str, key: str) -> str:
 
     try:
         return str(DBUtils(cluster_session()).secrets.get(scope=scope, key=key))
-    except Exception as error:  # noqa: BLE001  # whatever the JVM says
+    except Exception as error:  # noqa: BLE001  # any error of the JVM
         first = next(iter(str(error).splitlines()), type(error).__name__)
     raise SettingsError(
         f"the secret {key!r} of scope {scope!r} cannot be read: {first[:300]}. Make it by `databricks secrets "
@@ -230,7 +233,7 @@ def _secret(scope: str, key: str) -> str:
     )
 
 
-def _house(settings: Settings) -> Lakehouse:
+def _lakehouse(settings: Settings) -> Lakehouse:
     from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
     from emaps_dagster.lakehouse.locations import UnityCatalog
     from emaps_dagster.lakehouse.spark_sessions import cluster_session

@@ -1,6 +1,6 @@
-"""The remedies that checks name, for those who want no Dagster: `emaps-task rebuild` and `emaps-task withdraw`.
+"""`emaps-task rebuild` and `emaps-task withdraw`: the remedies that checks name, without Dagster.
 
-The code is that of the jobs `rebuild` and `withdraw`; what they find is printed.
+They run the code of the jobs `rebuild` and `withdraw` and print the results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REMEDIES = ("rebuild", "withdraw")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the two remedies; they are those of the jobs' launchpads."""
+    """Add the options of the two remedies, the same as in the jobs' launchpads."""
     parser.add_argument("--dry-run", action="store_true", help="rebuild, withdraw: count and list, write nothing")
     parser.add_argument("--payload-sha256", default="", help="withdraw: responses with this body")
     parser.add_argument("--ingested-in-the-future", action="store_true", help="withdraw: received later than now")
@@ -28,11 +28,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def apply(lakehouse: Lakehouse, zones: tuple[str, ...], options: argparse.Namespace, now: datetime) -> None:
-    """Do what the options say."""
+    """Run the remedy that the options select."""
     dry_run = options.dry_run
     if options.layer == "rebuild":
-        given = {name: value for name in ("start", "end") if (value := getattr(options, name))}
-        hours = hours_to_rebuild(lakehouse, zones, **given)
+        bounds = {name: value for name in ("start", "end") if (value := getattr(options, name))}
+        hours = hours_to_rebuild(lakehouse, zones, **bounds)
         print(f"rebuild of {hours} from bronze alone")
         _print(
             rebuild_silver(lakehouse, hours, dry_run=dry_run), rebuild_gold(lakehouse, zones, hours, dry_run=dry_run)

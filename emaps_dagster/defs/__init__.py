@@ -1,1 +1,1 @@
-"""Everything that Dagster loads: assets, checks, jobs, schedules, sensors, resources, instance."""
+"""The Dagster definitions: assets, checks, jobs, schedules, sensors, resources, instance."""

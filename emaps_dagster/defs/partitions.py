@@ -1,4 +1,4 @@
-"""When a row belongs to which partition: hourly, UTC, from EMAPS_START."""
+"""Hourly UTC partitions from EMAPS_START: keys, and the hours of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def partition_hour(key: str) -> datetime:
     """The UTC hour of a partition key.
 
     Raises:
-        PartitionError: it is none.
+        PartitionError: the key is no full UTC hour.
     """
     try:
         hour = datetime.strptime(key, KEY_FORMAT).replace(tzinfo=timezone.utc)
@@ -35,19 +35,19 @@ def partition_hour(key: str) -> datetime:
 
 
 class Partitioned(Protocol):
-    """Any of Dagster's contexts that knows the partitions of its run."""
+    """A Dagster context with the partitions of its run."""
 
     @property
     def partition_key_range(self) -> dg.PartitionKeyRange: ...
 
 
 def run_window(context: Partitioned) -> Window:
-    """The hours of this run: one partition or a range, the same code.
+    """The hours of this run: one partition or a range.
 
-    Dagster takes a key that is no full hour for the hour after it, so that the keys are read here.
+    The keys are parsed here because Dagster rounds a key that is no full hour up to the next hour.
 
     Raises:
-        PartitionError: the run names no partition, one that is no full hour, or a range that ends before it starts.
+        PartitionError: the run has no partition, a key is no full hour, or the range ends before it starts.
     """
     try:
         keys = context.partition_key_range
@@ -67,10 +67,10 @@ def run_window(context: Partitioned) -> Window:
 
 
 def complete_window(context: Partitioned, partitions: dg.PartitionsDefinition[str], now: datetime) -> Window:
-    """The hours of this run, all of which can be made.
+    """The hours of this run, checked to be materializable.
 
     Raises:
-        PartitionError: as `run_window`; or they begin before EMAPS_START; or some are not over.
+        PartitionError: as `run_window`; or the hours begin before EMAPS_START; or some are not over.
     """
     window = run_window(context)
     if isinstance(partitions, dg.TimeWindowPartitionsDefinition) and window.start < partitions.start:
@@ -89,7 +89,7 @@ def hours_of(window: Window) -> dict[datetime, str]:
 
 
 def nothing_over_yet(first: datetime, now: datetime) -> str | None:
-    """Why there is nothing to do for schedule and sensors, before the first partition is over; None from then on."""
+    """The skip reason of schedule and sensors until the first partition is over; None from then on."""
     if floor_hour(now) > first:
         return None
     return (

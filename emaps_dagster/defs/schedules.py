@@ -1,6 +1,6 @@
-"""When the hourly job runs by itself, and which hours it then has. What is older or odd is for sensors.py."""
+"""Schedules: the hourly tick, weekly maintenance, the hourly health page. Older hours are left to the sensors."""
 
-# No postponed annotations: Dagster reads the types of a schedule's arguments when it decorates.
+# No postponed annotations: Dagster reads the argument types of a schedule when it decorates it.
 
 from datetime import timedelta
 
@@ -15,12 +15,12 @@ from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.monitoring.hour_ranges import CATCH_UP, catch_up, oldest_history_hour, overlaps_or_adjoins
 
-# The provider's own pass over its records is at minutes 47 to 52 (22 of 24 recorded rows): at :07 it is done,
-# the hour asked for is over, and the rush of everybody's jobs at :00 as well.
+# The provider updates its records at minutes 47 to 52 (22 of 24 recorded rows): at :07 that is done, the requested
+# hour is over, and so is the peak of other clients' jobs at :00.
 MINUTE = 7
-# Half an hour from the ticks on either side, in the night of the week in which least is read.
+# Half an hour from the ticks on either side, in the night with the fewest readers.
 WEEKLY = "37 3 * * 0"
-# A tick of minute 7 that had to try again is over by then.
+# A tick of minute 7 is over by then, retries included.
 REPORT = "17 * * * *"
 
 
@@ -81,7 +81,7 @@ def health_schedule(job: "dg.UnresolvedAssetJobDefinition") -> dg.ScheduleDefini
         name="hourly_health",
         cron_schedule=REPORT,
         execution_timezone="UTC",
-        # It costs no call of the API, and says so when the tick is off.
+        # It makes no API calls, and reports it when the hourly schedule is off.
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="At minute 17 of every hour: the page `health` anew.",
     )

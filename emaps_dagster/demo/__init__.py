@@ -1,4 +1,5 @@
-"""`make demo` and `make dev`: the pipeline against the simulator, shown on the screen and in Dagster's UI.
+"""`make demo` and `make dev`: the pipeline against the simulator, shown on the terminal and in Dagster's UI.
 
-story.py runs and judges, picture.py draws, folder.py keeps, dev.py serves. Nothing here is needed in production.
+scenario.py runs it, expectations.py verifies it, plot.py draws, folder.py keeps the files, dev.py serves the UI.
+Production needs none of it.
 """

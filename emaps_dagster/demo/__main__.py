@@ -1,4 +1,4 @@
-"""`python -m emaps_dagster.demo`: two weeks of Greece through the whole pipeline, on the screen. See `make demo`."""
+"""`python -m emaps_dagster.demo`: runs two weeks of Greece through the whole pipeline. See `make demo`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.windows import Window, utc_now
-from emaps_dagster.demo import terminal as screen
+from emaps_dagster.demo import terminal
 from emaps_dagster.demo.folder import Folder
 from emaps_dagster.demo.plot import draw, read_gold
 from emaps_dagster.demo.scenario import TOKEN, ZONE, DemoResult, environment, run_scenario
@@ -29,7 +29,7 @@ _INTERRUPTED = 130
 
 
 def main() -> int:
-    """0 when everything is as it must be, 1 when not, 130 when interrupted."""
+    """Run the demo; returns 0 when every expectation holds, 1 when not, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m emaps_dagster.demo", description=__doc__)
     parser.add_argument("--days", type=int, default=14, help="how much to backfill (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
@@ -37,7 +37,7 @@ def main() -> int:
     if options.days < 1:
         parser.error(f"--days is {options.days}: at least 1 is needed")
     folder = Folder(options.folder.resolve())
-    # A pipe has no width: give tables the room they need.
+    # A pipe has no width: 120 columns fit the tables.
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         with folder.claimed():
@@ -56,22 +56,23 @@ def _demo(console: Console, folder: Folder, days: int) -> int:
     times = Times.until(utc_now().replace(microsecond=0), days)
     folder.prepare(ZONE, times.start, times.present)
     with Simulator(token=TOKEN, zones=(ZONE,)) as simulator:
-        screen.opening(console, simulator.url, folder, times)
+        terminal.opening(console, simulator.url, folder, times)
         with (
             environment(folder.environment(simulator.url, TOKEN, times.present), folder.root),
             _stderr_to(folder.log),
             dg.DagsterInstance.get() as instance,
             _progress(console) as progress,
         ):
-            story = run_scenario(folder, instance, simulator, times, _watch(progress))
-    _picture(folder, story)
-    screen.summary(console, folder, story, time.monotonic() - began)
-    return 0 if story.ok else 1
+            result = run_scenario(folder, instance, simulator, times, _watch(progress))
+    _draw(folder, result)
+    terminal.summary(console, folder, result, time.monotonic() - began)
+    return 0 if result.ok else 1
 
 
-def _picture(folder: Folder, story: DemoResult) -> None:
-    if story.ok:
-        window = Window(max(story.times.start, story.times.tick.end - _PICTURED), story.times.tick.end)
+def _draw(folder: Folder, result: DemoResult) -> None:
+    if result.ok:
+        times = result.times
+        window = Window(max(times.start, times.tick.end - _PICTURED), times.tick.end)
         draw(read_gold(folder.warehouse, ZONE, window), ZONE, "simulated data", folder.picture)
 
 
@@ -88,12 +89,12 @@ def _progress(console: Console) -> Progress:
 
 
 def _watch(progress: Progress) -> Callable[[str], Callable[[int, dg.EventLogEntry], None]]:
-    """Who draws a bar for a run: one unit a materialization or check evaluation."""
+    """Returns a function that adds a progress bar for a run: one unit for each materialization or check evaluation."""
 
     def watch(title: str) -> Callable[[int, dg.EventLogEntry], None]:
         task = progress.add_task(title, total=None, step="starting")
 
-        def heard(events: int, entry: dg.EventLogEntry) -> None:
+        def on_event(events: int, entry: dg.EventLogEntry) -> None:
             event = entry.dagster_event
             if event is None:
                 return
@@ -107,24 +108,24 @@ def _watch(progress: Progress) -> Callable[[str], Callable[[int, dg.EventLogEntr
             elif event.is_run_failure:
                 progress.update(task, step="[red]failed")
 
-        return heard
+        return on_event
 
     return watch
 
 
 @contextmanager
 def _stderr_to(path: Path) -> Iterator[None]:
-    """Send what Dagster and the engine write to stderr, from Python or Rust, to a file."""
+    """Redirect stderr to a file, at the level of the file descriptor: the engine writes to it from Rust."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with path.open("ab") as file:
         os.dup2(file.fileno(), 2)
     try:
         yield
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
 
 
 if __name__ == "__main__":

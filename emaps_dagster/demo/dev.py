@@ -1,6 +1,6 @@
-"""`python -m emaps_dagster.demo.dev`: Dagster's UI and daemon on the demo's data, with the simulator behind them.
+"""`python -m emaps_dagster.demo.dev`: Dagster's UI and daemon on the demo's data, with the simulator as API.
 
-Whoever sets EMAPS_API_TOKEN or EMAPS_API_URL gets the real API and tables of their own. See `make dev`.
+With EMAPS_API_TOKEN or EMAPS_API_URL set it uses the real API and other tables. See `make dev`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
 _CHECKOUT = Path(emaps_dagster.__file__).resolve().parents[1]
-# Dagster's own, where every tutorial looks for it.
+# Dagster's default port.
 _PORT = 3000
 _STARTS_WITHIN_SECONDS = 120
-# Its own children get 10 s each before it kills them.
+# `dagster dev` gives each of its children 10 s before it kills them.
 _ENDS_WITHIN_SECONDS = 30
-# Without a demo before there is no data: as many hours can be backfilled from the UI.
+# Days that can be backfilled from the UI if no demo ran before and there is no data.
 _DAYS_WITHOUT_DEMO = 14
 _SCHEDULE = {
     "repositoryLocationName": "emaps_dagster",
@@ -48,7 +48,7 @@ _SCHEDULE = {
 }
 _LOCATIONS = """{ workspaceOrError { ... on PythonError { message } ... on Workspace { locationEntries {
     locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
-# What a person has set can be reset.
+# `canReset` is true if a user has switched the schedule.
 _SCHEDULE_STATE = """query ($schedule: ScheduleSelector!) { scheduleOrError(scheduleSelector: $schedule) {
     ... on Schedule { canReset scheduleState { status } } } }"""
 _START_SCHEDULE = """mutation ($schedule: ScheduleSelector!) { startSchedule(scheduleSelector: $schedule) {
@@ -56,17 +56,17 @@ _START_SCHEDULE = """mutation ($schedule: ScheduleSelector!) { startSchedule(sch
 
 
 class DevError(EmapsError):
-    """Dagster did not come up, or went away."""
+    """Dagster did not start, or ended."""
 
 
 def main() -> int:
-    """0 when ended by Ctrl-C or SIGTERM, 1 when something did not work."""
+    """Serve until Ctrl-C or SIGTERM; returns 0 then, and 1 after an error."""
     parser = argparse.ArgumentParser(prog="python -m emaps_dagster.demo.dev", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="the demo's (default: demo)")
     parser.add_argument("--port", type=int, default=_PORT, help="another free one if it is taken (default: 3000)")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=True)
-    # A handler, not a flag of the shell's: a child of a background shell would ignore SIGINT for ever.
+    # Explicit handlers: a child of a background shell inherits an ignored SIGINT.
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -88,11 +88,11 @@ def _with_simulator(console: Console, folder: Folder, port: int, ended: threadin
             console.print("There was no `make demo` yet: tables are empty until you materialize some hours.")
             folder.prepare(ZONE, floor_hour(utc_now()) - timedelta(days=_DAYS_WITHOUT_DEMO))
         elif folder.present:
-            # The same provider as in the demo, or the next tick would take its revisions back.
+            # The same revisions as in the demo, or the next tick would undo them.
             revise(simulator, Times.until(folder.present, days=1))
         console.print(f"Simulated Electricity Maps API: {simulator.url} (set EMAPS_API_TOKEN for the real one)")
         environment = folder.environment(simulator.url, TOKEN)
-        # In the folder there is no .env, so no setting of the person's own gets in.
+        # The folder holds no .env, so no settings of the user apply.
         _serve(console, environment, folder.root, folder.root / "dev.log", port, ended)
 
 
@@ -127,7 +127,7 @@ def _serve(
 
 @contextmanager
 def _dagster(environment: dict[str, str], where: Path, port: int, output: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """`dagster dev` in a session of its own, ended with all its children."""
+    """Run `dagster dev` in its own session; at the end it is stopped with all its children."""
     path = os.pathsep.join(filter(None, (str(_CHECKOUT), environment.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(_CHECKOUT / "workspace.yaml")]
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
@@ -137,7 +137,7 @@ def _dagster(environment: dict[str, str], where: Path, port: int, output: Any) -
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        # A Ctrl-C at the terminal is ours alone to pass on, once.
+        # A Ctrl-C at the terminal reaches this process only, which forwards it once.
         start_new_session=True,
     )
     try:
@@ -149,16 +149,16 @@ def _dagster(environment: dict[str, str], where: Path, port: int, output: Any) -
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # A run that was on its way has outlived the server that started it.
+        # Active runs survive the server that started them.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def _until_up(process: subprocess.Popen[bytes], address: str, ended: threading.Event) -> bool:
-    """Wait for the UI; False when it was ended before.
+    """Wait for the UI; returns False if `ended` was set before.
 
     Raises:
-        DevError: it died, took too long, or could not load our code.
+        DevError: Dagster ended, did not start in time, or could not load our code.
     """
     deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
     while not ended.wait(0.25):
@@ -184,7 +184,7 @@ def _check_alive(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start_schedule(address: str) -> bool:
-    """Turn the schedule on, unless a person has turned it off; whether it is on."""
+    """Turn the schedule on, unless a user has turned it off; returns whether it is on."""
     found = ask(address, _SCHEDULE_STATE, schedule=_SCHEDULE)["scheduleOrError"]
     if "scheduleState" not in found:
         raise DevError("Dagster does not know the schedule hourly_tick.")
@@ -195,10 +195,10 @@ def _start_schedule(address: str) -> bool:
 
 
 def ask(address: str, query: str, *, timeout: float = 30, **variables: Any) -> dict[str, Any]:
-    """The answer of the UI's GraphQL to a query."""
-    answer = requests.post(f"{address}/graphql", json={"query": query, "variables": variables}, timeout=timeout)
-    answer.raise_for_status()
-    body: dict[str, Any] = answer.json()
+    """The data of a GraphQL query to the UI."""
+    response = requests.post(f"{address}/graphql", json={"query": query, "variables": variables}, timeout=timeout)
+    response.raise_for_status()
+    body: dict[str, Any] = response.json()
     if body.get("errors"):
         raise DevError(f"Dagster did not understand a query: {json.dumps(body['errors'])[:500]}")
     data: dict[str, Any] = body["data"]
@@ -206,7 +206,7 @@ def ask(address: str, query: str, *, timeout: float = 30, **variables: Any) -> d
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port if nobody has it, else any free one."""
+    """The wanted port if it is free, else any free one."""
     for port in (wanted, 0):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
-"""What must be true after the demo: the provider's own records against silver, and what follows of it in gold.
+"""Verifies the demo: compares silver with the simulator's records, and the changed rows of gold with those of silver.
 
-Another road than the pipeline's: rows are read without Spark and compared with what the simulator says it served.
+It is independent of the pipeline: it reads rows without Spark and compares them with the records that were served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from emaps_dagster.simulator.provider import Provider
 
 # A tick reads /history: the running hour and the 23 before it.
 _HISTORY = timedelta(hours=23)
-# When we came to know a record and when it was touched: true news, but no change of what it says.
+# Times of ingestion and update change with every new response, without a change of the values.
 _BOOKKEEPING = {f"{stamp}_{feed.name}" for stamp in ("ingested_at", "updated_at") for feed in FEEDS}
 
 Row = dict[str, Any]
@@ -33,7 +33,7 @@ Changes = dict[datetime, dict[str, tuple[Any, Any]]]
 
 @dataclass(frozen=True)
 class Expectation:
-    """Something that must hold after the demo; `detail` is for a person when it does not."""
+    """A condition on the demo's result; `detail` explains a failure."""
 
     says: str
     holds: bool
@@ -41,7 +41,7 @@ class Expectation:
 
 
 def rows_of(warehouse: Path, table: Table) -> Rows:
-    """Every row by its hour; maps as sorted entries, so that rows can be compared."""
+    """Every row by its hour; maps become sorted lists, so that rows can be compared."""
     listed = dataset(DeltaTable(str(warehouse / table.layer / table.name))).to_table().to_pylist()
     rows: Rows = {}
     for row in listed:
@@ -54,7 +54,7 @@ def rows_of(warehouse: Path, table: Table) -> Rows:
 
 
 def changes(before: Rows, after: Rows) -> Changes:
-    """What rows that were there before say differently now: column, old and new value."""
+    """The changed values of rows that existed before: column, old and new value."""
     found: Changes = {}
     for hour in sorted(before.keys() & after.keys()):
         differences = {
@@ -76,6 +76,17 @@ def judge(
     silver_changes: Changes,
     gold_changes: Changes,
 ) -> Iterator[Expectation]:
+    """Check silver and gold against the provider's records.
+
+    Args:
+        provider: the simulator's, after the demo.
+        zone: its key.
+        times: the demo's.
+        silver: all rows, after the tick.
+        gold: all rows, after the tick.
+        silver_changes: changes of silver by the tick.
+        gold_changes: changes of gold by the tick.
+    """
     hours = [*times.backfill.hours(), times.last]
     for name, rows in (("silver", silver), ("gold", gold)):
         yield Expectation(
@@ -87,55 +98,56 @@ def judge(
     yield Expectation("every revised hour changed in silver", not missing, f"unchanged: {_list(missing)}")
 
     refetched = [hour for hour in hours if floor_hour(times.present) - _HISTORY <= hour < times.last]
-    other_opinion = {
+    changed_records = {
         hour
         for hour in refetched
-        if _said(provider, zone, hour, times.backfilled_at) != _said(provider, zone, hour, times.present)
+        if _served(provider, zone, hour, times.backfilled_at) != _served(provider, zone, hour, times.present)
     }
     yield Expectation(
         "in silver the hours changed of which the provider says something new, and no others",
-        silver_changes.keys() == other_opinion,
-        _difference(set(silver_changes), other_opinion, other_opinion),
+        silver_changes.keys() == changed_records,
+        _difference(set(silver_changes), changed_records, changed_records),
     )
     present = {hour: times.present if hour in {*refetched, times.last} else times.backfilled_at for hour in hours}
     wrong = [
         hour
         for hour in hours
-        if hour in silver and not _agrees(silver[hour], _said(provider, zone, hour, present[hour]))
+        if hour in silver and not _agrees(silver[hour], _served(provider, zone, hour, present[hour]))
     ]
     yield Expectation("every number in silver is the provider's", not wrong, f"other numbers: {_list(wrong)}")
 
-    must, may = _followers(silver_changes, times.last)
+    required, allowed = _followers(silver_changes, times.last)
     changed = set(gold_changes)
     yield Expectation(
         "in gold those hours and the 23 after each changed, and no others",
-        must <= changed <= may,
-        _difference(changed, must, may),
+        required <= changed <= allowed,
+        _difference(changed, required, allowed),
     )
 
 
 def _followers(silver_changes: Changes, last: datetime) -> tuple[set[datetime], set[datetime]]:
-    """The hours of gold that must and those that may follow: a mean may move by nothing when only a label changed."""
-    must: set[datetime] = set()
-    may: set[datetime] = set()
+    """The hours of gold that must change, and those that may: a changed label leaves the means as they are."""
+    required: set[datetime] = set()
+    allowed: set[datetime] = set()
     for hour, columns in silver_changes.items():
         followers = {hour + step * HOUR for step in range(LOOKBACK // HOUR + 1) if hour + step * HOUR < last}
-        may |= followers
+        allowed |= followers
         if "consumption_total" in columns or "carbon_intensity" in columns:
-            must |= followers
-    return must, may
+            required |= followers
+    return required, allowed
 
 
-def _said(provider: Provider, zone: str, hour: datetime, at: datetime) -> tuple[Row | None, ...]:
-    """The provider's records of an hour as served at a moment, without when it touched them."""
+def _served(provider: Provider, zone: str, hour: datetime, at: datetime) -> tuple[Row | None, ...]:
+    """The provider's records of an hour as served at a moment, without their time of update."""
     records = (provider.record(feed, zone, hour, at) for feed in (POWER, CARBON))
     return tuple(
         record and {name: value for name, value in record.items() if name != "updatedAt"} for record in records
     )
 
 
-def _agrees(row: Row, said: tuple[Row | None, ...]) -> bool:
-    power, carbon = said
+def _agrees(row: Row, served: tuple[Row | None, ...]) -> bool:
+    """Whether a row of silver has the values of the served records."""
+    power, carbon = served
     if power is None or carbon is None:
         return False
     return (
@@ -151,8 +163,8 @@ def _agrees(row: Row, said: tuple[Row | None, ...]) -> bool:
     )
 
 
-def _difference(changed: set[datetime], must: set[datetime], may: set[datetime]) -> str:
-    return f"too many: {_list(changed - may)}; too few: {_list(must - changed)}"
+def _difference(changed: set[datetime], required: set[datetime], allowed: set[datetime]) -> str:
+    return f"too many: {_list(changed - allowed)}; too few: {_list(required - changed)}"
 
 
 def _list(hours: Iterable[datetime]) -> str:

@@ -1,6 +1,6 @@
-"""The demo's folder: warehouse, Dagster's home, picture and log, and the settings that belong to them.
+"""The demo's folder: warehouse, Dagster's home, picture, log, and their settings.
 
-It removes only what a demo made, and only while no other demo uses it.
+It removes only files of a demo, and only while no other demo uses the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FolderError(EmapsError):
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a demo keeps everything; `root` need not exist."""
+    """Paths and settings of a demo; `root` need not exist."""
 
     root: Path
 
@@ -50,10 +50,10 @@ class Folder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other demos out while this one uses the folder.
+        """Lock the folder against other demos.
 
         Raises:
-            FolderError: another process uses it, or it holds files that no demo made.
+            FolderError: another process uses the folder, or it holds other files than a demo's.
         """
         mark = self.root / _MARK
         if self.root.exists() and not mark.exists() and any(self.root.iterdir()):
@@ -70,7 +70,7 @@ class Folder:
             yield
 
     def start_afresh(self) -> None:
-        """Remove what an earlier demo made here, and nothing else."""
+        """Remove the files of an earlier demo, and no others."""
         for name in _MADE:
             path = self.root / name
             if path.is_dir() and not path.is_symlink():
@@ -79,36 +79,37 @@ class Folder:
                 path.unlink(missing_ok=True)
 
     def prepare(self, zone: str, start: datetime, present: datetime | None = None) -> None:
-        """Make Dagster's home, and keep what `make dev` has to share: settings, and the present of the demo's tick."""
+        """Create Dagster's home, and write the file that `make dev` reads: settings, and the demo's present."""
         home.prepare(self.dagster_home)
-        kept = {"EMAPS_ZONES": zone, "EMAPS_START": f"{start:%Y-%m-%dT%H:%M}"}
+        values = {"EMAPS_ZONES": zone, "EMAPS_START": f"{start:%Y-%m-%dT%H:%M}"}
         if present:
-            kept[_PRESENT] = present.isoformat()
-        self._kept.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
+            values[_PRESENT] = present.isoformat()
+        self._settings_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
 
     @property
-    def _kept(self) -> Path:
+    def _settings_file(self) -> Path:
         return self.root / "demo.env"
 
-    def _read_kept(self) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in self._kept.read_text().splitlines())
+    def _read_settings(self) -> dict[str, str]:
+        return dict(line.split("=", 1) for line in self._settings_file.read_text().splitlines())
 
     @property
     def is_prepared(self) -> bool:
-        return self._kept.exists()
+        """Whether `prepare` has run here."""
+        return self._settings_file.exists()
 
     @property
     def present(self) -> datetime | None:
-        """When the demo's tick was; None without a demo before."""
-        present = self._read_kept().get(_PRESENT)
+        """The time of the demo's tick; None without a demo before."""
+        present = self._read_settings().get(_PRESENT)
         return datetime.fromisoformat(present) if present else None
 
     def environment(self, api_url: str, token: str, now: datetime | None = None) -> dict[str, str]:
-        """This process's environment with every setting of the demo; a user's own do not shine through."""
+        """This process's environment with the demo's settings in place of the user's."""
         others = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "DAGSTER_"))}
         return {
             **others,
-            **self._read_kept(),
+            **self._read_settings(),
             "EMAPS_DEPLOYMENT": "embedded",
             "EMAPS_API_URL": api_url,
             "EMAPS_API_TOKEN": token,

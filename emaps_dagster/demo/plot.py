@@ -1,4 +1,4 @@
-"""The last days of gold as a picture: production by mode, exchange, carbon intensity. Reads Delta, needs no Spark."""
+"""Draws the last days of gold: production by mode, exchange, carbon intensity. Reads Delta without Spark."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from emaps_dagster.contracts.zones import zone_facts
 from emaps_dagster.lakehouse.local_files import files_of
 from emaps_dagster.monitoring.production_mix import COLOURS, NAMES
 
-# A mode that never reaches this share of the largest is a line nobody can tell; its name would only be in the way.
+# A mode below this share of the peak is too thin to see and gets no entry in the legend.
 _NAMED = 0.01
 
 
 def read_gold(warehouse: Path, zone: str, window: Window) -> pd.DataFrame:
-    """The rows of a zone, one an hour; hours that gold lacks are rows of NaN, so that a gap stays a gap.
+    """The rows of a zone, one for each hour; hours that gold lacks are rows of NaN, drawn as gaps.
 
     Raises:
         ValueError: gold has no row of the zone in the window.
@@ -35,7 +35,7 @@ def read_gold(warehouse: Path, zone: str, window: Window) -> pd.DataFrame:
         filesystem=files_of(gold),
         filters=[("datetime", ">=", window.start), ("datetime", "<", window.end)],
     )
-    # No filter above: Arrow cannot yet compare the string views that delta-rs reads.
+    # Filtered here: Arrow cannot yet compare the string views that delta-rs reads.
     rows = rows[rows["zone"] == zone]
     if rows.empty:
         raise ValueError(f"gold.ml_features in {warehouse} has no row of zone {zone} in {window}.")
@@ -52,9 +52,9 @@ def picture_of(rows: pd.DataFrame, zone: str, source: str) -> Figure:
     """One zone's hours, in three panels.
 
     Args:
-        rows: as `read_gold` gives them.
+        rows: of `read_gold`.
         zone: its key, for the title.
-        source: whose numbers these are; a picture travels without its README.
+        source: the origin of the numbers, printed on the picture.
     """
     start, end = rows.index[0].to_pydatetime(), rows.index[-1].to_pydatetime() + HOUR
     figure = Figure(figsize=(11, 8.2), dpi=100, layout="constrained")
@@ -88,7 +88,7 @@ def _production(axes: Axes, rows: pd.DataFrame) -> None:
         edge = np.zeros(len(rows) + 1)
         for mode, values in amounts.items():
             part = (sign * values).clip(lower=0)
-            # A mode that is not reported adds no height to the picture; gold keeps its null.
+            # A null adds no height; gold itself keeps the null.
             heights = _steps(part.where(part.notna(), 0.0))
             if heights.max() > 0:
                 top = edge + sign * heights
@@ -145,7 +145,7 @@ def _carbon(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _edges(rows: pd.DataFrame) -> Any:
-    """The hours' starts and the end of the last: a mean of an hour is a step as wide as the hour."""
+    """The starts of the hours and the end of the last: an hourly mean is drawn as a step of one hour."""
     return pd.DatetimeIndex([*rows.index, rows.index[-1] + HOUR]).to_pydatetime()
 
 

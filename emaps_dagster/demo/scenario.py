@@ -1,7 +1,4 @@
-"""What the demo does: a backfill, revisions by the provider, a tick, and a judgement of what came of it.
-
-No terminal in here: __main__.py shows it.
-"""
+"""Runs the demo: a backfill, revisions by the provider, a tick, and the verification. terminal.py shows the result."""
 
 from __future__ import annotations
 
@@ -25,13 +22,23 @@ from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
 ZONE = "GR"
-# What the simulator asks for, to show and to test that a token gets nowhere else.
+# The token that the simulator requires; tests check that it appears nowhere else.
 TOKEN = "token-of-the-demo-only"  # noqa: S105  # opens nothing but the simulator
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run of the main job: what its checks said, hour by hour, and why it failed if it did."""
+    """One run of the hourly job: evaluations of its checks, and the errors of failed steps.
+
+    Attributes:
+        ok: whether the run succeeded.
+        expected: the number of evaluations that the checks must produce.
+        passed: passed evaluations.
+        failed: failed evaluations of blocking checks, by check.
+        warned: failed evaluations of other checks, by check.
+        errors: of failed steps.
+        seconds: duration.
+    """
 
     ok: bool
     expected: int
@@ -44,7 +51,7 @@ class RunReport:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """All that happened; there is no tick after a backfill that failed."""
+    """The results of all stages; after a failed backfill there is no tick."""
 
     times: Times
     backfill: RunReport
@@ -58,98 +65,6 @@ class DemoResult:
         return all(truth.holds for truth in self.truths)
 
 
-def run_job(
-    folder: Folder,
-    instance: dg.DagsterInstance,
-    simulator: Simulator,
-    times: Times,
-    now: datetime,
-    window: Window,
-    heard: Callable[[int, dg.EventLogEntry], None],
-) -> RunReport:
-    """Run the main job over a window in one run, as Dagster's backfill does.
-
-    Args:
-        folder: where the tables are.
-        instance: keeps the run.
-        simulator: answers; its clock is set to `now`.
-        times: the demo's.
-        now: what the run takes for the present.
-        window: the hours.
-        heard: is told of every event, with how many materializations and evaluations there will be.
-    """
-    from emaps_dagster.defs.names import HOURLY
-
-    simulator.set_now(now)
-    job, hours = _job(HOURLY, folder, simulator, times, now), len(list(window.hours()))
-    graph = job.asset_layer.asset_graph
-    # Some checks judge each hour, some the whole table.
-    evaluations = sum(hours if graph.get(key).partitions_def else 1 for key in graph.asset_check_keys)
-    events = len(graph.materializable_asset_keys) * hours + evaluations
-    first, last = partition_key(window.start), partition_key(window.end - HOUR)
-    run_id = str(uuid.uuid4())
-    instance.add_event_listener(run_id, lambda entry: heard(events, entry))
-    result = job.execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
-        partition_key=first if first == last else None,
-        tags=None
-        if first == last
-        else {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
-    )
-    return _report(result, instance, evaluations)
-
-
-def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Expectation:
-    """The page `health` as of the present, so that whoever opens the UI finds it made."""
-    from emaps_dagster.defs.names import HEALTH
-
-    job = _job(HEALTH, folder, simulator, times, times.present)
-    result = job.execute_in_process(instance=instance, raise_on_error=False)
-    checks = result.get_asset_check_evaluations()
-    wrong = "; ".join(str(check.description) for check in checks if not check.passed)
-    return Expectation("the page health says that all is well", result.success and bool(checks) and not wrong, wrong)
-
-
-def _job(name: str, folder: Folder, simulator: Simulator, times: Times, now: datetime) -> dg.JobDefinition:
-    # Importing it reads the environment, which is the demo's by now.
-    from emaps_dagster.definitions import build_definitions
-
-    definitions = build_definitions(
-        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, fixed_now=now)
-    )
-    return definitions.resolve_job_def(name)
-
-
-def _report(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, expected: int) -> RunReport:
-    passed = 0
-    failed: dict[str, int] = {}
-    warned: dict[str, int] = {}
-    for evaluation in result.get_asset_check_evaluations():
-        name = f"{'.'.join(evaluation.asset_key.path)}: {evaluation.check_name}"
-        if evaluation.passed:
-            passed += 1
-        else:
-            kind = failed if evaluation.severity == dg.AssetCheckSeverity.ERROR else warned
-            kind[name] = kind.get(name, 0) + 1
-    errors = []
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error is not None:
-            error = event.step_failure_data.error
-            # Dagster wraps what our code raised; the person needs the sentence inside.
-            while error.cause is not None:
-                error = error.cause
-            if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-                # Dagster reports a Ctrl-C as the failure of the step that it hit.
-                raise KeyboardInterrupt
-            errors.append(f"{event.step_key}: {error.message.strip()}")
-    stats = instance.get_run_stats(result.run_id)
-    seconds = (getattr(stats, "end_time", None) or 0.0) - (getattr(stats, "start_time", None) or 0.0)
-    return RunReport(result.success, expected, passed, failed, warned, tuple(errors), seconds)
-
-
 def run_scenario(
     folder: Folder,
     instance: dg.DagsterInstance,
@@ -157,14 +72,14 @@ def run_scenario(
     times: Times,
     watch: Callable[[str], Callable[[int, dg.EventLogEntry], None]],
 ) -> DemoResult:
-    """Backfill, let the provider revise, tick, judge what came of it, and make the page `health`.
+    """Backfill, revise, tick, verify the tables, and materialize the page `health`.
 
     Args:
         folder: prepared and empty.
         instance: Dagster's, in the folder.
         simulator: running; its clock is set here.
-        times: when.
-        watch: is given a run's title; returns who is told of its events.
+        times: of backfill, revisions and tick.
+        watch: called with a run's title; returns the callback for its events.
     """
     gold = ml_features((ZONE,))
 
@@ -189,10 +104,117 @@ def run_scenario(
     return DemoResult(times, backfill, tick, silver_changes, gold_changes, truths)
 
 
+def run_job(
+    folder: Folder,
+    instance: dg.DagsterInstance,
+    simulator: Simulator,
+    times: Times,
+    now: datetime,
+    window: Window,
+    on_event: Callable[[int, dg.EventLogEntry], None],
+) -> RunReport:
+    """Run the hourly job over a window in one run, as Dagster's backfill does.
+
+    Args:
+        folder: of the tables.
+        instance: stores the run.
+        simulator: the API; its clock is set to `now`.
+        times: the demo's.
+        now: the present of the run.
+        window: the hours.
+        on_event: called for every event, with the number of materializations and evaluations to expect.
+    """
+    from emaps_dagster.defs.names import HOURLY
+
+    simulator.set_now(now)
+    job, hours = _job(HOURLY, folder, simulator, times, now), len(list(window.hours()))
+    graph = job.asset_layer.asset_graph
+    # Some checks evaluate each hour, some the whole table.
+    evaluations = sum(hours if graph.get(key).partitions_def else 1 for key in graph.asset_check_keys)
+    events = len(graph.materializable_asset_keys) * hours + evaluations
+    first, last = partition_key(window.start), partition_key(window.end - HOUR)
+    run_id = str(uuid.uuid4())
+    instance.add_event_listener(run_id, lambda entry: on_event(events, entry))
+    result = job.execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+        partition_key=first if first == last else None,
+        tags=None
+        if first == last
+        else {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
+    )
+    return _report(result, instance, evaluations)
+
+
+def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Expectation:
+    """Materialize the page `health` at the present, so that the UI shows it."""
+    from emaps_dagster.defs.names import HEALTH
+
+    job = _job(HEALTH, folder, simulator, times, times.present)
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    checks = result.get_asset_check_evaluations()
+    wrong = "; ".join(str(check.description) for check in checks if not check.passed)
+    return Expectation("the page health says that all is well", result.success and bool(checks) and not wrong, wrong)
+
+
 def revise(simulator: Simulator, times: Times) -> None:
-    """Let the provider change its mind between backfill and tick."""
+    """Make the provider revise hours between backfill and tick."""
     for hour in times.revised:
         simulator.provider.revise(ZONE, hour, at=times.revised_at)
+
+
+@contextmanager
+def environment(variables: dict[str, str], where: Path) -> Iterator[None]:
+    """Replace this process's environment and working folder, which Dagster and our settings read, within the block."""
+    before, previous = dict(os.environ), Path.cwd()
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(where)
+    try:
+        yield
+    finally:
+        os.chdir(previous)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _job(name: str, folder: Folder, simulator: Simulator, times: Times, now: datetime) -> dg.JobDefinition:
+    # Imported here, since the import reads the environment, which is now the demo's.
+    from emaps_dagster.definitions import build_definitions
+
+    definitions = build_definitions(
+        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, fixed_now=now)
+    )
+    return definitions.resolve_job_def(name)
+
+
+def _report(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, expected: int) -> RunReport:
+    passed = 0
+    failed: dict[str, int] = {}
+    warned: dict[str, int] = {}
+    for evaluation in result.get_asset_check_evaluations():
+        name = f"{'.'.join(evaluation.asset_key.path)}: {evaluation.check_name}"
+        if evaluation.passed:
+            passed += 1
+        else:
+            kind = failed if evaluation.severity == dg.AssetCheckSeverity.ERROR else warned
+            kind[name] = kind.get(name, 0) + 1
+    errors = []
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            error = event.step_failure_data.error
+            # Dagster wraps the errors of our code; the innermost has the message.
+            while error.cause is not None:
+                error = error.cause
+            if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                # Dagster reports a Ctrl-C as a failure of the current step.
+                raise KeyboardInterrupt
+            errors.append(f"{event.step_key}: {error.message.strip()}")
+    stats = instance.get_run_stats(result.run_id)
+    seconds = (getattr(stats, "end_time", None) or 0.0) - (getattr(stats, "start_time", None) or 0.0)
+    return RunReport(result.success, expected, passed, failed, warned, tuple(errors), seconds)
 
 
 def _green(what: str, report: RunReport) -> Iterator[Expectation]:
@@ -204,18 +226,3 @@ def _green(what: str, report: RunReport) -> Iterator[Expectation]:
         evaluated == report.expected,
         f"{evaluated} evaluations, not {report.expected}",
     )
-
-
-@contextmanager
-def environment(variables: dict[str, str], where: Path) -> Iterator[None]:
-    """This process's environment and working folder, which Dagster and our settings read, replaced for a while."""
-    before, came_from = dict(os.environ), Path.cwd()
-    os.environ.clear()
-    os.environ.update(variables)
-    os.chdir(where)
-    try:
-        yield
-    finally:
-        os.chdir(came_from)
-        os.environ.clear()
-        os.environ.update(before)

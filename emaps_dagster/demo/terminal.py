@@ -1,4 +1,4 @@
-"""What the demo says on the terminal: where things are, what changed, what holds, how gold looks."""
+"""Terminal output of the demo: locations, changed rows, expectations, the last rows of gold."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _LAST_ROWS = 6
 
 
 def opening(console: Console, url: str, folder: Folder, times: Times) -> None:
+    """Print zone, hours, and locations."""
     console.print(
         f"[bold]emaps_dagster[/]: zone {ZONE}, hours {_time(times.start)} to {_time(times.tick.end)} UTC\n"
         f"simulated Electricity Maps API {url}, tables in {folder.warehouse}",
@@ -42,21 +43,21 @@ def opening(console: Console, url: str, folder: Folder, times: Times) -> None:
     )
 
 
-def summary(console: Console, folder: Folder, story: DemoResult, seconds: float) -> None:
-    """Everything a person wants to know afterwards; what is wrong comes last, where it is seen."""
-    if story.silver_changes:
-        console.print(_changes(story))
-        console.print(_followed(story.gold_changes), highlight=False)
+def summary(console: Console, folder: Folder, result: DemoResult, seconds: float) -> None:
+    """Print the results; failures come last, where they are seen."""
+    if result.silver_changes:
+        console.print(_changes(result))
+        console.print(_followed(result.gold_changes), highlight=False)
     console.print(_tables(folder))
-    if story.ok:
+    if result.ok:
         console.print(_gold(folder))
-    for what, report in (("backfill", story.backfill), ("tick", story.tick)):
+    for what, report in (("backfill", result.backfill), ("tick", result.tick)):
         if report:
             console.print(_checks(what, report), highlight=False)
-    for truth in story.truths:
+    for truth in result.truths:
         mark = "[green]✓[/]" if truth.holds else "[bold red]✗[/]"
         console.print(f"{mark} {truth.says}" + ("" if truth.holds else f": {truth.detail}"), highlight=False)
-    if story.ok:
+    if result.ok:
         console.print(
             f"[bold green]All right[/], in {seconds:.0f} s. Picture: {folder.picture}\n"
             "`make dev` shows the same runs in Dagster's UI.",
@@ -67,17 +68,17 @@ def summary(console: Console, folder: Folder, story: DemoResult, seconds: float)
         console.print(f"[bold red]Not right[/], see above and {folder.log}.", highlight=False, soft_wrap=True)
 
 
-def _changes(story: DemoResult) -> Grid:
+def _changes(result: DemoResult) -> Grid:
     grid = Grid(title="What the tick changed in silver.energy_data: old → new", title_justify="left")
     grid.add_column("hour, UTC", no_wrap=True)
     grid.add_column("why", no_wrap=True)
     for heading in _SHOWN_CHANGES.values():
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("columns\nchanged", justify="right")
-    for hour, columns in story.silver_changes.items():
+    for hour, columns in result.silver_changes.items():
         values = (_change(columns.get(name)) for name in _SHOWN_CHANGES)
-        grid.add_row(_time(hour), _why(hour, columns, story.times), *values, str(len(columns)))
-    grid.add_row(_time(story.times.last), "new hour", *("" for _ in _SHOWN_CHANGES), "")
+        grid.add_row(_time(hour), _why(hour, columns, result.times), *values, str(len(columns)))
+    grid.add_row(_time(result.times.last), "new hour", *("" for _ in _SHOWN_CHANGES), "")
     return grid
 
 

@@ -1,4 +1,4 @@
-"""The demo's clock: a backfill, the provider's pass, a tick that ends at the present."""
+"""The times of the demo: a backfill, the provider's revisions, a tick at the present."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 
-# How many hours before the last one are revised: all of them in what /history carries at the tick.
+# The revised hours, as offsets before the last one: /history holds all of them at the tick.
 _REVISED = (5, 6, 9)
 
 
 @dataclass(frozen=True)
 class Times:
-    """When: the backfill ends before `last`, the hour of the tick, which ends before the present."""
+    """The backfill ends at `last`, the hour of the tick, which ends before the present."""
 
     start: datetime
     last: datetime
@@ -21,6 +21,7 @@ class Times:
 
     @classmethod
     def until(cls, present: datetime, days: int) -> Times:
+        """A backfill of so many days, and a tick at the present."""
         last = floor_hour(present) - HOUR
         return cls(last - timedelta(days=days), last, present)
 
@@ -30,12 +31,12 @@ class Times:
 
     @property
     def backfilled_at(self) -> datetime:
-        """At minute 7 as the schedule, in the hour that the tick will ask for."""
+        """The time of the backfill: minute 7, as the schedule, of the hour that the tick will request."""
         return self.last + timedelta(minutes=7)
 
     @property
     def revised_at(self) -> datetime:
-        """The provider's pass between the two runs."""
+        """The time of the provider's revisions, between the two runs."""
         return self.last + timedelta(minutes=48)
 
     @property

@@ -1,6 +1,6 @@
-"""Telling people: a webhook in Slack's format, and e-mail. What is told, and when, is upkeep/.
+"""Alert delivery: a webhook in Slack's format, and e-mail. `incidents` decides which alerts are sent, and when.
 
-The addresses hold secrets: no error of here repeats one.
+The addresses hold secrets: no error of this module repeats one.
 """
 
 from __future__ import annotations
@@ -17,60 +17,65 @@ from emaps_dagster.contracts.errors import AlertError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.monitoring.incident_messages import without_secrets
 
-_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
 def channels(settings: Settings) -> list[str]:
-    """By which ways people are told: webhook, email."""
+    """The configured delivery channels: webhook, email."""
     return [*(["webhook"] if settings.alert_webhook else []), *(["email"] if settings.alert_email else [])]
 
 
-def send_alert(settings: Settings, way: str, subject: str, text: str) -> None:
-    """Send a message by one way.
+def send_alert(settings: Settings, channel: str, subject: str, text: str) -> None:
+    """Send a message through one channel.
 
     Raises:
-        AlertError: it did not work; what to look at is said.
+        AlertError: the delivery failed; the message names the setting to check.
     """
     smtp = settings.alert_smtp.get_secret_value() if settings.alert_smtp else ""
     secrets = [s.get_secret_value() for s in (settings.api_token, settings.alert_webhook) if s]
     secrets += [unquote(urlsplit(smtp).password or "")]
     subject, text = without_secrets(subject, secrets), without_secrets(text, secrets)
     problem = None
-    if way == "webhook" and settings.alert_webhook:
+    if channel == "webhook" and settings.alert_webhook:
         problem = _webhook(settings.alert_webhook, f"*{subject}*\n{text}")
-    elif way == "email" and settings.alert_email:
+    elif channel == "email" and settings.alert_email:
         problem = _email(smtp, settings.alert_email, settings.alert_from, subject, text)
     if problem:
         raise AlertError(problem)
 
 
 def _webhook(url: SecretStr, text: str) -> str | None:
-    """What did not work, without the address: it is a secret."""
+    """Post the text; returns the failure, without the address, which is a secret."""
     try:
-        answer = requests.post(url.get_secret_value(), json={"text": text}, timeout=_SECONDS, allow_redirects=False)
+        response = requests.post(
+            url.get_secret_value(), json={"text": text}, timeout=_TIMEOUT_SECONDS, allow_redirects=False
+        )
     except requests.RequestException as error:
         return f"EMAPS_ALERT_WEBHOOK gave no answer ({type(error).__name__}): check the address and the network."
-    if not answer.ok or answer.is_redirect:
-        return f"EMAPS_ALERT_WEBHOOK answered HTTP {answer.status_code}: check the address; the webhook may be revoked."
+    if not response.ok or response.is_redirect:
+        return (
+            f"EMAPS_ALERT_WEBHOOK answered HTTP {response.status_code}: check the address; the webhook may be revoked."
+        )
     return None
 
 
 def _email(smtp: str, to: tuple[str, ...], sender: str | None, subject: str, text: str) -> str | None:
+    """Send the mail; returns the failure, without the address of the server."""
     server = urlsplit(smtp)
     message = EmailMessage()
     message["Subject"], message["To"] = subject, ", ".join(to)
     message["From"] = sender or to[0]
     message.set_content(text)
     host = server.hostname or ""
-    trusted = ssl.create_default_context()
+    tls = ssl.create_default_context()
     try:
         with (
-            smtplib.SMTP_SSL(host, server.port or 465, timeout=_SECONDS, context=trusted)
+            smtplib.SMTP_SSL(host, server.port or 465, timeout=_TIMEOUT_SECONDS, context=tls)
             if server.scheme == "smtps"
-            else smtplib.SMTP(host, server.port or 25, timeout=_SECONDS)
+            else smtplib.SMTP(host, server.port or 25, timeout=_TIMEOUT_SECONDS)
         ) as mail:
             if server.scheme == "smtp" and mail.has_extn("starttls"):
-                mail.starttls(context=trusted)
+                mail.starttls(context=tls)
             if server.username:
                 mail.login(unquote(server.username), unquote(server.password or ""))
             mail.send_message(message)

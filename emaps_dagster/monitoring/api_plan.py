@@ -1,4 +1,4 @@
-"""What the token's plan serves, as far as the provider's list of zones says it."""
+"""The API plan of the token: the endpoints it serves for each zone, parsed from `/zones`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from emaps_dagster.monitoring.hour_ranges import oldest_history_hour
 
 @dataclass(frozen=True)
 class Plan:
-    """Zones whose hours of more than a day ago, and whose list of updates, the plan serves."""
+    """The zones for which the plan serves hours older than a day (`past_range`) and the list of updates."""
 
     past_range: frozenset[str]
     updated_since: frozenset[str]
 
     def oldest_served(self, zone: str, now: datetime, first: datetime) -> datetime:
-        """The oldest hour that can be asked for."""
+        """The oldest hour that can be requested."""
         return first if zone in self.past_range else max(first, oldest_history_hour(now))
 
     def as_json(self) -> dict[str, list[str]]:
@@ -31,18 +31,18 @@ class Plan:
 
 
 def plan_from(listed: Mapping[str, Any], zones: tuple[str, ...]) -> Plan:
-    """The plan as `/zones` describes it.
+    """Parse the plan from the body of `/zones`.
 
-    A zone for which the list says nothing of access is taken to be served: asking tells.
+    A zone without an `access` list counts as served: the first request shows otherwise.
     """
     past, updates = set(), set()
     for zone in zones:
         entry = listed.get(zone)
         access = entry.get("access") if isinstance(entry, dict) else None
-        allowed = {str(one) for one in access} if isinstance(access, list) else {"*"}
+        allowed = {str(path) for path in access} if isinstance(access, list) else {"*"}
         if "*" in allowed or all(allowed & {f"{f.endpoint}/past-range", f"{f.endpoint}/past"} for f in FEEDS):
             past.add(zone)
-        # It belongs to the plans that have the past.
+        # Every plan that serves past ranges serves the list of updates.
         if allowed & {"*", "updated-since"} or (zone in past and access):
             updates.add(zone)
     return Plan(frozenset(past), frozenset(updates))

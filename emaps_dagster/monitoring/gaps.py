@@ -1,6 +1,6 @@
-"""Which holes to ask for, which to leave alone for now, and which to report as lost.
+"""Gap decisions: the missing hours to request now, to back off from, and to report as lost.
 
-A hole that the provider does not fill is asked for after 1, 2, 4 ... hours and at last once a week.
+An hour that the provider does not deliver is requested after 1, 2, 4 ... hours, and finally once a week.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from emaps_dagster.monitoring.hour_ranges import (
 _VERSION = 1
 _FIRST_PAUSE = timedelta(hours=1)
 _LONGEST_PAUSE = timedelta(days=7)
-# From here on an hour is told as one that the provider does not have.
-_TRIES_UNTIL_TOLD = 3
-# A bound for one look: what is left is asked for at the next.
+# After so many tries an hour is reported as one that the provider does not have.
+_TRIES_UNTIL_REPORTED = 3
+# Bounds of one evaluation: the rest is requested at the next.
 _MOST_RUNS = 4
 _MOST_HOURS = 31 * 24
-# Farther back nobody looks by himself: the provider's own refetches end there.
+# Hours farther back are not watched: the provider's own refetches end there.
 WATCHED = timedelta(days=92)
 
 
 @dataclass(frozen=True)
 class Tries:
-    """How often an hour was asked for in vain, and when last."""
+    """The requests for an hour that brought nothing: how many, and when the last one was made."""
 
     count: int
     asked_at: datetime
@@ -47,7 +47,7 @@ class Tries:
 
 @dataclass(frozen=True)
 class GapsCursor:
-    """What was asked for in vain: `fetched` from the provider, `merged` from bronze."""
+    """Cursor of the sensor `gaps`: tries without success by hour, `fetched` from the provider, `merged` from bronze."""
 
     fetched: Mapping[datetime, Tries] = field(default_factory=dict)
     merged: Mapping[datetime, Tries] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class GapsCursor:
 
     @classmethod
     def loads(cls, text: str | None) -> GapsCursor:
-        """What an earlier look remembered; nothing if another release wrote it."""
+        """Parse the cursor of an earlier evaluation; empty if another release wrote it."""
         try:
             value = json.loads(text or "{}")
             return cls(_unpack(value["fetched"]), _unpack(value["merged"])) if value["v"] == _VERSION else cls()
@@ -67,15 +67,15 @@ class GapsCursor:
 
 @dataclass(frozen=True)
 class Holes:
-    """What is missing in the hours that are watched.
+    """The missing hours of the watched window.
 
     Attributes:
-        lacking: by zone, the hours of which silver lacks a feed, and no response in bronze holds it.
-        unmerged: hours that bronze holds and silver does not, or silver holds and gold does not.
-        silent: by zone, the hours of which a feed delivered nulls only; they are requested again like holes.
+        not_fetched: by zone, the hours for which silver lacks a feed, and no response in bronze holds it.
+        not_merged: hours that bronze holds and silver does not, or silver holds and gold does not.
+        silent: by zone, the hours for which a feed delivered nulls only; they are requested again like missing hours.
         failed: hours whose last run failed.
         untried: hours that the next tick catches up, since no run has tried them yet.
-        quarantined: by zone, those of `lacking` whose record the provider sent, and it could not be trusted.
+        quarantined: by zone, those of `not_fetched` whose record arrived and was quarantined.
     """
 
     not_fetched: Mapping[str, Set[datetime]]
@@ -86,13 +86,15 @@ class Holes:
     silent: Mapping[str, Set[datetime]] = field(default_factory=dict)
 
     def to_request(self) -> dict[str, set[datetime]]:
-        """By zone, the hours that only the provider can give."""
+        """The hours that only the provider can deliver, by zone."""
         zones = self.not_fetched.keys() | self.silent.keys()
         return {zone: {*self.not_fetched.get(zone, ()), *self.silent.get(zone, ())} for zone in sorted(zones)}
 
 
 @dataclass(frozen=True)
 class Decision:
+    """The ranges to fetch and to merge, the next cursor, and the sentences for the log and the skip reason."""
+
     fetch: list[Window]
     merge: list[Window]
     memory: GapsCursor
@@ -108,41 +110,44 @@ def decide(
     active_windows: Iterable[Window] = (),
     provider_ok: bool = True,
 ) -> Decision:
-    """What to ask for now.
+    """Choose the ranges to request now.
 
     Args:
         now: the present.
-        holes: what is missing.
+        holes: the missing hours.
         oldest_served: by zone, the oldest hour that the plan serves.
-        memory: of the last look.
-        busy: hours of runs that are queued or going on; what touches them waits.
-        well: whether the last run that asked the provider succeeded; while it did not, failed hours wait.
+        memory: the cursor of the last evaluation.
+        active_windows: hours of runs that are queued or running; ranges that touch them wait.
+        provider_ok: whether the last run that fetched from the provider succeeded; until then failed hours wait.
     """
     carried = oldest_history_hour(now)
     wanted = holes.to_request()
     lost = {zone: {h for h in hours if h < oldest_served[zone]} for zone, hours in wanted.items()}
     fetchable = {h for zone, hours in wanted.items() for h in hours if h >= oldest_served[zone]}
-    # Each tick asks for what /history carries anyway.
+    # The next tick requests the hours of /history, and the missed ones that it catches up.
     with_ticks = {hour for hour in fetchable if hour >= carried or hour in holes.untried}
     fetchable -= with_ticks
     every_zone_serves = max(oldest_served.values())
     failed = {hour for hour in holes.failed if hour >= every_zone_serves}
-    known = GapsCursor(_kept(memory.fetched, fetchable | failed), _kept(memory.merged, holes.not_merged))
+    known = GapsCursor(
+        _still_missing(memory.fetched, fetchable | failed), _still_missing(memory.merged, holes.not_merged)
+    )
     due = {hour for hour in fetchable | (failed if provider_ok else set()) if _is_due(hour, known.fetched, now)}
     active_windows = list(active_windows)
-    fetch, waiting = _chosen(due, active_windows)
-    # A run also merges what bronze holds nearby.
+    fetch, waiting = _choose(due, active_windows)
+    # A fetch run also merges the hours nearby that bronze holds.
     left = {
         hour
         for hour in holes.not_merged
-        if not any(hour in one.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN) for one in fetch)
+        if not any(hour in window.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN) for window in fetch)
     }
-    merge, waiting_too = _chosen({hour for hour in left if _is_due(hour, known.merged, now)}, [*active_windows, *fetch])
+    merge, waiting_too = _choose({hour for hour in left if _is_due(hour, known.merged, now)}, [*active_windows, *fetch])
     return Decision(
         fetch,
         merge,
         GapsCursor(
-            _asked(known.fetched, fetchable | failed, fetch, now), _asked(known.merged, holes.not_merged, merge, now)
+            _with_requests(known.fetched, fetchable | failed, fetch, now),
+            _with_requests(known.merged, holes.not_merged, merge, now),
         ),
         list(
             _sentences(
@@ -171,8 +176,8 @@ def _sentences(
     now: datetime,
 ) -> Iterable[str]:
     bad = set().union(*quarantined.values())
-    asked_often = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_TOLD}
-    in_vain = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
+    asked_often = {hour: tries for hour, tries in known.fetched.items() if tries.count >= _TRIES_UNTIL_REPORTED}
+    not_delivered = {hour: tries for hour, tries in asked_often.items() if hour not in bad}
     backing_off = {hour for hour, tries in known.fetched.items() if hour not in asked_often and tries.next_at > now}
     if bad:
         yield (
@@ -180,14 +185,14 @@ def _sentences(
             f"{format_by_zone(quarantined)}. "
             "bronze.rejected_records says why."
         )
-    stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_TOLD}
+    stuck = {hour for hour, tries in known.merged.items() if tries.count >= _TRIES_UNTIL_REPORTED}
     if silent:
         yield f"The provider answered with nulls only: {silent}."
-    if in_vain:
-        asked = max(tries.count for tries in in_vain.values())
-        then = min(tries.next_at for tries in in_vain.values())
+    if not_delivered:
+        asked = max(tries.count for tries in not_delivered.values())
+        then = min(tries.next_at for tries in not_delivered.values())
         yield (
-            f"The provider does not have {format_windows(to_windows(in_vain))}: asked for up to {asked} times, "
+            f"The provider does not have {format_windows(to_windows(not_delivered))}: asked for up to {asked} times, "
             f"next at {then:%Y-%m-%dT%H:%MZ} or later."
         )
     if lost:
@@ -209,8 +214,8 @@ def _is_due(hour: datetime, tries: Mapping[datetime, Tries], now: datetime) -> b
     return hour not in tries or tries[hour].next_at <= now
 
 
-def _chosen(due: Set[datetime], active_windows: list[Window]) -> tuple[list[Window], list[Window]]:
-    """The newest ranges within the bound, in order of time; and those that must wait for a run."""
+def _choose(due: Set[datetime], active_windows: list[Window]) -> tuple[list[Window], list[Window]]:
+    """The newest ranges within the bounds, in order of time; and those that wait for an active run."""
     chosen: list[Window] = []
     waiting: list[Window] = []
     hours = 0
@@ -227,14 +232,15 @@ def _chosen(due: Set[datetime], active_windows: list[Window]) -> tuple[list[Wind
     return chosen[::-1], waiting[::-1]
 
 
-def _kept(tries: Mapping[datetime, Tries], hours: Set[datetime]) -> dict[datetime, Tries]:
-    """What is no hole any more is forgotten."""
-    return {hour: tried for hour, tried in tries.items() if hour in hours}
+def _still_missing(tries: Mapping[datetime, Tries], hours: Set[datetime]) -> dict[datetime, Tries]:
+    """Drop the tries of hours that are no longer missing."""
+    return {hour: count for hour, count in tries.items() if hour in hours}
 
 
-def _asked(
+def _with_requests(
     tries: Mapping[datetime, Tries], hours: Set[datetime], windows: list[Window], now: datetime
 ) -> dict[datetime, Tries]:
+    """Count one more try for each hour of the requested windows."""
     asked = {hour for hour in hours if any(hour in window for window in windows)}
     return {**tries, **{hour: Tries(tries[hour].count + 1 if hour in tries else 1, now) for hour in asked}}
 

@@ -1,7 +1,4 @@
-"""The report of transforms/health.py as a page of Markdown and as numbers over time.
-
-What is true is decided there; here is only how it is shown.
-"""
+"""Renders the report of transforms/health.py as a page of Markdown and as numbers over time; it decides nothing."""
 
 from __future__ import annotations
 
@@ -11,27 +8,27 @@ from datetime import timedelta
 from emaps_dagster.lakehouse.reports import Size
 from emaps_dagster.transforms.health import HEALTH_LOOKBACK, REVISIONS_OF, Health, ZoneHealth
 
-# Dagster shows Markdown in place up to a thousand characters; a longer one hides behind a link.
+# Dagster shows Markdown inline up to a thousand characters and puts longer texts behind a link.
 _IN_PLACE = 900
 _QUARANTINED = 100
 
 
 def status(health: Health) -> str:
-    """One short paragraph: all is well, or what needs a person."""
+    """A short summary: all is well, or a list of the open issues."""
     if not health.open_issues:
         zones = ", ".join(f"{zone.zone} to {_time(zone)}" for zone in health.zones[:10])
         more = f" and {len(health.zones) - 10} more zones" if len(health.zones) > 10 else ""
         return f"**All is well.** Complete: {zones}{more} UTC."
-    told = f"**{len(health.open_issues)} to look at:**\n"
-    for number, need in enumerate(health.open_issues):
-        if len(told) + len(need) > _IN_PLACE:
-            return told + f"\n- and {len(health.open_issues) - number} more: see `page`"
-        told += f"\n- {need}"
-    return told
+    text = f"**{len(health.open_issues)} to look at:**\n"
+    for number, issue in enumerate(health.open_issues):
+        if len(text) + len(issue) > _IN_PLACE:
+            return text + f"\n- and {len(health.open_issues) - number} more: see `page`"
+        text += f"\n- {issue}"
+    return text
 
 
 def page(health: Health, sizes: Mapping[str, Size | None]) -> str:
-    """Everything, as tables.
+    """The whole report, as Markdown tables.
 
     Args:
         health: the report.
@@ -77,11 +74,11 @@ def page(health: Health, sizes: Mapping[str, Size | None]) -> str:
 
 
 def numbers(health: Health, sizes: Mapping[str, Size | None]) -> dict[str, int | float]:
-    """What is plotted over time; a number that nobody knows is absent, not 0."""
+    """The numbers that Dagster plots over time; an unknown number is absent, not 0."""
     behind = [zone.hours_behind for zone in health.zones if zone.hours_behind is not None]
     lags = [zone.provider_lag_hours for zone in health.zones if zone.provider_lag_hours is not None]
     shares = [zone.estimated_share_24h for zone in health.zones if zone.estimated_share_24h is not None]
-    there = [size for size in sizes.values() if size is not None]
+    existing = [size for size in sizes.values() if size is not None]
     today = health.days[0]
     waiting = health.quarantined
     return {
@@ -89,23 +86,23 @@ def numbers(health: Health, sizes: Mapping[str, Size | None]) -> dict[str, int |
         **({"hours_behind": max(behind)} if behind else {}),
         **({"provider_lag_hours": max(lags)} if lags else {}),
         **({"estimated_share_24h": round(sum(shares) / len(shares), 3)} if shares else {}),
-        **({"hours_quarantined": len({(one.zone, one.hour) for one in waiting})} if waiting else {}),
+        **({"hours_quarantined": len({(record.zone, record.hour) for record in waiting})} if waiting else {}),
         "hours_missing_7d": sum(len(zone.gaps) for zone in health.zones),
         "calls_today": today.calls,
         "revisions_today": today.revisions,
-        "files": sum(size.files for size in there),
-        "megabytes": round(sum(size.bytes for size in there) / 1e6, 3),
+        "files": sum(size.files for size in existing),
+        "megabytes": round(sum(size.bytes for size in existing) / 1e6, 3),
     }
 
 
 def _quarantined(health: Health) -> list[str]:
-    """The hours whose newest record is quarantined, until a trusted one has come."""
+    """The section of hours whose newest record is quarantined; a trusted record ends the entry."""
     if not health.quarantined:
         return []
     lines = ["", "#### Quarantined records", "", "| zone | hour (UTC) | feed | reason |", "|---|---|---|---|"]
     lines += [
-        f"| {one.zone} | {one.hour:%Y-%m-%d %H:%M} | {one.feed} | {one.reason.replace('|', '/')} |"
-        for one in health.quarantined[:_QUARANTINED]
+        f"| {record.zone} | {record.hour:%Y-%m-%d %H:%M} | {record.feed} | {record.reason.replace('|', '/')} |"
+        for record in health.quarantined[:_QUARANTINED]
     ]
     more = len(health.quarantined) - _QUARANTINED
     return [*lines, "", f"And {more} more."] if more > 0 else lines
@@ -114,7 +111,7 @@ def _quarantined(health: Health) -> list[str]:
 def _attention(health: Health) -> list[str]:
     if not health.open_issues:
         return ["**All is well.**"]
-    return [f"**{len(health.open_issues)} to look at:**", "", *(f"- {need}" for need in health.open_issues)]
+    return [f"**{len(health.open_issues)} to look at:**", "", *(f"- {issue}" for issue in health.open_issues)]
 
 
 def _time(zone: ZoneHealth) -> str:

@@ -1,4 +1,4 @@
-"""Hours as the fewest ranges, and what of them the provider still serves. Only arithmetic on times."""
+"""Arithmetic on hours: contiguous ranges, the span of /history, and the hours of missed ticks. No I/O."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 
 # /history carries the running hour and the 23 before it.
 CARRIED = timedelta(hours=23)
-# One past-range call serves ten days: what a run catches up costs one call a feed and zone.
+# One past-range call serves ten days: catching up costs one call a feed and zone.
 CATCH_UP = timedelta(days=10) - CARRIED
-# A range that bridges up to a day costs no call more than two ranges do, and a run less.
+# A range that bridges up to a day costs no more calls than two ranges, and one run less.
 BRIDGE = timedelta(days=1)
 
 
 def oldest_history_hour(now: datetime) -> datetime:
-    """The oldest hour that /history answers with."""
+    """The oldest hour that /history returns."""
     return floor_hour(now) - CARRIED
 
 
 def to_windows(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), most: int | None = None) -> list[Window]:
-    """The hours as contiguous ranges in order, as few as asked.
+    """The hours as contiguous ranges, in order.
 
     Args:
         hours: whole UTC hours, in any order.
-        bridge: ranges that lie no farther apart become one.
-        most: beyond so many ranges the nearest become one.
+        bridge: ranges that lie no farther apart are joined.
+        most: the largest number of ranges; beyond it the nearest are joined.
     """
     found: list[Window] = []
     for hour in sorted(set(hours)):
@@ -42,33 +42,33 @@ def to_windows(hours: Iterable[datetime], *, bridge: timedelta = timedelta(0), m
     return found
 
 
-def overlaps_or_adjoins(one: Window, other: Window) -> bool:
-    """Whether runs of these hours should not go on at once: they share hours, or adjoin as two ticks do."""
-    return one.start <= other.end and other.start <= one.end
+def overlaps_or_adjoins(window: Window, other: Window) -> bool:
+    """Whether runs of these hours must not run at the same time: they share hours, or adjoin as two ticks do."""
+    return window.start <= other.end and other.start <= window.end
 
 
 def without(window: Window, others: Iterable[Window]) -> list[Window]:
-    """What the others leave of a window, in order."""
+    """The parts of a window that no other window covers, in order."""
     left = [window]
     for other in others:
         left = [
             Window(start, end)
-            for one in left
-            for start, end in ((one.start, min(one.end, other.start)), (max(one.start, other.end), one.end))
+            for part in left
+            for start, end in ((part.start, min(part.end, other.start)), (max(part.start, other.end), part.end))
             if start < end
         ]
     return left
 
 
 def missed(now: datetime, first: datetime, tried: Iterable[datetime], *, past_range: bool) -> set[datetime]:
-    """The hours before the last complete one whose ticks were missed: no run has tried them, but one before them.
+    """The hours of missed ticks before the last complete hour: no run has tried them, one has tried an earlier hour.
 
     Args:
         now: the present.
         first: the first partition.
-        tried: hours that a run has made or failed to make. Without any, as on a new machine, there is no ticking
-            yet to go on with: then it is what /history carries anyway.
-        past_range: whether the plan serves more than /history carries.
+        tried: hours that a run has made or failed to make. Without any, as on a new machine, the result is the hours
+            that /history holds.
+        past_range: whether the plan serves older hours than /history holds.
     """
     last = floor_hour(now) - HOUR
     carried = oldest_history_hour(now)
@@ -81,18 +81,18 @@ def missed(now: datetime, first: datetime, tried: Iterable[datetime], *, past_ra
 
 
 def catch_up(now: datetime, first: datetime, tried: Iterable[datetime], *, past_range: bool) -> Window:
-    """The hours of a tick, in one range: the last complete one, and what was missed before it."""
+    """The hours of a tick, in one range: the last complete hour, and the missed ones before it."""
     end = floor_hour(now)
     return Window(min({end - HOUR, *missed(now, first, tried, past_range=past_range)}), end)
 
 
 def format_windows(windows: Iterable[Window], most: int = 4) -> str:
-    """Ranges for a sentence: the first few, and how many more."""
+    """Ranges as text for a sentence: the first `most`, and the number of the others."""
     every = list(windows)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(map(str, every[:most])) + more
 
 
 def format_by_zone(hours: Mapping[str, Iterable[datetime]]) -> str:
-    """Hours by zone for a sentence."""
+    """Hours by zone as text for a sentence."""
     return "; ".join(f"{zone} {format_windows(to_windows(those))}" for zone, those in sorted(hours.items()) if those)

@@ -1,4 +1,4 @@
-"""Numbers of each hour for Dagster's pages: they describe and judge nothing."""
+"""Numbers of each hour for Dagster's pages; they are descriptive, no check uses them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MEANS = {"carbon_intensity_mean": "carbon_intensity", "consumption_mean": "cons
 
 
 def numbers_by_hour(rows: DataFrame) -> DataFrame:
-    """Of each hour: its rows, how many of them are estimated, and what is plotted over time, means over zones."""
-    # By name, Spark Connect would first ask the engine whether the table has such a column.
+    """Per hour: the number of rows, of estimated rows, and the means over zones that Dagster plots."""
+    # Grouped by Column: for a bare name Spark Connect first requests the schema from the engine.
     return rows.groupBy(F.col("datetime")).agg(
         F.count(F.when(is_estimated(), True)).alias("estimated"),
         F.count(F.lit(1)).alias("rows"),
@@ -28,7 +28,7 @@ def numbers_by_hour(rows: DataFrame) -> DataFrame:
 
 
 def hourly_summary(numbers: pa.Table) -> dict[datetime, dict[str, Any]]:
-    """`numbers_by_hour` as Dagster shows them: estimated rows and their share, gCO2eq/kWh and MW."""
+    """`numbers_by_hour` as metadata: estimated rows and their share, means in gCO2eq/kWh and MW."""
     return {
         row["datetime"].astimezone(timezone.utc): {
             "estimated": row["estimated"],
@@ -40,5 +40,5 @@ def hourly_summary(numbers: pa.Table) -> dict[datetime, dict[str, Any]]:
 
 
 def numbers_of(lakehouse: Lakehouse, table: Table, window: Window) -> dict[datetime, dict[str, Any]]:
-    """What Dagster's pages show of each hour of a stored table."""
+    """The summary of each hour of a stored table, for Dagster's pages."""
     return hourly_summary(lakehouse.collect(numbers_by_hour(lakehouse.scan_hours(table, window))))

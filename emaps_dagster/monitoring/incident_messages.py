@@ -1,4 +1,4 @@
-"""The words of an alert: what failed, for which zones and hours, why, and where to look. Plain text."""
+"""Alert texts: the failed job, zones, hours, cause and a link to the run. Plain text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from emaps_dagster.monitoring.incidents import Alert, ResolvedIncidents, RunOutc
 _MOST_SENTENCES = 6
 
 
-def text_of(news: Alert | ResolvedIncidents, ui_url: str) -> tuple[str, str]:
-    """Subject and body."""
-    return _failed(news, ui_url) if isinstance(news, Alert) else _healed(news, ui_url)
+def text_of(message: Alert | ResolvedIncidents, ui_url: str) -> tuple[str, str]:
+    """Subject and body of the message."""
+    return _failed(message, ui_url) if isinstance(message, Alert) else _resolved(message, ui_url)
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret replaced, should somebody's words repeat one."""
+    """Replace every secret in the text: an error of a library may repeat one."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[secret]")
@@ -40,16 +40,16 @@ def _failed(alert: Alert, ui_url: str) -> tuple[str, str]:
     return f"emaps_dagster: {outcome.job} failed{where}", "\n".join(lines)
 
 
-def _healed(healed: ResolvedIncidents, ui_url: str) -> tuple[str, str]:
-    outcome = healed.outcome
-    zones = ", ".join(sorted({zone for cause in healed.causes for zone in cause.zones}))
+def _resolved(resolved: ResolvedIncidents, ui_url: str) -> tuple[str, str]:
+    outcome = resolved.outcome
+    zones = ", ".join(sorted({zone for cause in resolved.causes for zone in cause.zones}))
     lines = []
-    for cause in healed.causes[:_MOST_SENTENCES]:
+    for cause in resolved.causes[:_MOST_SENTENCES]:
         runs = f"{cause.runs} run{'' if cause.runs == 1 else 's'}"
         lines.append(
             f"Over, after {runs} from {cause.first:%Y-%m-%dT%H:%MZ} to {cause.last:%Y-%m-%dT%H:%MZ}: {cause.sentence}"
         )
-    more = len(healed.causes) - _MOST_SENTENCES
+    more = len(resolved.causes) - _MOST_SENTENCES
     lines += [f"And {more} more causes."] if more > 0 else []
     lines.append(f"Run: {_link(outcome, ui_url)}")
     return f"emaps_dagster: {outcome.job} works again{f' for {zones}' if zones else ''}", "\n".join(lines)

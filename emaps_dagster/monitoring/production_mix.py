@@ -1,6 +1,6 @@
-"""One zone's last hours of gold as Markdown: a small picture of the mix, and its numbers.
+"""Renders one zone's last hours of gold as Markdown: a small SVG of the production mix, and its numbers.
 
-Plain Python on rows, for Dagster's pages: it must cost a tick nothing. The large picture is demo/picture.py's.
+Plain Python on rows, for Dagster's pages, so that a tick spends no time on it. demo/plot.py draws the large chart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from emaps_dagster.contracts.zones import MODES, zone_facts
 
 Row = Mapping[str, Any]
 
-# From the bottom of the stack: what runs all day, what follows the weather, what follows demand, storage.
+# From the bottom of the stack: base load, weather-dependent, dispatchable, storage.
 COLOURS = {
     "nuclear": "#8e6bbf",
     "geothermal": "#a0522d",
@@ -33,7 +33,7 @@ COLOURS = {
 assert set(COLOURS) == set(MODES)
 NAMES = {"hydro_discharge": "pumped hydro", "battery_discharge": "battery"}
 
-# What the page reads of gold.
+# The columns of gold that the page reads.
 COLUMNS = (
     "zone",
     "datetime",
@@ -48,16 +48,16 @@ _WIDTH, _HEIGHT = 480, 150
 _LEGEND = 130
 _INTENSITY_HEIGHT = 46
 _GAP = 26
-# For the words above the stack.
+# Height of the text above the stack.
 _HEAD = 16
 _STYLE = "text{font:10px sans-serif;fill:#555}"
 
 
 def markdown(rows: Sequence[Row], zone: str, window: Window) -> str:
-    """The picture and a table of the hours of a window.
+    """The SVG and a table of the hours of a window.
 
     Args:
-        rows: gold's rows with `COLUMNS`, other zones and hours may be among them.
+        rows: rows of gold with `COLUMNS`; other zones and hours are ignored.
         zone: its key.
         window: the hours to show; those without a row stay empty.
     """
@@ -82,19 +82,19 @@ def _table(rows: Sequence[Row], hours: int) -> str:
             share = f"{amount / produced:.0%}" if amount > 0 else "charging"
             lines.append(f"| {NAMES.get(mode, mode)} | {amount:.1f} | {share} |")
     intensities = [row["carbon_intensity"] for row in rows if row["carbon_intensity"] is not None]
-    told = f"{len(rows)} of {hours} hours"
+    summary = f"{len(rows)} of {hours} hours"
     if intensities:
         mean = sum(intensities) / len(intensities)
-        told += (
+        summary += (
             f"; carbon intensity {mean:.0f} {CARBON_INTENSITY_UNIT} "
             f"on average, {min(intensities):.0f} to {max(intensities):.0f}"
         )
     estimated = sum(bool(row["is_estimated_power"] or row["is_estimated_carbon"]) for row in rows)
-    return "\n".join(lines) + f"\n\n{told}; {estimated} estimated by the provider."
+    return "\n".join(lines) + f"\n\n{summary}; {estimated} estimated by the provider."
 
 
 def picture(hours: Sequence[Row | None], window: Window) -> str:
-    """An SVG: production stacked by mode with consumption as a line, and carbon intensity below."""
+    """The SVG: production in MW stacked by mode, consumption as a line, carbon intensity below."""
     step = _WIDTH / len(hours)
     stacks = [_stack(row) for row in hours]
     drawn = [row["consumption_total"] for row in hours if row and row["consumption_total"] is not None]
@@ -128,7 +128,7 @@ def picture(hours: Sequence[Row | None], window: Window) -> str:
 
 
 def _stack(row: Row | None) -> list[tuple[str, float, float]]:
-    """(mode, from, to) in MW from the bottom; a mode without a value, or one that charges, adds no height."""
+    """(mode, from, to) in MW from the bottom; a null or negative (charging) mode adds no height."""
     bar: list[tuple[str, float, float]] = []
     height = 0.0
     for mode in COLOURS if row else ():
@@ -148,7 +148,7 @@ def _intensity(hours: Sequence[Row | None], step: float) -> list[str]:
 
 
 def _line(values: Sequence[float | None], step: float, height: Callable[[float], float], colour: str) -> str:
-    """A step as wide as its hour; the pen is up where there is no value."""
+    """A step line, one step an hour, interrupted where a value is null."""
     path, is_down = "", False
     for number, value in enumerate(values):
         if value is not None:

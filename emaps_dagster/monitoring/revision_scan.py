@@ -1,6 +1,6 @@
-"""One look of a sensor at the world: what it learns, what it remembers, within the minute that Dagster gives it.
+"""The scan of the sensor `revisions`: reads the provider's updates within the minute that Dagster allows a sensor.
 
-What follows from it is decided in upkeep/; sensors.py hands it to Dagster.
+`revisions` decides which hours to request; defs/sensors/revisions.py creates the runs.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from emaps_dagster.monitoring import revisions
 from emaps_dagster.monitoring.api_plan import Plan
 from emaps_dagster.monitoring.stored_hours import records, updated_at
 
-# Dagster ends a sensor after 60 s: what is left is looked at next time.
+# Dagster stops a sensor after 60 s: the rest is scanned at the next evaluation.
 _BUDGET_SECONDS = 25.0
-# The longest that a call of the client for sensors lasts: 3 s to connect, 10 s to answer.
+# The longest call of the sensors' client: 3 s to connect, 10 s to answer.
 _LONGEST_CALL_SECONDS = 13.0
-# The same question would be refused again.
+# Errors that the same request would get again.
 _REFUSALS = (NoDataError, NotInPlanError, InvalidTokenError, BadRequestError, BlockedError)
-# Deployments whose tables are folders of this machine.
+# Deployments whose tables are Delta folders on this machine.
 FOLDERS = ("embedded", "spark")
 
 
 def time_is_up() -> float:
-    """When a look that begins now has to be over, in seconds of `time.monotonic`."""
+    """The deadline of an evaluation that begins now, in seconds of `time.monotonic`."""
     return time.monotonic() + _BUDGET_SECONDS
 
 
 class RevisionScan:
-    """One evaluation of the sensor `revisions`: what it learns of each zone while the time lasts.
+    """One evaluation of the sensor `revisions`: collects changed hours zone by zone until the deadline.
 
     Args:
         now: the present.
-        settings: those of the deployment.
-        memory: of the last look.
+        settings: of the deployment.
+        memory: the cursor of the last evaluation.
         made: hours that gold has.
-        reads: when runs began that read /history and succeeded.
-        until: no call is begun that could last longer (`time_is_up`).
+        reads: start times of the successful runs that read /history.
+        until: the deadline (`time_is_up`); a call that could exceed it is not started.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class RevisionScan:
         self.sentences: list[str] = []
 
     def memory(self, later: tuple[Window, ...]) -> revisions.RevisionsCursor:
-        """What the next look has to know; `later` are changed hours that no run was asked for."""
+        """The cursor for the next evaluation; `later`: changed hours that no run was requested for."""
         return revisions.RevisionsCursor(self._since, self._fresh, later, self._reread, self._scans, self._troubles)
 
     def _is_late(self) -> bool:
         return time.monotonic() + _LONGEST_CALL_SECONDS > self._until
 
     def at_updates(self, client: ElectricityMapsClient, plan: Plan) -> None:
-        """Ask for the list of updates of each zone, the longest unasked first."""
+        """Request the list of updates of each zone; the zone requested least recently comes first."""
         never = self._now - timedelta(days=1)
         asked = {zone: scan.asked for zone, scan in self._scans.items()}
         for zone in sorted(plan.updated_since, key=lambda zone: asked.get(zone, self._since.get(zone, never))):
@@ -86,13 +86,13 @@ class RevisionScan:
             if before and not before.asks_again(self._now):
                 self.sentences.append(before.sentence(zone, self._now))
                 continue
-            # Whenever the list can be had again, it is asked for from here on.
+            # After an outage the list is requested from this moment on.
             since = self._since.setdefault(zone, never) - revisions.OVERLAP
             scan = self._scans.get(zone) or revisions.Scan(since, self._now, self._now, (self._watched(),))
             try:
-                self._scans[zone] = scan = self._go_on(client, zone, scan)
+                self._scans[zone] = scan = self._continue(client, zone, scan)
             except ProviderError as error:
-                # A server that does not implement it says 501, which is no outage.
+                # HTTP 501 means that the server does not implement the list: no outage.
                 refused = isinstance(error, _REFUSALS) or "HTTP 501" in str(error)
                 self._troubles[zone] = found = revisions.trouble(before, self._now, str(error), refused=refused)
                 self.sentences.append(found.sentence(zone, self._now))
@@ -105,15 +105,15 @@ class RevisionScan:
                 self._troubles.pop(zone, None)
                 self._since[zone] = scan.begun
 
-    def _go_on(self, client: ElectricityMapsClient, zone: str, scan: revisions.Scan) -> revisions.Scan:
-        """Ask for the windows that are left, while the time lasts; each answer is taken in before the next question."""
+    def _continue(self, client: ElectricityMapsClient, zone: str, scan: revisions.Scan) -> revisions.Scan:
+        """Request the remaining windows until the deadline; each answer is recorded before the next request."""
         self._scans[zone] = scan = replace(scan, asked=self._now)
         while scan.left and not self._is_late():
             window, *rest = scan.left
             limit = revisions.LONGEST_LIST
             found, more = client.updated_since(zone, scan.since, window, threshold="PT0S", limit=limit)
             cut = revisions.pieces(window) if more else ()
-            # A list that was cut off is asked for again in pieces, all of it.
+            # A truncated list is discarded and requested again in smaller windows.
             if not cut:
                 known = {**self._fresh.get(zone, {}), **{h: at for h, at in found.items() if h in self._made}}
                 changed, self._fresh[zone] = revisions.unread(self._now, known, self._reads)
@@ -126,8 +126,8 @@ class RevisionScan:
         return Window(max(min(self._made, default=end - HOUR), end - revisions.WATCHED), end)
 
     def at_windows(self, client: ElectricityMapsClient, plan: Plan) -> None:
-        """Read the provider's daily windows again for zones without a list of updates, and compare them with silver."""
-        without = {zone for zone, one in self._troubles.items() if one.needs_windows(self._now)}
+        """For zones without a list of updates, read the provider's daily windows again and compare them with silver."""
+        without = {zone for zone, trouble in self._troubles.items() if trouble.needs_windows(self._now)}
         zones = plan.past_range & (without | (plan.past_range - plan.updated_since))
         first = self._watched().start
         for name, zone, feed, window in revisions.rereads(self._now, sorted(zones), self._reread, first):
@@ -140,17 +140,18 @@ class RevisionScan:
                 self.sentences.append(str(error))
                 continue
             except ProviderError as error:
-                # A wrong token or a provider that is down answers the next question alike.
+                # A wrong token or an outage fails the next request as well.
                 self.sentences.append(str(error))
                 if isinstance(error, InvalidTokenError):
-                    # The list was refused for the same reason: it is asked for as soon as the token is right.
-                    self._troubles = {zone: replace(one, refused=False) for zone, one in self._troubles.items()}
+                    # The list was refused for the same reason: it is requested as soon as the token is valid.
+                    self._troubles = {zone: replace(each, refused=False) for zone, each in self._troubles.items()}
                 break
             self._reread[name] = self._now.date()
 
     def _changed_in(self, client: ElectricityMapsClient, zone: str, feed: Feed, window: Window) -> set[datetime]:
+        """The hours whose time of update differs from the one in silver."""
         if self._settings.deployment not in FOLDERS:
-            # There is nothing to compare with from here: the run itself writes only what differs.
+            # Tables of a catalog cannot be read here: the run itself writes only rows that differ.
             return set(window.hours())
         stored = updated_at(self._settings.warehouse, zone, feed, window)
         body = client.past_range(feed, zone, window.start, window.end).trusted_body

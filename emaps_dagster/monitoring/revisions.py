@@ -1,4 +1,4 @@
-"""Which past hours the provider has changed since they were read, so that only these are read again."""
+"""Revision decisions: the past hours that the provider changed after we read them, and the ranges to read again."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from emaps_dagster.contracts.zones import FEEDS, Feed
 from emaps_dagster.monitoring.hour_ranges import BRIDGE, oldest_history_hour, to_windows, without
 
 _VERSION = 1
-# Hours were seen to change ten months later; farther back only a backfill looks.
+# Hours were seen to change ten months later; older hours are read again by a backfill only.
 WATCHED = timedelta(days=400)
-# Passes and our clocks differ by minutes: what is told twice is asked for once.
+# The provider's clock and ours differ by minutes; an update that is listed twice is requested once.
 OVERLAP = timedelta(minutes=10)
 _MOST_RUNS = 8
-# The provider itself goes over 48-hour windows so many days back, daily.
+# The provider itself refetches 48-hour windows so many days back, daily.
 REREAD_DAYS = (1, 7, 30, 90)
-# The most updates that one answer lists: fewer hours than that are answered whole.
+# The most updates that one answer lists: a window of fewer hours is never truncated.
 LONGEST_LIST = 1000
-# After a refusal the list is asked for once a day; after so long without an answer windows are read as well.
+# After a refusal the list is requested once a day; after an outage this long the windows are read as well.
 PATIENCE = timedelta(days=1)
 _LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A list of updates that is being read, in as many looks as it takes.
+    """A list of updates that is being read, over several evaluations if need be.
 
     Attributes:
-        since: updates after this moment are asked for.
-        begun: when the first question was put: until then updates are known once all windows are answered.
-        asked: the last look that worked on it.
-        left: the hours that are not answered yet.
+        since: updates after this moment are requested.
+        begun: time of the first request: once all windows are answered, updates up to it are known.
+        asked: the last evaluation that worked on it.
+        left: the windows that are not answered yet.
     """
 
     since: datetime
@@ -45,9 +45,9 @@ class Scan:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A zone whose list of updates cannot be had: from when on, asked for when last, and the last reason.
+    """A zone whose list of updates is not available: since when, time of the last request, and the last reason.
 
-    `refused` says that the same question would be refused again, as by a 404; otherwise it may be an outage.
+    `refused`: the same request would be refused again, as by a 404; otherwise it may be an outage.
     """
 
     first: datetime
@@ -59,7 +59,7 @@ class Trouble:
         return not self.refused or now - self.asked >= PATIENCE
 
     def needs_windows(self, now: datetime) -> bool:
-        """Whether the daily windows are read for the zone in the meantime."""
+        """Whether the daily windows of the zone are read instead."""
         return self.refused or now - self.first >= PATIENCE
 
     def sentence(self, zone: str, now: datetime) -> str:
@@ -73,23 +73,17 @@ class Trouble:
         )
 
 
-def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool) -> Trouble:
-    """What is remembered of a question that failed; `error` is its sentence, of which the cause is kept."""
-    cause = error.split(". ", maxsplit=1)[0].rstrip(".")[:_LONGEST_REASON]
-    return Trouble(before.first if before else now, now, cause, refused)
-
-
 @dataclass(frozen=True)
 class RevisionsCursor:
-    """What an earlier look remembered.
+    """Cursor of the sensor `revisions`.
 
     Attributes:
-        since: by zone, until when the provider's updates are known.
-        fresh: by zone, hours that /history still carried when they were updated, and when that was.
-        due: hours that changed and that no run was asked for yet.
+        since: by zone, the moment up to which the provider's updates are known.
+        fresh: by zone, hours that /history still held when they were updated, and the time of the update.
+        due: changed hours that no run was requested for yet.
         reread: the last day on which each window was read again, for zones without a list of updates.
-        scans: by zone, the list of updates that an earlier look had no time to read to its end.
-        troubles: by zone, why its list of updates cannot be had.
+        scans: by zone, the list of updates that an earlier evaluation had no time to finish.
+        troubles: by zone, the reason why its list of updates is not available.
     """
 
     since: Mapping[str, datetime] = field(default_factory=dict)
@@ -115,15 +109,15 @@ class RevisionsCursor:
                     for zone, scan in self.scans.items()
                 },
                 "troubles": {
-                    zone: [one.first.isoformat(), one.asked.isoformat(), one.why, one.refused]
-                    for zone, one in self.troubles.items()
+                    zone: [each.first.isoformat(), each.asked.isoformat(), each.why, each.refused]
+                    for zone, each in self.troubles.items()
                 },
             }
         )
 
     @classmethod
     def loads(cls, text: str | None) -> RevisionsCursor:
-        """What an earlier look remembered; nothing if another release wrote it."""
+        """Parse the cursor of an earlier evaluation; empty if another release wrote it."""
         at = datetime.fromisoformat
         try:
             value = json.loads(text or "{}")
@@ -134,7 +128,7 @@ class RevisionsCursor:
                 {zone: {at(h): at(m) for h, m in hours.items()} for zone, hours in value["fresh"].items()},
                 _unpacked(value["due"]),
                 {name: date.fromisoformat(day) for name, day in value["reread"].items()},
-                # Without them the memory is one of the release before, and is good.
+                # The release before wrote neither scans nor troubles; its cursors stay valid.
                 {
                     zone: Scan(at(since), at(begun), at(asked), _unpacked(left))
                     for zone, (since, begun, asked, left) in value.get("scans", {}).items()
@@ -148,23 +142,21 @@ class RevisionsCursor:
             return cls()
 
 
-def _packed(windows: Iterable[Window]) -> list[list[str]]:
-    return [[window.start.isoformat(), window.end.isoformat()] for window in windows]
-
-
-def _unpacked(packed: Iterable[Iterable[str]]) -> tuple[Window, ...]:
-    return tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in packed)
+def trouble(before: Trouble | None, now: datetime, error: str, *, refused: bool) -> Trouble:
+    """Record a failed request; of the sentence `error` the cause is kept."""
+    cause = error.split(". ", maxsplit=1)[0].rstrip(".")[:_LONGEST_REASON]
+    return Trouble(before.first if before else now, now, cause, refused)
 
 
 def unread(
     now: datetime, updates: Mapping[datetime, datetime], reads: Iterable[datetime]
 ) -> tuple[set[datetime], dict[datetime, datetime]]:
-    """Of the updated hours of a zone: those to read again, and those that a tick may still bring.
+    """Split the updated hours of a zone into those to read again and those that a later tick may still fetch.
 
     Args:
         now: the present.
-        updates: hours and when the provider updated them.
-        reads: when runs began that read /history and succeeded.
+        updates: hours and the time at which the provider updated them.
+        reads: start times of the successful runs that read /history.
     """
     moments = list(reads)
     changed, fresh = set(), {}
@@ -181,14 +173,14 @@ def unread(
 def requests(
     hours: Iterable[datetime], active_windows: Iterable[Window], oldest_available: datetime, *, provider_ok: bool = True
 ) -> tuple[list[Window], tuple[Window, ...]]:
-    """The fewest ranges that hold the hours, and those that wait for the run that holds them.
+    """The fewest ranges that hold the hours, and the ranges that wait.
 
     Args:
-        hours: that changed.
-        busy: hours of runs that are queued or going on. What only adjoins them does not wait: the run that ends
-            next to it will not bring it.
-        served: the oldest hour that may be asked for.
-        well: whether the last tick succeeded; while it did not, all wait, as their runs would fail as well.
+        hours: the changed hours.
+        active_windows: hours of runs that are queued or running; changed hours inside them wait. Hours that only adjoin
+            them do not wait: that run does not fetch them.
+        oldest_available: the oldest hour that can be requested.
+        provider_ok: whether the last tick succeeded; until then all wait, as their runs would fail as well.
     """
     due = {hour for hour in hours if hour >= oldest_available}
     active = list(active_windows)
@@ -203,7 +195,7 @@ def requests(
 def rereads(
     now: datetime, zones: Iterable[str], done: Mapping[str, date], first: datetime
 ) -> Iterator[tuple[str, str, Feed, Window]]:
-    """Name, zone, feed and hours of each window that was not read again yet today."""
+    """Name, zone, feed and hours of each daily window that was not read again yet today."""
     today = floor_hour(now).replace(hour=0)
     for zone in zones:
         for days in REREAD_DAYS:
@@ -216,11 +208,19 @@ def rereads(
 
 
 def pieces(window: Window) -> tuple[Window, ...]:
-    """Windows in which fewer updates can lie than in one whose list was too long; none for one that cannot be cut."""
+    """Cut a window whose list was truncated into smaller ones; none for a single hour."""
     hours = (window.end - window.start) // HOUR
     if hours < 2:
         return ()
-    # So many hours are surely answered whole, unless the provider's limit is lower than its documentation says.
+    # So many hours fit into one list, unless the provider's limit is lower than documented.
     most = LONGEST_LIST - 1 if hours >= LONGEST_LIST else -(-hours // 2)
     starts = [window.start + n * HOUR for n in range(0, hours, most)]
     return tuple(Window(start, min(start + most * HOUR, window.end)) for start in starts)
+
+
+def _packed(windows: Iterable[Window]) -> list[list[str]]:
+    return [[window.start.isoformat(), window.end.isoformat()] for window in windows]
+
+
+def _unpacked(packed: Iterable[Iterable[str]]) -> tuple[Window, ...]:
+    return tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in packed)

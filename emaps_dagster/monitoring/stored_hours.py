@@ -1,6 +1,6 @@
-"""Which hours the Delta folders hold, read without Spark: what sensors ask many times a day.
+"""Reads from the Delta folders, without Spark, the hours that they hold; sensors call it many times a day.
 
-Nothing is written here. Tables of a catalog are not read from the outside: there Dagster's own statuses speak.
+It writes nothing. Tables of a catalog are not read: there the sensors use Dagster's partition statuses.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 
 _BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
-# One scan for all holes that lie near each other.
+# Missing hours that lie no farther apart share one scan.
 _NEAR = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class MissingHours:
-    """Hours from each zone's first on.
+    """The missing hours, from the first stored hour of each zone on.
 
     Attributes:
-        lacking: by zone, hours that neither silver nor bronze has.
-        unmerged: hours that a lower layer has and the one above has not.
-        silent: by zone, hours of which a feed delivered nulls only.
-        quarantined: those of `lacking` of which the provider sent a record that could not be trusted.
+        not_fetched: by zone, hours that neither silver nor bronze has.
+        not_merged: hours that a lower layer has and the next layer lacks.
+        silent: by zone, hours for which a feed delivered nulls only.
+        quarantined: by zone, those of `not_fetched` whose record arrived and was quarantined.
     """
 
     not_fetched: Mapping[str, set[datetime]]
@@ -54,15 +54,15 @@ class MissingHours:
 
 
 def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> MissingHours:
-    """What the tables do not have in the hours watched.
+    """Find the missing hours of a window.
+
+    Args:
+        warehouse: the root of the Delta folders.
+        zones: the configured ones; a zone that silver does not have at all is left to a backfill.
+        watched: complete hours.
 
     Raises:
         LakehouseError: a table cannot be read.
-
-    Args:
-        warehouse: of the Delta folders.
-        zones: the configured ones; one that silver does not have at all is a backfill's matter.
-        watched: whole hours that are over.
     """
     silver = {zone: {feed: set[datetime]() for feed in FEEDS} for zone in zones}
     columns = ["zone", "datetime", *(f"ingested_at_{feed.name}" for feed in FEEDS)]
@@ -91,8 +91,28 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     )
 
 
+def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
+    """The provider's time of update of each hour that silver holds of a zone and feed."""
+    name = f"updated_at_{feed.name}"
+    columns = ["zone", "datetime", f"ingested_at_{feed.name}", name]
+    return {
+        row["datetime"]: row[name] and row[name].astimezone(timezone.utc)
+        for row in _rows(warehouse, ENERGY_DATA, columns, window)
+        if row["zone"] == zone and row[f"ingested_at_{feed.name}"] is not None
+    }
+
+
+def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
+    """Hour and time of update of each record of a body of trusted records."""
+    parsed = json.loads(body)
+    for record in parsed.get("history") or parsed.get("data") or ():
+        # Admission stores only records with an hour; the check raw_json_parses reports bodies altered since.
+        if hour := time_of(record.get("datetime")):
+            yield hour, time_of(record.get("updatedAt"))
+
+
 def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
-    """The hours of which a feed delivered nulls only; the scan reads no others."""
+    """The hours for which a feed delivered nulls only; the filter is pushed down to the scan."""
     import pyarrow.dataset as ds
 
     found: dict[str, set[datetime]] = defaultdict(set)
@@ -101,7 +121,7 @@ def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[st
         for name in FEED_VALUES[feed.name]:
             rows &= ds.field(name).is_null()
         for row in _rows(warehouse, ENERGY_DATA, ["zone", "datetime"], watched, rows):
-            # Arrow cannot compare the text of a stored table.
+            # Arrow cannot filter the text columns of a stored table.
             if row["zone"] in zones:
                 found[row["zone"]].add(row["datetime"])
     return dict(found)
@@ -117,31 +137,11 @@ def _quarantined(warehouse: Path, not_fetched: Mapping[str, set[datetime]]) -> d
     return dict(found)
 
 
-def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
-    """When the provider had touched each hour that silver holds of a zone and feed."""
-    name = f"updated_at_{feed.name}"
-    columns = ["zone", "datetime", f"ingested_at_{feed.name}", name]
-    return {
-        row["datetime"]: row[name] and row[name].astimezone(timezone.utc)
-        for row in _rows(warehouse, ENERGY_DATA, columns, window)
-        if row["zone"] == zone and row[f"ingested_at_{feed.name}"] is not None
-    }
-
-
-def records(body: str) -> Iterator[tuple[datetime, datetime | None]]:
-    """Hour and time of update of each record of a body that holds trusted ones alone."""
-    parsed = json.loads(body)
-    for record in parsed.get("history") or parsed.get("data") or ():
-        # bodies.py lets nothing else through; what was altered since is told by raw_json_parses.
-        if hour := time_of(record.get("datetime")):
-            yield hour, time_of(record.get("updatedAt"))
-
-
 def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:
-    """Of the hours, those that a response in bronze holds: parsed, since a body may lack an hour within its span."""
+    """The missing hours that a response in bronze holds. Bodies are parsed: one may lack an hour within its span."""
     found: dict[tuple[str, Feed], set[datetime]] = defaultdict(set)
     for feed in FEEDS:
-        hours = sorted(set().union(*(those for (_, other), those in holes.items() if other == feed)))
+        hours = sorted(set().union(*(missed for (_, other), missed in holes.items() if other == feed)))
         for start, end in _spans(hours):
             for row in _responses(warehouse, _BRONZE[feed], start, end):
                 wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
@@ -163,7 +163,7 @@ def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
 
 
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
-    """The responses that share an hour with [start, end), without those that were withdrawn."""
+    """The responses that share an hour with [start, end), without the withdrawn ones."""
     import pyarrow.dataset as ds
 
     columns = [*table.key, "raw_json", TRUSTED, "window_start", "window_end"]
@@ -191,7 +191,7 @@ def _rows(
 
 
 def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], rows: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the months; none of a table that does not exist."""
+    """Rows of the months; a table that does not exist has none."""
     import pyarrow.dataset as ds
     from deltalake.exceptions import TableNotFoundError
 
@@ -205,7 +205,7 @@ def _scan(warehouse: Path, table: Table, columns: list[str], months: list[str], 
         return
     with explaining(folder, (table.layer, table.name)):
         files = dataset(stored, [(table.partition, "in", months)])
-        # A table of an earlier release may lack one.
+        # A table of an earlier release may lack a column.
         names = [name for name in columns if name in files.schema.names]
         inside = rows & ds.field(table.partition).isin(months)
         batches = [batch.to_pylist() for batch in files.to_batches(columns=names, filter=inside)]

@@ -1,4 +1,4 @@
-"""The checks of each table: name, evaluation, remedy, and whether a failure blocks what is downstream."""
+"""The checks of each table: name, evaluation, remedy, and whether a failure blocks downstream assets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ from emaps_dagster.transforms.quality.silver import (
 
 @dataclass(frozen=True)
 class Check:
-    """A truth about a table: its name asserts it, `judge` looks at evidence, `remedy` tells a person what to do.
+    """A data quality check: the name states the condition, `evaluate` tests the evidence, `remedy` is its description.
 
-    What our own code can break blocks what is downstream; what the world can break only warns.
+    A check blocks downstream assets if our own code can cause the failure; failures from outside only warn.
     """
 
     evaluate: Callable[..., Outcome]

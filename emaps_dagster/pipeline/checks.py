@@ -18,18 +18,14 @@ from emaps_dagster.pipeline.check_catalog import Check
 from emaps_dagster.pipeline.quarantine import mending_responses, rejected_records
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence
 from emaps_dagster.transforms.quality.contract import primary_key_is_unique, schema_matches_the_contract
-from emaps_dagster.transforms.quality.gold import (
-    GoldEvidence,
-)
+from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import (
-    SilverEvidence,
-)
+from emaps_dagster.transforms.quality.silver import SilverEvidence
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What a run's checks look at: where the tables lie, the configured zones, the run's hours and clock."""
+    """Inputs of a run's checks: the tables, the configured zones, the run's hours, and its clock."""
 
     lakehouse: Lakehouse
     zones: tuple[str, ...]
@@ -38,7 +34,7 @@ class CheckContext:
 
 
 def evaluate_hours(context: CheckContext, table: Table, checks: list[Check]) -> dict[Check, Outcome]:
-    """What the checks say of the hours that a run touches, from one pass over the tables."""
+    """Evaluate the checks over the hours that a run touches, in one pass over the tables."""
     outcomes = {check: Outcome(0) for check in checks}
     if not checks:
         return outcomes
@@ -58,7 +54,7 @@ def evaluate_hours(context: CheckContext, table: Table, checks: list[Check]) -> 
 
 
 def evaluate_table(context: CheckContext, table: Table, check: Check) -> Outcome:
-    """What a check says of a table as a whole."""
+    """Evaluate a check of the table as a whole."""
     try:
         exists = context.lakehouse.version(table) is not None
         if check.evaluate is schema_matches_the_contract:
@@ -69,24 +65,25 @@ def evaluate_table(context: CheckContext, table: Table, check: Check) -> Outcome
 
 
 def _latest_hours(context: CheckContext, table: Table) -> dict[str, datetime | None]:
+    """The newest hour of each zone; None for a zone without a row in the last 31 days."""
     latest: dict[str, datetime | None] = dict.fromkeys(context.zones)
-    # Two months are read at most, however long the table.
-    lately = Window(floor_hour(context.now) - timedelta(days=31), floor_hour(context.now) + timedelta(hours=1))
-    rows = context.lakehouse.read_arrow(table, lately, columns=("zone", "datetime"))
+    # At most two monthly partitions are read, however long the table.
+    recent = Window(floor_hour(context.now) - timedelta(days=31), floor_hour(context.now) + timedelta(hours=1))
+    rows = context.lakehouse.read_arrow(table, recent, columns=("zone", "datetime"))
     found = rows.group_by("zone").aggregate([("datetime", "max")])
     return latest | {row["zone"]: row["datetime_max"] for row in found.to_pylist() if row["zone"] in latest}
 
 
 def _unreadable(table: Table, error: Exception, part: Window | None = None) -> Finding:
-    """A table that cannot be read does not pass, and does not hide what else is wrong by a crash."""
-    # Our own sentences say what to do at their end.
-    said = str(error) if isinstance(error, DamagedTableError) else str(error).splitlines()[0][:300]
-    told = f"{table.qualified_name}, or what it is made from, cannot be read: {said}"
-    return Finding("", part.start if part else None, told, part.end if part else None)
+    """A finding for a table that cannot be read: the check fails, and the other checks still run."""
+    # Our own messages end with the remedy and are kept whole.
+    cause = str(error) if isinstance(error, DamagedTableError) else str(error).splitlines()[0][:300]
+    text = f"{table.qualified_name}, or what it is made from, cannot be read: {cause}"
+    return Finding("", part.start if part else None, text, part.end if part else None)
 
 
 def _collect(context: CheckContext, table: Table, part: Window) -> tuple[pa.Table, Any]:
-    """The table's rows of a month and all that its checks compare them with, each read once."""
+    """The table's rows of a month, and the evidence that its checks compare them with, each read once."""
 
     def responses(of: Table) -> pa.Table:
         if context.lakehouse.version(of) is None:
@@ -96,7 +93,7 @@ def _collect(context: CheckContext, table: Table, part: Window) -> tuple[pa.Tabl
     if table.layer == "bronze":
         rows = responses(table)
         if part.start != context.run.start:
-            # A body over the turn of a month was judged with the month before.
+            # A body that spans the turn of a month was checked with the month before.
             rows = rows.filter(pc.greater_equal(rows.column("window_start"), part.start))
         near = silver_window(context.run)
         start = near.start if part.start == context.run.start else part.start

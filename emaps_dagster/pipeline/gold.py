@@ -10,7 +10,7 @@ from emaps_dagster.transforms.gold import features
 
 
 def merge_gold(lakehouse: Lakehouse, zones: tuple[str, ...], window: Window) -> MergeReport:
-    """Bring gold's rows of the window to what silver says; context rows are read, never written."""
+    """Compute gold's rows of the window from silver and merge them; context rows are read, never written."""
 
     def compute(part: Window) -> DataFrame:
         return features(lakehouse.scan_hours(ENERGY_DATA, gold_context(part)), zones, part.start, part.end)

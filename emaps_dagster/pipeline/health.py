@@ -36,12 +36,12 @@ from emaps_dagster.transforms.timestamps import instant
 
 
 def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: datetime) -> HealthInputs:
-    """The few columns of the last days that the report is made from; a table that does not exist has no rows."""
+    """Read the few columns of the last days that the report needs; a table that does not exist has no rows."""
     end = floor_hour(now)
-    lately = Window(end - HEALTH_LOOKBACK, end)
+    recent = Window(end - HEALTH_LOOKBACK, end)
     window = Window(end - REVISIONS_OF, end)
     gold = ml_features(zones)
-    silver = rows_of(lakehouse.read_arrow(ENERGY_DATA, lately, columns=SILVER_COLUMNS))
+    silver = rows_of(lakehouse.read_arrow(ENERGY_DATA, recent, columns=SILVER_COLUMNS))
     answers = [
         StoredResponse(
             feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history")
@@ -63,13 +63,13 @@ def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: dateti
         zones=zones,
         silver=tuple(_utc(silver)),
         gold_hours=frozenset(
-            (row["zone"], row["datetime"]) for row in _rows(lakehouse, gold, lately, "zone", "datetime")
+            (row["zone"], row["datetime"]) for row in _rows(lakehouse, gold, recent, "zone", "datetime")
         ),
         answers=tuple(answers),
         rejected_at=tuple(row["ingested_at"] for row in rejected),
         revised_at=tuple(row["ingested_at"] for row in _of_bodies(lakehouse, window, revisions, "ingested_at")),
         reported_once=tuple(_of_bodies(lakehouse, window, reported_once)),
-        quarantined=tuple(sorted(waiting, key=lambda one: (one.zone, one.hour, one.feed))),
+        quarantined=tuple(sorted(waiting, key=lambda record: (record.zone, record.hour, record.feed))),
         without_hour_at=tuple(
             row["ingested_at"] for rows in records.values() for row in rows if row["datetime"] is None
         ),
@@ -81,7 +81,7 @@ def _rows(lakehouse: Lakehouse, table: Table, window: Window, *columns: str) -> 
 
 
 def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
-    # All months: a backfill of last year costs calls today.
+    # All months: a backfill of last year is ingested, and costs calls, today.
     if lakehouse.version(table) is not None:
         rows = lakehouse.scan(table).where(F.col("ingested_at") >= instant(since))
         if table in (POWER_DATA, CARBON_DATA):
@@ -92,7 +92,7 @@ def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *column
 def _of_bodies(
     lakehouse: Lakehouse, window: Window, read: Callable[..., DataFrame], *columns: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a transform of both feeds' bodies."""
+    """The rows that a transform computes from both feeds' bodies."""
     if lakehouse.version(POWER_DATA) is not None and lakehouse.version(CARBON_DATA) is not None:
         power, carbon = (lakehouse.scan_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
         rows = read(power, carbon, window.start, window.end)

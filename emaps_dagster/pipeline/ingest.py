@@ -19,60 +19,31 @@ from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.timestamps import instant
 
-# What a killed backfill loses and asks for again: five seconds, or forty bodies of 200 kB. A commit takes a tenth of
-# one, and longer in a table of thousands of files.
+# A killed backfill loses one batch and requests it again: five seconds, or forty bodies of 200 kB. A commit takes a
+# tenth of a second, and longer in a table of thousands of files.
 _BATCH = 40
-
 _BATCH_SECONDS = 5.0
-
-# Quarantined records that the log names; all are in the table.
+# Quarantined records named in the log; the table has all of them.
 _NAMED = 10
-
-
-def answered_since(lakehouse: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
-    """The past-range requests of the window whose answers bronze has stored since then.
-
-    Their hours were all over, and the same attempt asked the same: asking again would be the second opinion of
-    the same hour. /history is never among them.
-    """
-    rows = lakehouse.scan_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
-    requests = rows.where(F.col("source").endswith("/past-range")).select("request")
-    return frozenset(lakehouse.collect(requests)[0].to_pylist())
-
-
-class Progress:
-    """Tells how far a backfill is; silent on a tick."""
-
-    def __init__(self, table: Table, planned: int, answered: int, say: Callable[[str], None]) -> None:
-        self._table, self._planned, self._answered, self._say = table, planned, answered, say
-        self._began = time.monotonic()
-        self._zones_hours = 0
-        if answered:
-            say(
-                f"{table.qualified_name}: goes on where an earlier attempt ended: {answered} of {planned} calls are "
-                "answered and stored."
-            )
-
-    def tell(self, done: int, stored: list[Window]) -> None:
-        """After each batch: `done` calls of this attempt, and the hours that its responses hold."""
-        self._zones_hours += sum((span.end - span.start) // HOUR for span in stored)
-        left = max(0, self._planned - self._answered - done)
-        if done < 5 and not left:
-            return
-        seconds = (time.monotonic() - self._began) / done * left
-        self._say(
-            f"{self._table.qualified_name}: {self._zones_hours:,} hours stored, {self._answered + done} of "
-            f"{self._planned} calls answered, {left} left, about {timedelta(seconds=round(seconds))} to go"
-        )
 
 
 def ingest(
     lakehouse: Lakehouse,
     table: Table,
     outcomes: Iterator[Response | FetchFailure],
-    told: Callable[[int, list[Window]], None] | None = None,
+    after_batch: Callable[[int, list[Window]], None] | None = None,
 ) -> tuple[list[Window], list[FetchFailure], int]:
-    """Store what comes, batch by batch; returns the hours stored, the failures, and how many bodies were usable."""
+    """Store the responses batch by batch.
+
+    Args:
+        lakehouse: of the tables.
+        table: the bronze table of the feed.
+        outcomes: responses and failures, in the order in which they arrive.
+        after_batch: called with the number of calls done and the hours that the batch stored.
+
+    Returns:
+        The hours stored, the failures, and the number of usable bodies.
+    """
     stored: list[Window] = []
     failures: list[FetchFailure] = []
     fetched = 0
@@ -84,13 +55,24 @@ def ingest(
         stored += added
         failures += failed
         fetched += len(responses)
-        if told:
-            told(fetched + len(failures), added)
+        if after_batch:
+            after_batch(fetched + len(failures), added)
     return stored, failures, fetched
 
 
+def answered_since(lakehouse: Lakehouse, table: Table, window: Window, since: datetime) -> frozenset[str]:
+    """The past-range requests of the window whose responses bronze has stored since then.
+
+    A retry skips them: their hours were over, and the same attempt needs no second response. /history is never among
+    them.
+    """
+    rows = lakehouse.scan_responses(table, window, longest=LONGEST_BODY).where(F.col("ingested_at") >= instant(since))
+    requests = rows.where(F.col("source").endswith("/past-range")).select("request")
+    return frozenset(lakehouse.collect(requests)[0].to_pylist())
+
+
 def noting(outcomes: Iterator[Response | FetchFailure], quarantined: list[str]) -> Iterator[Response | FetchFailure]:
-    """The outcomes, while each record of them that was quarantined is named in a list."""
+    """Pass the outcomes through and append a line to `quarantined` for each quarantined record."""
     for outcome in outcomes:
         if isinstance(outcome, Response):
             for record in outcome.rejected:
@@ -99,14 +81,89 @@ def noting(outcomes: Iterator[Response | FetchFailure], quarantined: list[str]) 
         yield outcome
 
 
+def store(lakehouse: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
+    """Append the responses, their quarantined records first; returns the hours they hold."""
+    rejected = [row for response in responses for row in _rejected_rows(response)]
+    if rejected:
+        # Before the bodies: a run killed in between leaves surplus evidence, never a record without its reason.
+        lakehouse.create(REJECTED_RECORDS)
+        lakehouse.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
+    if responses:
+        lakehouse.append(table, rows_of(table, responses))
+    return [_span(response) for response in responses]
+
+
+def keep_evidence(lakehouse: Lakehouse, errors: Iterable[Exception]) -> None:
+    """Append every rejected body with its reason to bronze.rejected_responses."""
+    rejected = [error for error in errors if isinstance(error, RejectedBodyError)]
+    if rejected:
+        rows = [(*_row(error.response), error.reason, f"{error.response.received_at:%Y-%m}") for error in rejected]
+        lakehouse.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
+
+
+def rows_of(table: Table, responses: list[Response]) -> pa.Table:
+    """One row of bronze for each response."""
+    return _arrow(
+        table,
+        [(*_row(response), response.trusted_json, f"{_span(response).start:%Y-%m}") for response in responses],
+    )
+
+
+def responses_by_hour(window: Window, stored: Iterable[Window]) -> dict[datetime, int]:
+    """The number of responses that hold each hour of the window, in one pass over responses and hours."""
+    change = Counter({window.start: 0})
+    for span in stored:
+        change[max(span.start, window.start)] += 1
+        change[max(span.end, window.start)] -= 1
+    counts = itertools.accumulate(change[hour] for hour in window.hours())
+    return dict(zip(window.hours(), counts, strict=True))
+
+
+class Progress:
+    """Logs the progress of a backfill; silent on a tick."""
+
+    def __init__(self, table: Table, planned: int, answered: int, log: Callable[[str], None]) -> None:
+        self._table, self._planned, self._answered, self._log = table, planned, answered, log
+        self._began = time.monotonic()
+        self._zones_hours = 0
+        if answered:
+            log(
+                f"{table.qualified_name}: goes on where an earlier attempt ended: {answered} of {planned} calls are "
+                "answered and stored."
+            )
+
+    def after_batch(self, done: int, stored: list[Window]) -> None:
+        """Log after a batch: `done` calls of this attempt, and the hours that its responses hold."""
+        self._zones_hours += sum((span.end - span.start) // HOUR for span in stored)
+        left = max(0, self._planned - self._answered - done)
+        if done < 5 and not left:
+            return
+        seconds = (time.monotonic() - self._began) / done * left
+        self._log(
+            f"{self._table.qualified_name}: {self._zones_hours:,} hours stored, {self._answered + done} of "
+            f"{self._planned} calls answered, {left} left, about {timedelta(seconds=round(seconds))} to go"
+        )
+
+
 def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
-    """Which records were left out, and what to do."""
+    """The warning that names the quarantined records and the remedy."""
     more = len(quarantined) - _NAMED
     return (
         f"{table.qualified_name}: {len(quarantined)} record{'s are' if len(quarantined) > 1 else ' is'} quarantined in "
         f"{REJECTED_RECORDS.qualified_name} and not in silver: {'; '.join(quarantined[:_NAMED])}"
         f"{f'; and {more} more' if more > 0 else ''}. All other records are loaded. Later runs ask again; tell the "
         "provider if it stays so."
+    )
+
+
+def explain(table: Table, window: Window, fetched: int, failures: list[FetchFailure]) -> str:
+    """The error message of a fetch: failed requests, causes, and the remedy."""
+    kinds = Counter(type(failure.error).__name__ for failure in failures)
+    return (
+        f"{table.qualified_name} {window}: {len(failures)} of {len(failures) + fetched} requests failed "
+        f"({', '.join(f'{count} {kind}' for kind, count in kinds.items())}). What was good is stored; "
+        "rejected bodies are in bronze.rejected_responses. Run these partitions again after the remedy.\n"
+        + "\n".join(f"- {type(failure.error).__name__}: {failure.error}" for failure in failures)
     )
 
 
@@ -122,46 +179,8 @@ def _batches(outcomes: Iterator[Response | FetchFailure]) -> Iterator[list[Respo
         yield batch
 
 
-def store(lakehouse: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
-    """Append the responses, what was quarantined of them first; returns the hours they hold."""
-    rejected = [row for response in responses for row in _rejected_rows(response)]
-    if rejected:
-        # Before the bodies: killed in between, a run leaves evidence too much and no record without its reason.
-        lakehouse.create(REJECTED_RECORDS)
-        lakehouse.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
-    if responses:
-        lakehouse.append(table, rows_of(table, responses))
-    return [_span(response) for response in responses]
-
-
-def keep_evidence(lakehouse: Lakehouse, errors: Iterable[Exception]) -> None:
-    """Append every rejected body with the reason, so that a person can look at it."""
-    rejected = [error for error in errors if isinstance(error, RejectedBodyError)]
-    if rejected:
-        rows = [(*_row(error.response), error.reason, f"{error.response.received_at:%Y-%m}") for error in rejected]
-        lakehouse.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
-
-
-def responses_by_hour(window: Window, stored: Iterable[Window]) -> dict[datetime, int]:
-    """How many of the responses hold each hour of the window; none is looked at once an hour."""
-    change = Counter({window.start: 0})
-    for span in stored:
-        change[max(span.start, window.start)] += 1
-        change[max(span.end, window.start)] -= 1
-    counts = itertools.accumulate(change[hour] for hour in window.hours())
-    return dict(zip(window.hours(), counts, strict=True))
-
-
-def rows_of(table: Table, responses: list[Response]) -> pa.Table:
-    """A row of bronze for each response."""
-    return _arrow(
-        table,
-        [(*_row(response), response.trusted_json, f"{_span(response).start:%Y-%m}") for response in responses],
-    )
-
-
 def _arrow(table: Table, rows: list[tuple[object, ...]]) -> pa.Table:
-    # Not through the engine: it would carry every body there and back.
+    # Built in Arrow: Spark would send every body to the engine and back.
     columns = dict(zip(table.column_names, map(list, zip(*rows, strict=True)), strict=True))
     return pa.table(columns, schema=arrow_schema(table))
 
@@ -199,14 +218,3 @@ def _span(response: Response) -> Window:
     assert response.window_start is not None
     assert response.window_end is not None
     return Window(floor_hour(response.window_start), response.window_end)
-
-
-def explain(table: Table, window: Window, fetched: int, failures: list[FetchFailure]) -> str:
-    """What could not be fetched, why, and what to do."""
-    kinds = Counter(type(failure.error).__name__ for failure in failures)
-    return (
-        f"{table.qualified_name} {window}: {len(failures)} of {len(failures) + fetched} requests failed "
-        f"({', '.join(f'{count} {kind}' for kind, count in kinds.items())}). What was good is stored; "
-        "rejected bodies are in bronze.rejected_responses. Run these partitions again after the remedy.\n"
-        + "\n".join(f"- {type(failure.error).__name__}: {failure.error}" for failure in failures)
-    )

@@ -1,6 +1,6 @@
-"""Quarantined records and the responses that may have mended their hours, read for checks and the health page.
+"""Reads quarantined records, and the responses that may have mended their hours, for checks and the health page.
 
-What follows from them is decided in transforms/quality/quarantine.py.
+transforms/quality/quarantine.py decides which hours are still affected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emaps_dagster.transforms.timestamps import in_hours, instant
 
 Rows = tuple[dict[str, Any], ...]
 BRONZE: dict[Feed, Table] = {POWER: POWER_DATA, CARBON: CARBON_DATA}
-# Hours that lie no farther apart are looked for in one read.
+# Hours that lie no farther apart share one read.
 _NEAR = timedelta(days=31)
 _COLUMNS = ("zone", "datetime", "position", "reason", "ingested_at", "payload_sha256")
 _RESPONSE = ("zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end", "payload_sha256")
@@ -27,7 +27,7 @@ _RESPONSE = ("zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window
 
 def rejected_records(lakehouse: Lakehouse, table: Table, window: Window | None = None) -> Rows:
     """The quarantined records of a bronze table: of the window's hours and those without one, or all."""
-    # Version 0 is the table as it was created, empty: nearly always nothing is to be read.
+    # Version 0 is the empty table as created, the usual case: no read is needed.
     if not lakehouse.version(REJECTED_RECORDS):
         return ()
     feed = next(feed for feed in FEEDS if BRONZE[feed] == table)
@@ -38,7 +38,7 @@ def rejected_records(lakehouse: Lakehouse, table: Table, window: Window | None =
 
 
 def mending_responses(lakehouse: Lakehouse, table: Table, rejected: Rows) -> Rows:
-    """The responses that hold an hour of the rejected records and came no earlier than the first of them."""
+    """The responses that hold an hour of the rejected records and were ingested no earlier than the first of them."""
     dated = sorted((row for row in rejected if row["datetime"] is not None), key=lambda row: row["datetime"])
     spans: list[list[dict[str, Any]]] = []
     for row in dated:

@@ -19,11 +19,11 @@ FIRST, LAST = "first", "last"
 
 
 def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = FIRST, end: str = LAST) -> Window:
-    """The hours [start, end), as texts; `first` and `last` are the bounds of what the tables hold.
+    """Parse the hours [start, end); `first` and `last` are the bounds of the stored hours.
 
     Raises:
         LakehouseError: no table holds an hour.
-        FeaturesError: they are no full hours in this order.
+        FeaturesError: the bounds are no full hours, or the end is not after the start.
     """
     if start != FIRST and end != LAST:
         return hours_between(start, end)
@@ -33,25 +33,8 @@ def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = 
     return hours_between(start, end)
 
 
-def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
-    """From the first to the last hour that bronze, silver or gold holds."""
-    bounds: list[datetime] = []
-    for bronze in (POWER_DATA, CARBON_DATA):
-        if lakehouse.version(bronze) is not None:
-            row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
-                0
-            ]
-            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
-    for table in (ENERGY_DATA, ml_features(zones)):
-        span = lakehouse.span(table) if lakehouse.version(table) is not None else None
-        bounds += [span.start, span.end] if span else []
-    if not bounds:
-        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
-    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)
-
-
 def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
-    """Make silver of the hours, and of the 23 before that gold's features read, what bronze says."""
+    """Rebuild silver from bronze for the hours, and for the 23 before them that gold's features read."""
     for bronze in (POWER_DATA, CARBON_DATA):
         if lakehouse.version(bronze) is None:
             raise LakehouseError(
@@ -66,9 +49,9 @@ def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False
 def rebuild_gold(
     lakehouse: Lakehouse, zones: tuple[str, ...], hours: Window, *, dry_run: bool = False
 ) -> RebuildReport:
-    """Make gold what follows from silver as `rebuild_silver` of the same hours leaves it, written or not."""
+    """Rebuild gold from silver as `rebuild_silver` of the same hours leaves it, also in a dry run."""
     silver = rebuilt_silver(hours)
-    # With another contract no row of silver is left as it was: its rebuild takes all hours or refuses.
+    # After a change of the contract silver is rebuilt over all hours or not at all: no row is kept.
     is_kept = lakehouse.version(ENERGY_DATA) is not None and not lakehouse.schema_differences(ENERGY_DATA)
 
     def compute(part: Window) -> DataFrame:
@@ -81,3 +64,20 @@ def rebuild_gold(
         return features(rows, zones, part.start, part.end)
 
     return lakehouse.rebuild(ml_features(zones), rebuilt_gold(hours), compute, dry_run=dry_run)
+
+
+def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
+    """The span from the first to the last hour that bronze, silver or gold holds."""
+    bounds: list[datetime] = []
+    for bronze in (POWER_DATA, CARBON_DATA):
+        if lakehouse.version(bronze) is not None:
+            row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
+                0
+            ]
+            bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
+    for table in (ENERGY_DATA, ml_features(zones)):
+        span = lakehouse.span(table) if lakehouse.version(table) is not None else None
+        bounds += [span.start, span.end] if span else []
+    if not bounds:
+        raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")
+    return Window(floor_hour(min(bounds)), floor_hour(max(bounds) - timedelta(microseconds=1)) + HOUR)

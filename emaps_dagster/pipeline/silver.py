@@ -11,7 +11,7 @@ from emaps_dagster.transforms.silver import energy_data
 
 
 def merge_silver(lakehouse: Lakehouse, window: Window) -> MergeReport:
-    """Bring silver's rows of the window to what bronze says."""
+    """Compute silver's rows of the window from bronze and merge them."""
 
     def zones() -> int:
         power, carbon = (bodies.select("zone") for bodies in _bodies(lakehouse, window))
@@ -22,7 +22,7 @@ def merge_silver(lakehouse: Lakehouse, window: Window) -> MergeReport:
 
 
 def silver_from_bronze(lakehouse: Lakehouse, window: Window) -> DataFrame:
-    """The rows of silver that the window must have."""
+    """The rows of silver for the window, computed from bronze."""
     return energy_data(*_bodies(lakehouse, window), window.start, window.end)
 
 

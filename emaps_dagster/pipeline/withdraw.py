@@ -27,7 +27,7 @@ _COLUMNS = [name for name in WITHDRAWN_RESPONSES.column_names if name not in ("r
 
 @dataclass(frozen=True)
 class Selection:
-    """Which responses: all that is given must hold."""
+    """Criteria for responses of bronze; a response must meet all that are given."""
 
     hashes: tuple[str, ...]
     in_the_future: bool
@@ -46,7 +46,7 @@ class Selection:
         return ", ".join(filter(None, parts))
 
     def condition(self, now: Column) -> Column:
-        """Whether a row with the key of a response is selected at a moment."""
+        """The filter for rows with the key of a response; `now` decides which lie in the future."""
         ahead = F.col("ingested_at") > now + F.lit(CLOCK_TOLERANCE)
         return (
             (F.col("payload_sha256").isin(*self.hashes) if self.hashes else F.lit(True))
@@ -59,7 +59,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Selected:
-    """Rows as of `WITHDRAWN_RESPONSES`: those that count until now, and all hours that they and those before hold."""
+    """The selected responses.
+
+    Attributes:
+        fresh: rows of `WITHDRAWN_RESPONSES` for the responses that are not withdrawn yet.
+        before: the number that an earlier launch has withdrawn.
+        hours: the hours that both hold.
+    """
 
     fresh: pa.Table
     before: int
@@ -74,17 +80,17 @@ def selection_of(
     ingested_until: str = "",
     zone: str = "",
 ) -> Selection:
-    """A checked selection; the arguments are those of the job `withdraw`.
+    """Validate the arguments of the job `withdraw`.
 
     Raises:
-        WithdrawalError: it would select every response, or nothing by a slip of the pen.
-        FeaturesError: a time is none.
+        WithdrawalError: they would select every response, or none by a typing error.
+        FeaturesError: a time cannot be parsed.
     """
     hashes = tuple(filter(None, re.split(r"[\s,]+", payload_sha256.lower())))
-    for given in hashes:
-        if not re.fullmatch(r"[0-9a-f]{64}", given):
+    for digest in hashes:
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise WithdrawalError(
-                f"payload_sha256 is {given!r}; give all 64 hexadecimal digits, as the check and "
+                f"payload_sha256 is {digest!r}; give all 64 hexadecimal digits, as the check and "
                 "bronze.*.payload_sha256 have them. Nothing was withdrawn."
             )
     since = moment_of(ingested_from, "ingested_from") if ingested_from else None
@@ -108,10 +114,10 @@ def selection_of(
 
 
 def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: str = "") -> Selected:
-    """The responses that are selected, with those that an earlier launch of the same has withdrawn already.
+    """Find the selected responses, including those that an earlier launch of the same selection has withdrawn.
 
     Raises:
-        WithdrawalError: there are none.
+        WithdrawalError: no response matches.
     """
     fresh: list[DataFrame] = []
     before: list[dict[str, Any]] = []
@@ -120,7 +126,7 @@ def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: st
             rows = lakehouse.without_withdrawn(table, lakehouse.scan(table).where(selection.condition(instant(now))))
             fresh.append(rows.withColumn("bronze_table", F.lit(table.name)).select(*_COLUMNS).distinct())
     if lakehouse.version(WITHDRAWN_RESPONSES) is not None:
-        # What was in the future when it was withdrawn is selected for ever, so that a launch can be repeated.
+        # Compared with the time of withdrawal, not with now: a repeated launch selects the same responses.
         withdrawn = lakehouse.scan(WITHDRAWN_RESPONSES).where(selection.condition(F.col("withdrawn_at")))
         before = lakehouse.collect(withdrawn.select(*_COLUMNS).distinct()).to_pylist()
     found = [row for frame in fresh for row in lakehouse.collect(frame).to_pylist()]
@@ -141,8 +147,37 @@ def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: st
     )
 
 
+def withdraw(lakehouse: Lakehouse, selected: Selected) -> None:
+    """Append the selected responses to bronze.withdrawn_responses; every reader leaves them out from then on."""
+    lakehouse.create(WITHDRAWN_RESPONSES)
+    lakehouse.append(WITHDRAWN_RESPONSES, selected.fresh)
+
+
+def silver_without(lakehouse: Lakehouse, selected: Selected, *, dry_run: bool) -> RebuildReport:
+    """Rebuild silver of their hours; a dry run reads as if they were withdrawn, and writes nothing."""
+    return _rebuild_each(lakehouse, selected, rebuild_silver, dry_run=dry_run)
+
+
+def gold_without(lakehouse: Lakehouse, zones: tuple[str, ...], selected: Selected, *, dry_run: bool) -> RebuildReport:
+    """Rebuild gold of their hours, likewise."""
+
+    def rebuild(lakehouse: Lakehouse, hours: Window, *, dry_run: bool) -> RebuildReport:
+        return rebuild_gold(lakehouse, zones, hours, dry_run=dry_run)
+
+    return _rebuild_each(lakehouse, selected, rebuild, dry_run=dry_run)
+
+
+def sentence(selected: Selected, *, dry_run: bool) -> str:
+    """The log line: how many responses were, or would be, withdrawn, and their hours."""
+    number = selected.fresh.num_rows
+    count = f"{number} response{'' if number == 1 else 's'}"
+    done = f"{count} would be withdrawn; nothing is written" if dry_run else f"{count} withdrawn"
+    before = f", {selected.before} of the selection were before" if selected.before else ""
+    return f"{done}{before}; they hold hours of {', '.join(map(str, selected.hours))}"
+
+
 def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
-    """The hours that responses hold; what lies near each other is made again at once."""
+    """The hours that responses hold; ranges near each other are joined and rebuilt together."""
     spans: list[Window] = []
     for start, end in sorted((floor_hour(row["window_start"]), row["window_end"]) for row in rows):
         if spans and start - spans[-1].end <= LATE_DATA_MARGIN:
@@ -152,38 +187,9 @@ def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
     return tuple(spans)
 
 
-def withdraw(lakehouse: Lakehouse, selected: Selected) -> None:
-    """From now on no reader sees them."""
-    lakehouse.create(WITHDRAWN_RESPONSES)
-    lakehouse.append(WITHDRAWN_RESPONSES, selected.fresh)
-
-
-def silver_without(lakehouse: Lakehouse, selected: Selected, *, dry_run: bool) -> RebuildReport:
-    """Silver of their hours made again; a dry run reads as if they were withdrawn, and writes nothing."""
-    return _rebuilt(lakehouse, selected, rebuild_silver, dry_run=dry_run)
-
-
-def gold_without(lakehouse: Lakehouse, zones: tuple[str, ...], selected: Selected, *, dry_run: bool) -> RebuildReport:
-    """Gold likewise."""
-
-    def rebuild(lakehouse: Lakehouse, hours: Window, *, dry_run: bool) -> RebuildReport:
-        return rebuild_gold(lakehouse, zones, hours, dry_run=dry_run)
-
-    return _rebuilt(lakehouse, selected, rebuild, dry_run=dry_run)
-
-
-def _rebuilt(
+def _rebuild_each(
     lakehouse: Lakehouse, selected: Selected, rebuild: Callable[..., RebuildReport], *, dry_run: bool
 ) -> RebuildReport:
     with lakehouse.leaving_out(selected.fresh) if dry_run else nullcontext():
         reports = [rebuild(lakehouse, hours, dry_run=dry_run) for hours in selected.hours]
     return sum(reports, RebuildReport(Differences({})))
-
-
-def sentence(selected: Selected, *, dry_run: bool) -> str:
-    """What was, or would be, withdrawn."""
-    number = selected.fresh.num_rows
-    count = f"{number} response{'' if number == 1 else 's'}"
-    done = f"{count} would be withdrawn; nothing is written" if dry_run else f"{count} withdrawn"
-    before = f", {selected.before} of the selection were before" if selected.before else ""
-    return f"{done}{before}; they hold hours of {', '.join(map(str, selected.hours))}"

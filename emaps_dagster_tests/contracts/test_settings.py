@@ -25,7 +25,7 @@ DEFAULTS = {
     "warehouse": Path("./warehouse"),
     "catalog": None,
     "start": datetime(2024, 1, 1, tzinfo=UTC),
-    "now": None,
+    "fixed_now": None,
     "calls_per_minute": None,
     "alert_webhook": None,
     "alert_email": (),
@@ -157,7 +157,7 @@ MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is
         ),
         *(
             ("EMAPS_FIXED_NOW", text, MOMENT)
-            for text in ("now", "2024-05-04", "2024-05-04T10:07", "2024-05-04T10:07:00", "1714817220",
+            for text in ("fixed_now", "2024-05-04", "2024-05-04T10:07", "2024-05-04T10:07:00", "1714817220",
                          "2024-05-04T25:00:00Z")
         ),
         *(("EMAPS_DATABRICKS_HOST", url, WORKSPACE) for url in ("https://host/path", "ftp://host", "https://", "a b")),
@@ -199,7 +199,7 @@ def test_a_wrong_value_is_one_sentence_with_what_was_given_and_what_is_allowed(
         ("EMAPS_ZONES", " , ", ["GR,BG"]),
         ("EMAPS_ZONES", "gr", ["GR", "IT-SO"]),
         ("EMAPS_START", "yesterday", ["2024-01-01", "2024-01-01T06:00"]),
-        ("EMAPS_FIXED_NOW", "now", ["2024-05-04T10:07:00Z"]),
+        ("EMAPS_FIXED_NOW", "fixed_now", ["2024-05-04T10:07:00Z"]),
         ("EMAPS_CALLS_PER_MINUTE", "0", ["30", ""]),
         ("EMAPS_ALERT_WEBHOOK", "chat", ["http://chat", "https://chat"]),
         ("EMAPS_ALERT_FROM", "me", ["emaps@example.org"]),

@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant("inner join of the feeds", "transforms.silver:energy_data", 'how="full_outer"', 'how="inner"'),
     Mutant(
         "context rows written with a cut-off window",
-        "assets.gold:merge_gold",
+        "pipeline.gold:merge_gold",
         "lakehouse.scan_hours(ENERGY_DATA, gold_context(part))",
         "lakehouse.scan_hours(ENERGY_DATA, part)",
     ),
@@ -57,7 +57,7 @@ MUTANTS = (
         "mean by a float sum",
         "transforms.gold:features",
         "_last_24_hours(observed, names, _LONG if end - start > _MANY else _SHORT)",
-        'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOK_BACK), '
+        'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), '
         'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         "*(F.avg(name).alias(rolling_column(name)) for name in names), "
         '*(F.count(name).cast("int").alias(count_column(name)) for name in names), '
@@ -84,7 +84,7 @@ MUTANTS = (
     ),
     Mutant(
         "the record beside a bad one is lost",
-        "bodies:_judged_one_by_one",
+        "electricity_maps.admission:_admitted_one_by_one",
         "for part, _ in trusted)",
         "for part, _ in trusted[:-1])",
     ),
@@ -102,13 +102,13 @@ MUTANTS = (
     ),
     Mutant(
         "no ripple to the hours after a changed one",
-        "windows:gold_window",
-        "silver_window(run).widen(timedelta(0), LOOK_BACK)",
-        "run.widen(LOOK_BACK, timedelta(0))",
+        "contracts.windows:gold_window",
+        "silver_window(run).widen(timedelta(0), LOOKBACK)",
+        "run.widen(LOOKBACK, timedelta(0))",
     ),
     Mutant(
         "merge without a guard against other writers",
-        "folders:FolderLakehouse._merge",
+        "lakehouse.delta_rs:FolderLakehouse._merge",
         "self._delta(table, version)",
         "self._delta(table)",
     ),
@@ -126,8 +126,8 @@ MUTANTS = (
     ),
     Mutant(
         "only this run's hours of silver",
-        "windows:silver_window",
-        "run.widen(REACH, REACH)",
+        "contracts.windows:silver_window",
+        "run.widen(LATE_DATA_MARGIN, LATE_DATA_MARGIN)",
         "run",
     ),
 )

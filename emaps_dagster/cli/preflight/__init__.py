@@ -1,1 +1,1 @@
-"""`python -m emaps_dagster.cli.preflight`: checks that everything that a deployment needs is there."""
+"""`python -m emaps_dagster.cli.preflight`: checks the requirements of a deployment before it starts."""

@@ -1,7 +1,7 @@
 """`python -m emaps_dagster.cli.preflight`: exit code 1 when Dagster could not start or no run could work.
 
-What only the outside world has to mend, such as an API that does not answer, is a warning: Dagster must come up to show
-it and to try again. `--strict` fails on these, too.
+Faults outside the deployment, such as an API that does not answer, are warnings: Dagster must start to show them and to
+retry. `--strict` fails on warnings, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emaps_dagster.contracts.settings import read_settings
 
 
 def main() -> int:
-    """0 when Dagster can start, 1 when not."""
+    """Print the findings; returns 0 when Dagster can start, 1 when not."""
     parser = argparse.ArgumentParser(prog="python -m emaps_dagster.cli.preflight", description=__doc__)
     parser.add_argument("--dagster-only", action="store_true", help="of webserver and daemon: no tables, no API")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for PostgreSQL to come up")
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def findings(environment: Mapping[str, str], *, dagster_only: bool, wait: float) -> Iterator[Finding]:
-    """Everything that can be told, in the order in which a person mends it."""
+    """All findings, in the order in which they have to be repaired."""
     home = yield from dagster_home(environment.get("DAGSTER_HOME"))
     if home:
         yield from storage(home, environment, wait)

@@ -1,4 +1,4 @@
-"""What a look at something finds, told as a sentence."""
+"""The result of one preflight check: a level and a sentence."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, told as a sentence."""
+    """The level and the sentence of one check."""
 
     level: Literal["ok", "warning", "problem"]
     told: str
 
 
-def ok(told: str) -> Finding:
-    return Finding("ok", told)
+def ok(text: str) -> Finding:
+    return Finding("ok", text)
 
 
-def warning(told: str) -> Finding:
-    return Finding("warning", told)
+def warning(text: str) -> Finding:
+    return Finding("warning", text)
 
 
-def problem(told: str) -> Finding:
-    return Finding("problem", told)
+def problem(text: str) -> Finding:
+    return Finding("problem", text)
 
 
 def refusal_to_write(folder: Path) -> str | None:
+    """The error of a write to the folder; None if it can be written."""
     try:
-        # As a commit does it: a file beside the others, then under its name at once.
+        # As a commit writes: a temporary file, then an atomic rename.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".emaps-check-", delete=False) as file:
             file.write(b"x")
         renamed = Path(file.name).rename(f"{file.name}-renamed")
@@ -46,6 +47,6 @@ def this_user() -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line that says something, short."""
+    """The first line that is not empty, at most 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

@@ -1,4 +1,4 @@
-"""Dagster's home and what it remembers runs in."""
+"""Checks of Dagster's home and of its run storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONNECT_SECONDS = 5
 
 
 def dagster_home(value: str | None) -> Generator[Finding, None, Path | None]:
-    """Returns the folder when it can be used."""
+    """Check DAGSTER_HOME; returns the folder if it can be used."""
     if not value:
         yield problem("DAGSTER_HOME is not set: Dagster would forget every run. Set it to a folder that stays.")
         return None
@@ -35,7 +35,7 @@ def dagster_home(value: str | None) -> Generator[Finding, None, Path | None]:
 
 
 def storage(home: Path, environment: Mapping[str, str], wait: float) -> Iterator[Finding]:
-    """What Dagster remembers runs in: can it be reached, and does it fit this release of Dagster?"""
+    """Check that the run storage can be reached and fits this release of Dagster."""
     file = home / "dagster.yaml"
     try:
         config = (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
@@ -56,7 +56,7 @@ def storage(home: Path, environment: Mapping[str, str], wait: float) -> Iterator
 def postgres(
     file: Path, server: Mapping[str, Any], environment: Mapping[str, str], wait: float
 ) -> Generator[Finding, None, bool]:
-    """Returns whether the server answers."""
+    """Check PostgreSQL; returns whether the server answers."""
     named = [value["env"] for value in server.values() if isinstance(value, dict) and "env" in value]
     missing = [name for name in named if not environment.get(name)]
     if missing:
@@ -93,7 +93,7 @@ def postgres(
 
 
 def instance(home: Path) -> Iterator[Finding]:
-    """Dagster's own opinion of its home."""
+    """Check that Dagster can open its home, and that its schema is current."""
     import dagster as dg
     from sqlalchemy.exc import SQLAlchemyError
 

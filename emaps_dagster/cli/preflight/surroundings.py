@@ -1,4 +1,4 @@
-"""What runs need: time zones, a place for tables, something that computes, the provider, the time."""
+"""Checks of the requirements of runs: time zones, warehouse, engine, API, clock."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.contracts.zones import ZONES
 from emaps_dagster.electricity_maps.clocks import LARGEST_SKEW, length, provider_clock, skew
 
-# A clock that is further off asks the provider for hours that are not over, or misses those that are.
+# With a larger skew a tick requests hours that are not over, or misses hours that are.
 _CLOCK = timedelta(seconds=60)
-# For a call that EMAPS_CALLS_PER_MINUTE allows.
+# The longest wait for a call under EMAPS_CALLS_PER_MINUTE.
 _LONGEST_PAUSE_SECONDS = 10.0
-# Three months of ticks of one zone take a few hundred MB.
+# Three months of ticks of one zone take a few hundred MB of disk.
 _FREE_BYTES = 2 * 10**9
-# Delta 4 and Spark 4 need it.
+# The oldest Java that Delta 4 and Spark 4 support.
 _JAVA = 17
 
 
 def time_zones(zones: tuple[str, ...]) -> Iterator[Finding]:
-    """Local hours and holidays need the time zone database."""
+    """Check that the time zone database has the zones' time zones; local hours and holidays need it."""
     names = {ZONES[zone].time_zone or "UTC" for zone in zones if zone in ZONES} | {"UTC"}
     for name in sorted(names):
         try:
@@ -42,7 +42,7 @@ def time_zones(zones: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def warehouse(folder: Path) -> Iterator[Finding]:
-    """Can tables be written, as Delta does it?"""
+    """Check that the warehouse can be written, as Delta writes, and has free space."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,7 +60,7 @@ def warehouse(folder: Path) -> Iterator[Finding]:
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
-    """Does what computes start?"""
+    """Check that the engine of the deployment starts."""
     if settings.deployment == "spark":
         yield java()
     elif settings.deployment == "embedded":
@@ -78,26 +78,26 @@ def engine(settings: Settings) -> Iterator[Finding]:
 
 
 def java() -> Finding:
-    """EMAPS_DEPLOYMENT=spark needs a JVM."""
+    """Check the Java version; EMAPS_DEPLOYMENT=spark needs a JVM."""
     home = os.environ.get("JAVA_HOME")
     command = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     wanted = f"EMAPS_DEPLOYMENT=spark needs Java {_JAVA} or newer"
     if command is None:
         return problem(f"{wanted}, and there is none on the PATH: install it, or set JAVA_HOME.")
     try:
-        said = subprocess.run(  # noqa: S603  # the machine's own Java
+        output = subprocess.run(  # noqa: S603  # the machine's own Java
             [command, "-version"], capture_output=True, text=True, timeout=30, check=False
         ).stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         return problem(f"{wanted}, and {command} does not run: {first_line(error)}.")
-    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    version = re.search(r'version "(?:1\.)?(\d+)', output)
     if version is None or int(version[1]) < _JAVA:
-        return problem(f"{wanted}, and {command} is {said.strip().splitlines()[0] if said.strip() else 'silent'}.")
+        return problem(f"{wanted}, and {command} is {output.strip().splitlines()[0] if output.strip() else 'silent'}.")
     return ok(f"Java {version[1]} is {command}.")
 
 
 def api(settings: Settings) -> Iterator[Finding]:
-    """Does the provider answer, does it take the token, and is our clock its clock?"""
+    """Check that the API answers, accepts the token and knows the zones, and that the clocks agree."""
     from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 
     if settings.api_token is None:
@@ -125,7 +125,7 @@ def api(settings: Settings) -> Iterator[Finding]:
         ) as client:
             listed = client.zones()
     except ClockSkewError:
-        # It is a finding of its own, above.
+        # `clock` has reported it above.
         return
     except ProviderError as error:
         yield warning(f"The API at {settings.api_url} answers, but not as it should: {error}")
@@ -140,7 +140,7 @@ def api(settings: Settings) -> Iterator[Finding]:
 
 
 def clock(date: str | None, settings: Settings, age: str | None = None) -> Iterator[Finding]:
-    """What the machine takes for the present, against the provider's answer: its Date, and the Age by a cache."""
+    """Compare our clock with the provider's: the header Date of its response, and Age if a cache answered."""
     if settings.fixed_now is not None:
         yield warning(
             f"EMAPS_FIXED_NOW is set: every run takes {settings.fixed_now:%Y-%m-%dT%H:%MZ} for the present. "

@@ -1,1 +1,1 @@
-"""The checks of `pipeline` as Dagster asset checks, with one evaluation an hour."""
+"""The checks of `pipeline` as Dagster asset checks, with one evaluation for each hour."""

@@ -1,7 +1,4 @@
-"""How outcomes are told to Dagster: a status for each hour of the run, or one for the table.
-
-Nothing here judges; which checks there are is decided in checks.py.
-"""
+"""Converts check outcomes to Dagster evaluations: one for each hour of the run, or one for the table."""
 
 from __future__ import annotations
 
@@ -25,13 +22,13 @@ def hourly_evaluations(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """One evaluation for each hour of the run, so that every partition shows its own status.
 
-    An hour beside the run whose status the outcome knows gets its own as well, once its partition has been made.
+    An hour outside the run that the outcome covers (`beside`) gets one as well if its partition is materialized.
 
     Args:
         spec: the check.
         run: the run's own hours.
-        outcome: of the hours that the run touched, its own and those beside.
-        targets: the materialization that is judged, by partition.
+        outcome: of all hours that the run touched.
+        targets: the evaluated materialization, by partition.
     """
     beside = {
         hour: partition_key(hour)
@@ -49,7 +46,7 @@ def hourly_evaluations(
             blocking=spec.blocking,
             partition=partition,
             description=_summary(findings),
-            # An hour that is well needs no more than its colour; what is of the whole run is told once.
+            # A passed hour needs its status only; metadata of the whole run is attached once, to the last hour.
             metadata=_metadata(spec, outcome, findings) if findings or hour + HOUR == run.end else {},
             target_materialization_data=targets.get(partition),
         )
@@ -68,7 +65,7 @@ def table_evaluation(spec: dg.AssetCheckSpec, outcome: Outcome) -> dg.AssetCheck
 
 
 def _by_hour(run: Window, findings: Iterable[Finding], beside: Container[object] = ()) -> dict[object, list[Finding]]:
-    """The findings of each hour of the run; those of hours beside it are charged to the nearest of its own."""
+    """The findings by hour of the run; findings of hours outside it are charged to its nearest hour."""
     found: dict[object, list[Finding]] = defaultdict(list)
     last = run.end - HOUR
     for finding in findings:
@@ -88,10 +85,10 @@ def _severity(spec: dg.AssetCheckSpec) -> dg.AssetCheckSeverity:
 
 
 def _summary(findings: Iterable[Finding]) -> str | None:
-    told = list(findings)
-    if not told:
+    found = list(findings)
+    if not found:
         return None
-    return f"{len(told)} finding{'s' * (len(told) > 1)}, the first: {told[0].what}"
+    return f"{len(found)} finding{'s' * (len(found) > 1)}, the first: {found[0].what}"
 
 
 def _metadata(
@@ -104,6 +101,6 @@ def _metadata(
     metadata: dict[str, dg.MetadataValue[Any]] = {"rows_checked": dg.MetadataValue.int(outcome.judged)}
     if shown:
         metadata["findings"] = dg.MetadataValue.table(shown)
-        # The page of an hour does not show the words of its check. Markdown would hide behind a link here.
+        # The page of an hour does not show the description of its check. Dagster shows Markdown behind a link here.
         metadata["remediation"] = dg.MetadataValue.text(spec.description or "")
     return metadata

@@ -1,10 +1,10 @@
-"""Which checks each table has, what they judge, and whether they block: one step a table.
+"""Builds the asset checks: one multi-asset check, and so one step, for each table.
 
-What is true is judged in transforms/quality/, how it is told to Dagster in evaluations.py. Bodies that must not be
-loaded are quarantined in bronze.rejected_responses; a wrong row of silver or gold is not: bronze makes it again.
+transforms/quality/ evaluates the conditions, evaluations.py converts the outcomes. Bodies that must not be loaded are
+quarantined in bronze.rejected_responses; a wrong row of silver or gold is not: it is rebuilt from bronze.
 """
 
-# No postponed annotations: Dagster reads the type of `context` when it decorates.
+# No postponed annotations: Dagster reads the type of `context` when it decorates the step.
 
 from collections.abc import Iterator
 
@@ -49,18 +49,18 @@ def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefin
         electricity_maps: ElectricityMapsResource,
     ) -> Iterator[object]:
         now = electricity_maps.clock()
-        scene = CheckContext(lakehouse.open(), zones, complete_window(context, partitions, now), now)
+        checked = CheckContext(lakehouse.open(), zones, complete_window(context, partitions, now), now)
         selected = [check for check, spec in specs.items() if spec.key in context.selected_asset_check_keys]
-        outcomes = evaluate_hours(scene, table, [check for check in selected if not check.of_the_table])
+        outcomes = evaluate_hours(checked, table, [check for check in selected if not check.of_the_table])
         beside = {partition_key(hour) for outcome in outcomes.values() for hour in outcome.beside}
-        shown = list({*hours_of(scene.run).values(), *beside}) if outcomes else []
+        shown = list({*hours_of(checked.run).values(), *beside}) if outcomes else []
         targets = latest_materializations(context.instance, key, shown)
         for check in selected:
             spec = specs[check]
             if check.of_the_table:
-                yield table_evaluation(spec, evaluate_table(scene, table, check))
+                yield table_evaluation(spec, evaluate_table(checked, table, check))
             else:
-                yield from hourly_evaluations(spec, scene.run, outcomes[check], targets)
+                yield from hourly_evaluations(spec, checked.run, outcomes[check], targets)
                 yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return evaluate

@@ -1,1 +1,1 @@
-"""Where each table stands in the graph: thin assets and checks, one module a layer."""
+"""The assets: one module for each layer, one for the health page, and their metadata."""

@@ -1,6 +1,6 @@
-"""bronze.power_data and bronze.carbon_data: fetch a window, store every response, keep what is bad as evidence."""
+"""bronze.power_data and bronze.carbon_data: fetch a window, store every response, keep rejected bodies as evidence."""
 
-# No postponed annotations: Dagster reads the type of `context` when it decorates.
+# No postponed annotations: Dagster reads the type of `context` when it decorates the asset.
 
 import time
 from datetime import datetime, timedelta, timezone
@@ -27,7 +27,7 @@ from emaps_dagster.pipeline.ingest import (
     responses_by_hour,
 )
 
-# An attempt of yesterday's says nothing of today's provider: then everything is asked for again.
+# Responses of an older attempt may be outdated: then everything is requested again.
 _RESUMED_WITHIN = timedelta(days=1)
 
 
@@ -57,7 +57,7 @@ def _bronze(
         with electricity_maps.client() as client:
             outcomes = fetch(client, feed, zones, window, now, answered)
             quarantined: list[str] = []
-            stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.tell)
+            stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.after_batch)
         if quarantined:
             context.log.warning(quarantine_sentence(table, quarantined))
         of_the_run = {
@@ -71,7 +71,7 @@ def _bronze(
         }
         responses = responses_by_hour(window, stored)
         for hour, key in hours_of(window).items():
-            # What is of the run as a whole: once, not on each of a month's hours.
+            # Numbers of the whole run are attached once, to its last hour.
             more = of_the_run if hour + HOUR == window.end else {}
             context.add_asset_metadata({"responses": responses[hour], **more}, partition_key=key)
         if failures:
@@ -81,14 +81,14 @@ def _bronze(
 
 
 def resumes_since(run: dg.DagsterRun, instance: dg.DagsterInstance, now: datetime) -> datetime | None:
-    """When the first attempt of this run began; None if it is a first one, or its first was too long ago."""
-    given = run.tags.get(RESUME_TAG)
+    """The start of the first attempt of this run; None if this is the first, or the first was over a day ago."""
+    tag = run.tags.get(RESUME_TAG)
     since = None
-    if given:
-        since = datetime.fromisoformat(given.replace("Z", "+00:00"))
+    if tag:
+        since = datetime.fromisoformat(tag.replace("Z", "+00:00"))
         since = since if since.tzinfo else since.replace(tzinfo=timezone.utc)
     elif run.root_run_id:
-        # Not there on another machine, where the run's instance is an empty one: all is asked for again.
+        # On a cluster the instance is empty and has no record: everything is requested again.
         first = instance.get_run_record_by_id(run.root_run_id)
         since = first.create_timestamp.astimezone(timezone.utc) if first else None
     return since if since and now - since < _RESUMED_WITHIN else None

@@ -1,7 +1,4 @@
-"""What a person reads on an asset's page who has never seen the project: what it is, is it well, what if not.
-
-Words, links and how old a table may become; nothing here computes.
-"""
+"""Texts of the asset pages for first-time readers, links, and freshness policies: contents, health, remedy."""
 
 from __future__ import annotations
 
@@ -42,13 +39,13 @@ _IF_NOT = {
         "which makes silver and gold again from bronze."
     ),
 }
-# A tick comes every hour, so two hours without one are worth a look everywhere.
+# A tick runs every hour, so every layer warns after two hours without one.
 FRESHNESS = {
-    # The free plan gives an hour for a day: three quarters of it must be left to act in.
+    # The free plan serves an hour for one day: three quarters of the day must remain for the repair.
     "bronze": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=2)),
-    # Only gold and people who look for causes read it, and bronze gives it again at any time.
+    # Only gold and debugging read it, and it can be rebuilt from bronze at any time.
     "silver": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=12), warn_window=timedelta(hours=2)),
-    # People forecast with it; the check `table_is_fresh` draws the same line by the rows themselves.
+    # Forecasts depend on it; the check `table_is_fresh` applies the same limit to the rows.
     "gold": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=2)),
 }
 PROVIDER_DOCS = "https://portal.electricitymaps.com/docs"
@@ -67,5 +64,5 @@ def page_of(table: Table) -> str:
 
 
 def links_of(table: Table) -> dict[str, dg.MetadataValue[Any]]:
-    """Where the numbers come from, for the layer that meets the provider."""
+    """The link to the provider's documentation, for bronze."""
     return {"provider_documentation": dg.MetadataValue.url(PROVIDER_DOCS)} if table.layer == "bronze" else {}

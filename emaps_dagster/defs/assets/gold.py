@@ -1,6 +1,6 @@
-"""gold.ml_features: the hours whose features can depend on an hour of silver that a run changed."""
+"""gold.ml_features: merges the hours whose features depend on an hour of silver that the run can have changed."""
 
-# No postponed annotations: Dagster reads the type of `context` when it decorates.
+# No postponed annotations: Dagster reads the type of `context` when it decorates the asset.
 
 import time
 from datetime import timedelta
@@ -19,7 +19,7 @@ from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring import production_mix as mix
 from emaps_dagster.pipeline.gold import merge_gold
 
-# A picture is some 8 kB in Dagster's event log.
+# Zones with a picture: each takes some 8 kB in Dagster's event log.
 _PICTURED = 3
 
 
@@ -48,7 +48,7 @@ def gold_asset(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str])
 
 
 def _last_day(tables: Lakehouse, zones: tuple[str, ...], window: Window) -> dg.MarkdownMetadataValue:
-    """The mix of the 24 hours up to the run's end, as a small picture with its numbers."""
+    """The production mix of the 24 hours up to the run's end: a small picture and its numbers."""
     day = Window(window.end - timedelta(days=1), window.end)
     rows = tables.read_arrow(ml_features(zones), day, columns=mix.COLUMNS).to_pylist()
     pages = [mix.markdown(rows, zone, day) for zone in zones[:_PICTURED]]

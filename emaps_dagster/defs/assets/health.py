@@ -1,28 +1,23 @@
-"""The asset `health`: a page that says how the pipeline is doing, and a check that warns when a person is needed.
+"""The asset `health`: a status page of the pipeline, and a check that warns when an operator is needed.
 
-It reads a few columns of the last days and changes nothing. What is well is decided in transforms/health.py.
+It reads a few columns of the last days and changes no table. transforms/health.py decides what is reported.
 """
 
-# No postponed annotations: Dagster reads the type of `context` when it decorates.
+# No postponed annotations: Dagster reads the argument types when it decorates the asset.
 
 from collections.abc import Iterator
 from datetime import timedelta
 
 import dagster as dg
 
-from emaps_dagster.contracts.tables import (
-    all_tables,
-    ml_features,
-)
+from emaps_dagster.contracts.tables import all_tables, ml_features
 from emaps_dagster.defs.assets.metadata import OWNERS
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.monitoring.health_report import numbers, page, status
 from emaps_dagster.pipeline.health import read_health_inputs
-from emaps_dagster.transforms.health import (
-    health,
-)
+from emaps_dagster.transforms.health import health
 
 KEY = dg.AssetKey("health")
 CHECK = "pipeline_is_healthy"
@@ -38,17 +33,16 @@ _DESCRIPTION = (
 
 
 def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
-
     declare = dg.asset(
         key=KEY,
-        # It reads every table; more edges would only blur the graph.
+        # It reads every table; edges to all of them would only clutter the graph.
         deps=[dg.AssetKey(ml_features(zones).asset_key)],
         description=_DESCRIPTION,
         group_name="health",
         owners=OWNERS,
         kinds={"pyspark", "report"},
         tags={"layer": "health"},
-        # Made hourly; a page of yesterday would say that all is well.
+        # Materialized hourly: an outdated page could report that all is well.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(hours=2)),
         check_specs=[
             dg.AssetCheckSpec(
@@ -65,10 +59,10 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
         tables = lakehouse.open()
         found = health(read_health_inputs(tables, zones, electricity_maps.clock()))
         sizes = {table.qualified_name: tables.size(table) for table in all_tables(zones)}
-        told = status(found)
+        summary = status(found)
         yield dg.MaterializeResult(
             metadata={
-                "status": dg.MetadataValue.md(told),
+                "status": dg.MetadataValue.md(summary),
                 "page": dg.MetadataValue.md(page(found, sizes)),
                 **numbers(found, sizes),
             },
@@ -78,7 +72,7 @@ def health_asset(zones: tuple[str, ...]) -> dg.AssetsDefinition:
                     passed=not found.open_issues,
                     severity=dg.AssetCheckSeverity.WARN,
                     description=found.open_issues[0] if found.open_issues else None,
-                    metadata={"status": dg.MetadataValue.md(told)},
+                    metadata={"status": dg.MetadataValue.md(summary)},
                 )
             ],
         )

@@ -1,4 +1,4 @@
-"""What a merged layer tells Dagster about a run: numbers of the run and of each of its hours."""
+"""Materialization metadata of silver and gold: numbers of the run and of each of its hours."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def report_merge(
         lakehouse: of the table.
         table: silver or gold.
         window: the run's own hours.
-        report: of the merge, which reaches beyond them.
-        since: `time.monotonic()` when the work began.
-        last: what only the last hour's page shows.
+        report: of the merge, which also covers hours outside the window.
+        since: `time.monotonic()` at the start of the work.
+        last: metadata of the last hour only.
     """
     total = report.total
     touched = [hour for hour, change in report.hours.items() if change.inserted or change.updated]
-    # Of the run as a whole: once, not on each of a month's hours.
+    # Attached once, to the last hour.
     of_the_run = {
         "window": str(window),
         "rows_inserted_in_run": total.inserted,

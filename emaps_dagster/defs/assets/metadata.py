@@ -1,7 +1,4 @@
-"""How a table and its rows are shown in Dagster: columns, kinds, tags, numbers of an hour.
-
-Nothing here computes data.
-"""
+"""Metadata of the assets in Dagster: columns, kinds, tags, numbers of an hour. It computes no data."""
 
 from __future__ import annotations
 
@@ -13,50 +10,11 @@ import dagster as dg
 from emaps_dagster.contracts.lineage import Source, sources_of
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.defs.assets.descriptions import FRESHNESS, links_of, page_of
+from emaps_dagster.defs.names import pool_of
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.lakehouse.reports import HourChange
 
 OWNERS = ["team:data-platform"]
-
-
-def column_schema(table: Table, sources: Mapping[str, tuple[Source, ...]]) -> dg.TableSchema:
-    """The contract as Dagster shows it: type, meaning, unit, nullability and origin of every column."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                column.name,
-                column.type,
-                description=column.comment,
-                constraints=dg.TableColumnConstraints(nullable=column.nullable),
-                tags={
-                    **({"unit": _tag(column.unit)} if column.unit else {}),
-                    **({"source": _origin(sources[column.name])} if column.name in sources else {}),
-                },
-            )
-            for column in table.columns
-        ]
-    )
-
-
-def column_lineage(sources: Mapping[str, tuple[Source, ...]]) -> dict[str, dg.TableColumnLineage]:
-    """Where each column comes from, as Dagster+ and its API read it; the open UI shows the tag `source` of a column."""
-    lineage = {
-        name: [dg.TableColumnDep(asset_key=dg.AssetKey(table.asset_key), column_name=column) for table, column in of]
-        for name, of in sources.items()
-    }
-    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=lineage)} if lineage else {}
-
-
-def _origin(sources: tuple[Source, ...]) -> str:
-    # A tag holds no comma; one that is too long is refused.
-    tables = sorted({table.name for table, _ in sources})
-    columns = sorted({column for _, column in sources})
-    return f"{'_and_'.join(tables)}.{'_and_'.join(columns)}"
-
-
-def _tag(unit: str) -> str:
-    # Dagster's tag values allow letters, digits, - _ and dots.
-    return {"%": "percent"}.get(unit, unit.replace("/", "_per_"))
 
 
 def table_asset(
@@ -66,7 +24,7 @@ def table_asset(
     deps: Iterable[Table] = (),
     zones: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what every asset of the graph declares alike."""
+    """`dg.asset` with the arguments that all tables share."""
     declare = dg.asset(
         key=dg.AssetKey(table.asset_key),
         deps=[dg.AssetKey(upstream.asset_key) for upstream in deps],
@@ -86,15 +44,38 @@ def table_asset(
         },
         freshness_policy=FRESHNESS[table.layer],
         code_version="1",
-        # Writers of one table queue up where the instance gives its pool a limit of 1.
+        # Writers of one table run in turn if the instance limits its pool to 1.
         pool=pool_of(table),
     )
     return lambda compute: declare(launchable(compute))
 
 
-def pool_of(table: Table) -> str:
-    """Writers of one table, assets and the rebuild alike, share its pool."""
-    return f"{table.layer}_{table.name}"
+def column_schema(table: Table, sources: Mapping[str, tuple[Source, ...]]) -> dg.TableSchema:
+    """The contract as a Dagster schema: type, meaning, unit, nullability and origin of every column."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=column.comment,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                tags={
+                    **({"unit": _tag(column.unit)} if column.unit else {}),
+                    **({"source": _origin(sources[column.name])} if column.name in sources else {}),
+                },
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def column_lineage(sources: Mapping[str, tuple[Source, ...]]) -> dict[str, dg.TableColumnLineage]:
+    """The source columns of each column for Dagster+ and its API; the open-source UI shows the tag `source` instead."""
+    lineage = {
+        name: [dg.TableColumnDep(asset_key=dg.AssetKey(table.asset_key), column_name=column) for table, column in of]
+        for name, of in sources.items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=lineage)} if lineage else {}
 
 
 def change_metadata(change: HourChange) -> dict[str, int]:
@@ -104,3 +85,15 @@ def change_metadata(change: HourChange) -> dict[str, int]:
         "updated": change.updated,
         "unchanged": change.unchanged,
     }
+
+
+def _origin(sources: tuple[Source, ...]) -> str:
+    # A tag value holds no comma and has a maximum length.
+    tables = sorted({table.name for table, _ in sources})
+    columns = sorted({column for _, column in sources})
+    return f"{'_and_'.join(tables)}.{'_and_'.join(columns)}"
+
+
+def _tag(unit: str) -> str:
+    # Dagster's tag values allow letters, digits, - _ and dots.
+    return {"%": "percent"}.get(unit, unit.replace("/", "_per_"))

@@ -1,6 +1,6 @@
-"""silver.energy_data: the hours that a run's responses can have changed, merged by the latest ingestion."""
+"""silver.energy_data: merges the hours that a run's responses can have changed; the latest ingestion wins."""
 
-# No postponed annotations: Dagster reads the type of `context` when it decorates.
+# No postponed annotations: Dagster reads the type of `context` when it decorates the asset.
 
 import time
 

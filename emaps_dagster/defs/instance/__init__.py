@@ -1,1 +1,1 @@
-"""What the Dagster instance stores: runs, materializations, and the event log's storage."""
+"""Access to the Dagster instance: runs, materializations, and storages of the event log."""

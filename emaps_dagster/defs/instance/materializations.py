@@ -1,4 +1,4 @@
-"""Which materialization is the latest of a partition, asked of Dagster's storage in few queries."""
+"""Looks up the latest materialization of each partition in Dagster's storage, in few queries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sqlalchemy import select
 
 Target = AssetCheckEvaluationTargetMaterializationData
 
-# SQLite takes a bounded number of values in one IN list.
+# SQLite limits the number of values in an IN list.
 _LOOKED_UP_AT_ONCE = 500
 
 
 def latest_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: list[str]) -> dict[str, Target]:
-    """The latest materialization of each partition: without it a status does not count as current."""
+    """The latest materialization of each partition; a check evaluation needs it to count as current."""
     storage = instance.event_log_storage
     targets: dict[str, Target] = {}
     for first in range(0, len(partitions), _LOOKED_UP_AT_ONCE):
@@ -34,7 +34,7 @@ def latest_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, part
 
 
 def _by_columns(storage: SqlEventLogStorage, key: dg.AssetKey, partitions: list[str]) -> Iterator[tuple[str, Target]]:
-    """Without the events themselves: reading 720 hours of four assets back takes as long as half of their compute."""
+    """Read columns only: deserializing the events of 720 hours of four assets takes half as long as their compute."""
     ids = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(partitions))
     event = SqlEventLogStorageTable.c
     query = select(event.id, event.run_id, event.timestamp).where(event.id.in_(ids.values()))
@@ -46,7 +46,7 @@ def _by_columns(storage: SqlEventLogStorage, key: dg.AssetKey, partitions: list[
 
 
 def _by_events(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: list[str]) -> Iterator[tuple[str, Target]]:
-    """By what every storage offers, one that is no database of ours, too."""
+    """Use the public API, which every storage supports."""
     left, cursor = set(partitions), None
     while left:
         page = instance.fetch_materializations(

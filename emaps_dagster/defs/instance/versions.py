@@ -1,4 +1,4 @@
-"""One guard for all code that reaches into private parts of Dagster: the versions that it was tested with."""
+"""Version guard for all code that uses private parts of Dagster: the versions that it was tested with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from importlib.metadata import version
 
 from emaps_dagster.contracts.errors import LauncherError
 
-# Change them together with the pins in pyproject.toml, after all tests pass.
+# Change these together with the pins in pyproject.toml, after all tests pass.
 TESTED_VERSIONS = {"dagster": "1.13.27", "dagster-databricks": "0.29.27"}
 logger = logging.getLogger(__name__)
 
 
 def supports_storage(name: str) -> bool:
-    """Whether a storage of ours may be used with the installed Dagster; logs a warning if not."""
+    """Whether our storage class was tested with the installed Dagster; logs a warning if not."""
     installed, tested = version("dagster"), TESTED_VERSIONS["dagster"]
     if installed == tested:
         return True
@@ -27,7 +27,7 @@ def supports_storage(name: str) -> bool:
 
 
 def check_launcher_versions() -> None:
-    """Make sure that events of launched steps have the form that the launcher was tested with.
+    """Check that the launcher was tested with the installed versions, and so with their form of events.
 
     Raises:
         LauncherError: another version is installed.

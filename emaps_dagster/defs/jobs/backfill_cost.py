@@ -1,6 +1,6 @@
-"""What a backfill would cost, said before it starts: the work of the job `backfill_cost`. Nothing is fetched."""
+"""The job `backfill_cost`: estimates the API calls of a backfill before it starts. It fetches no data."""
 
-# No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
+# No postponed annotations: Dagster reads the argument types of an op when it decorates it.
 
 from datetime import timedelta
 
@@ -21,18 +21,26 @@ from emaps_dagster.monitoring.api_plan import plan_from
 
 
 class CostConfig(dg.Config):
-    """What the launchpad asks for."""
+    """Config of the job in the launchpad."""
 
     start: str = Field(description="First hour of the backfill, UTC: a day such as 2024-05-01, or 2024-05-01T06:00Z")
     end: str = Field(description="End of the last hour, likewise; the hours are [start, end)")
 
 
-@dg.config_mapping
-def for_its_step(config: CostConfig) -> dg.RunConfig:
-    return dg.RunConfig(ops={"calls_by_zone_and_feed": config})
+def backfill_cost_job(zones: tuple[str, ...]) -> dg.JobDefinition:
+    return cost_graph(zones).to_job(
+        name=BACKFILL_COST,
+        description=(
+            "How many calls of the API a backfill of a range would take, by zone and feed, and whether the token's "
+            "plan serves it. It fetches nothing: launch it before a long backfill."
+        ),
+        config=for_its_step,
+    )
 
 
 def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
+    """One op that counts the calls and reads the plan."""
+
     @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and feed takes; one call asks for the plan.")
     @launchable
     def calls_by_zone_and_feed(
@@ -83,12 +91,7 @@ def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
     return backfill_cost
 
 
-def backfill_cost_job(zones: tuple[str, ...]) -> dg.JobDefinition:
-    return cost_graph(zones).to_job(
-        name=BACKFILL_COST,
-        description=(
-            "How many calls of the API a backfill of a range would take, by zone and feed, and whether the token's "
-            "plan serves it. It fetches nothing: launch it before a long backfill."
-        ),
-        config=for_its_step,
-    )
+@dg.config_mapping
+def for_its_step(config: CostConfig) -> dg.RunConfig:
+    """Map the config of the job to its only op."""
+    return dg.RunConfig(ops={"calls_by_zone_and_feed": config})

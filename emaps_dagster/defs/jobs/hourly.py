@@ -1,4 +1,4 @@
-"""The hourly job of assets and checks, and the job that makes the health page."""
+"""The asset jobs: `hourly` for all tables and checks, `health_report` for the health page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emaps_dagster.defs.names import HEALTH, HOURLY
 def hourly_job() -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         HOURLY,
-        # The report has no partitions, and a range of hours needs no report.
+        # The health page has no partitions, and a range of hours needs no page.
         selection=dg.AssetSelection.all() - dg.AssetSelection.assets(health.KEY),
         description="Bronze, silver, gold and all checks for one hour or a range of hours.",
     )

@@ -1,9 +1,9 @@
-"""Silver and gold of a range made again from bronze alone, with what differed: the work of the job `rebuild`.
+"""The job `rebuild`: recomputes silver and gold of a range from bronze alone and reports the differing rows.
 
-Nothing is fetched and bronze is only read. How rows are compared and written is lakehouse.py's.
+It fetches no data and only reads bronze. The package `lakehouse` compares and writes the rows.
 """
 
-# No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
+# No postponed annotations: Dagster reads the argument types of an op when it decorates it.
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,8 +16,7 @@ from pydantic import Field
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import ENERGY_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import rebuilt_gold, rebuilt_silver
-from emaps_dagster.defs.assets.metadata import pool_of
-from emaps_dagster.defs.names import REBUILD
+from emaps_dagster.defs.names import REBUILD, pool_of
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.lakehouse.comparison import HourDifference
@@ -26,9 +25,9 @@ from emaps_dagster.pipeline.rebuild import FIRST, LAST, hours_to_rebuild, rebuil
 
 
 class RebuildConfig(dg.Config):
-    """What the launchpad asks for."""
+    """Config of the job in the launchpad."""
 
-    # Defaults are what the launchpad shows before anything is typed.
+    # The launchpad is prefilled with the defaults.
     start: str = Field(
         default=FIRST,
         description="First hour to rebuild, UTC: a day such as 2024-05-01, or 2024-05-01T06:00Z; or first, the first "
@@ -41,13 +40,21 @@ class RebuildConfig(dg.Config):
     dry_run: bool = Field(default=False, description="Count and show what differs, write nothing")
 
 
-@dg.config_mapping
-def same_for_both_steps(config: RebuildConfig) -> dg.RunConfig:
-    return dg.RunConfig(ops={"rebuild_silver": config, "rebuild_gold": config})
+def rebuild_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
+    return rebuild_graph(zones, first_partition).to_job(
+        name=REBUILD,
+        description=(
+            "Makes silver and gold of a range again from bronze alone, fetches nothing, and says how many rows "
+            "differed: 0 is the healthy answer. For a table whose contract changed (another EMAPS_ZONES, a new "
+            "release: give all its hours), for rows that a check found wrong or too many, and, with dry_run, for "
+            "asking whether all is well."
+        ),
+        config=same_for_both_steps,
+    )
 
 
 def rebuild_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.GraphDefinition:
-    """Silver, then gold; each step takes its turn with the other writers of its table."""
+    """Silver, then gold; each step runs in the pool of its table's writers."""
 
     @dg.op(
         name="rebuild_silver",
@@ -92,7 +99,7 @@ def report_rebuild(
     dry_run: bool,
     by: str = "rebuild",
 ) -> None:
-    """The numbers of each hour that differs on its partition, those of the range on the step."""
+    """Record the numbers of each differing hour on its partition, and those of the range on the step."""
     for event in _events(table, report, dry_run, first_partition, by):
         context.log_event(event)
     total = report.differences.total
@@ -126,6 +133,12 @@ def report_rebuild(
     )
 
 
+@dg.config_mapping
+def same_for_both_steps(config: RebuildConfig) -> dg.RunConfig:
+    """Map the config of the job to both steps."""
+    return dg.RunConfig(ops={"rebuild_silver": config, "rebuild_gold": config})
+
+
 def _done(report: RebuildReport, dry_run: bool) -> str:
     if not report.differences.total.differing and not report.contract:
         return "healthy, nothing to write"
@@ -136,10 +149,10 @@ def _events(
     table: Table, report: RebuildReport, dry_run: bool, first_partition: datetime, by: str
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     for hour, found in report.differences.hours.items():
-        # An event an hour is what costs in Dagster's log: a healthy year must not leave 17,520 of them.
+        # Events fill Dagster's log: a healthy year must not add one for each of 17,520 hours.
         if hour < first_partition or not found.differing:
             continue
-        # A row that was written is judged by no earlier check: only a materialization says so.
+        # Earlier check results do not cover rows written now: a materialization marks them as outdated.
         event = dg.AssetObservation if dry_run else dg.AssetMaterialization
         numbers: dict[str, int | str] = {**_numbers(found), "by": by}
         yield event(asset_key=dg.AssetKey(table.asset_key), partition=partition_key(hour), metadata=numbers)
@@ -150,22 +163,9 @@ def _numbers(found: HourDifference) -> dict[str, int]:
 
 
 def _shown(report: RebuildReport) -> dict[str, dg.MetadataValue[Any]]:
-    """The first differing rows, as a table; without one there is none."""
+    """The first differing rows as a table; empty without any."""
     rows = [
         dg.TableRecord({"zone": f.zone, "datetime": f"{f.hour:%Y-%m-%dT%H:%MZ}", "difference": f.what})
         for f in report.differences.first
     ]
     return {"first_differing_rows": dg.MetadataValue.table(rows)} if rows else {}
-
-
-def rebuild_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
-    return rebuild_graph(zones, first_partition).to_job(
-        name=REBUILD,
-        description=(
-            "Makes silver and gold of a range again from bronze alone, fetches nothing, and says how many rows "
-            "differed: 0 is the healthy answer. For a table whose contract changed (another EMAPS_ZONES, a new "
-            "release: give all its hours), for rows that a check found wrong or too many, and, with dry_run, for "
-            "asking whether all is well."
-        ),
-        config=same_for_both_steps,
-    )

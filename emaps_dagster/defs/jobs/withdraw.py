@@ -1,10 +1,10 @@
-"""Responses taken out of all that is read of bronze, silver and gold made again without them: the job `withdraw`.
+"""The job `withdraw`: excludes responses of bronze from all reads and rebuilds silver and gold without them.
 
-Bronze itself stays: it is append-only, and a row of bronze.withdrawn_responses says which response does not count
-and why. All that reads responses leaves them out (Lakehouse.read_responses, docs/adr/0014).
+Bronze itself is append-only: a row of bronze.withdrawn_responses names each excluded response and the reason, and
+every reader of responses leaves it out (Lakehouse.scan_responses, docs/adr/0014).
 """
 
-# No postponed annotations: Dagster reads the types of an op's arguments when it decorates.
+# No postponed annotations: Dagster reads the argument types of an op when it decorates it.
 
 from datetime import datetime
 from typing import Any
@@ -14,9 +14,8 @@ from pydantic import Field
 
 from emaps_dagster.contracts.tables import ENERGY_DATA, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import rebuilt_gold, rebuilt_silver
-from emaps_dagster.defs.assets.metadata import pool_of
 from emaps_dagster.defs.jobs.rebuild import report_rebuild
-from emaps_dagster.defs.names import WITHDRAW
+from emaps_dagster.defs.names import WITHDRAW, pool_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable
@@ -35,9 +34,9 @@ _SHOWN = 10
 
 
 class WithdrawConfig(dg.Config):
-    """What the launchpad asks for."""
+    """Config of the job in the launchpad."""
 
-    # Defaults are what the launchpad shows before anything is typed.
+    # The launchpad is prefilled with the defaults.
     payload_sha256: str = Field(
         default="", description="Responses with this body, as a check names it; several with commas between"
     )
@@ -53,23 +52,20 @@ class WithdrawConfig(dg.Config):
     dry_run: bool = Field(default=False, description="List them and count what would differ, write nothing")
 
 
-def _selection(config: WithdrawConfig) -> Selection:
-    return selection_of(
-        payload_sha256=config.payload_sha256,
-        ingested_in_the_future=config.ingested_in_the_future,
-        ingested_from=config.ingested_from,
-        ingested_until=config.ingested_until,
-        zone=config.zone,
+def withdraw_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
+    return withdraw_graph(zones, first_partition).to_job(
+        name=WITHDRAW,
+        description=(
+            "Takes responses of bronze out of all that is read of it, and makes silver and gold of their hours again "
+            "without them: for responses that a check found altered, of a sandbox, or stored with a wrong clock. "
+            "Bronze keeps them. With dry_run it lists them and counts what would differ."
+        ),
+        config=same_for_all_steps,
     )
 
 
-@dg.config_mapping
-def same_for_all_steps(config: WithdrawConfig) -> dg.RunConfig:
-    return dg.RunConfig(ops=dict.fromkeys(("withdraw_responses", "silver_without_them", "gold_without_them"), config))
-
-
 def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.GraphDefinition:
-    """The responses, then silver, then gold; each step finds the same responses, also when it is launched again."""
+    """Responses, then silver, then gold; each step selects the same responses, also in a repeated launch."""
 
     @dg.op(
         pool=pool_of(WITHDRAWN_RESPONSES),
@@ -143,6 +139,22 @@ def withdraw_graph(zones: tuple[str, ...], first_partition: datetime) -> dg.Grap
     return withdrawal
 
 
+@dg.config_mapping
+def same_for_all_steps(config: WithdrawConfig) -> dg.RunConfig:
+    """Map the config of the job to its three steps."""
+    return dg.RunConfig(ops=dict.fromkeys(("withdraw_responses", "silver_without_them", "gold_without_them"), config))
+
+
+def _selection(config: WithdrawConfig) -> Selection:
+    return selection_of(
+        payload_sha256=config.payload_sha256,
+        ingested_in_the_future=config.ingested_in_the_future,
+        ingested_from=config.ingested_from,
+        ingested_until=config.ingested_until,
+        zone=config.zone,
+    )
+
+
 def _shown(selected: Selected) -> dict[str, dg.MetadataValue[Any]]:
     rows = [
         dg.TableRecord(
@@ -158,15 +170,3 @@ def _shown(selected: Selected) -> dict[str, dg.MetadataValue[Any]]:
         for row in selected.fresh.slice(0, _SHOWN).to_pylist()
     ]
     return {"first_responses": dg.MetadataValue.table(rows)} if rows else {}
-
-
-def withdraw_job(zones: tuple[str, ...], first_partition: datetime) -> dg.JobDefinition:
-    return withdraw_graph(zones, first_partition).to_job(
-        name=WITHDRAW,
-        description=(
-            "Takes responses of bronze out of all that is read of it, and makes silver and gold of their hours again "
-            "without them: for responses that a check found altered, of a sandbox, or stored with a wrong clock. "
-            "Bronze keeps them. With dry_run it lists them and counts what would differ."
-        ),
-        config=same_for_all_steps,
-    )

@@ -1,1 +1,1 @@
-"""On which machine and against which server: adapters that hand out plain objects."""
+"""The resources of each deployment: Spark session, tables, API client, step launcher."""

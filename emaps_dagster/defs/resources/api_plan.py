@@ -1,4 +1,4 @@
-"""The plan of the API token, requested once a day and kept in the storage of the Dagster instance."""
+"""The plan of the API token, requested once a day and cached in the storage of the Dagster instance."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from emaps_dagster.defs.instance.runs import logger
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.monitoring.api_plan import Plan, plan_from
 
+# Key of the cursor storage.
 _PLAN = "emaps/plan"
-
 _PLAN_LASTS = timedelta(days=1)
 
 
 def plan_of(
     instance: dg.DagsterInstance, electricity_maps: ElectricityMapsResource, zones: tuple[str, ...], now: datetime
 ) -> Plan | None:
-    """What the token's plan serves: asked for once a day, kept by the instance; None while it cannot be known."""
+    """The plan of the token, requested once a day and cached in the instance; None until a request succeeds."""
     storage = instance.daemon_cursor_storage
-    kept = _kept_plan(storage.get_cursor_values({_PLAN}), zones, electricity_maps.api_url) if storage else None
-    if kept and timedelta(0) <= now - kept[0] < _PLAN_LASTS:
-        return kept[1]
+    cached = _cached_plan(storage.get_cursor_values({_PLAN}), zones, electricity_maps.api_url) if storage else None
+    if cached and timedelta(0) <= now - cached[0] < _PLAN_LASTS:
+        return cached[1]
     try:
         with electricity_maps.sensor_client() as client:
             plan = plan_from(client.zones(), zones)
     except ProviderError as error:
         logger.warning("the plan is not known: %s", error)
-        return kept[1] if kept else None
+        return cached[1] if cached else None
     value = {"at": now.isoformat(), "zones": list(zones), "api": electricity_maps.api_url, **plan.as_json()}
     if storage:
         storage.set_cursor_values({_PLAN: json.dumps(value)})
     return plan
 
 
-def _kept_plan(values: Mapping[str, str], zones: tuple[str, ...], api: str) -> tuple[datetime, Plan] | None:
+def _cached_plan(values: Mapping[str, str], zones: tuple[str, ...], api: str) -> tuple[datetime, Plan] | None:
+    """Time of the request and plan; None if it is absent or of other zones or another API."""
     try:
         value: dict[str, Any] = json.loads(values[_PLAN])
         if value["zones"] != list(zones) or value["api"] != api:

@@ -19,7 +19,7 @@ from emaps_dagster.defs.resources.spark import (
 
 
 def resources(settings: Settings) -> dict[str, Any]:
-    """Resources by key, for the deployment the settings name.
+    """The resources by key, for the deployment of the settings.
 
     Raises:
         SettingsError: settings of the workspace are missing or exclude each other.
@@ -54,7 +54,7 @@ def _step_launcher(settings: Settings) -> dg.ResourceDefinition:
 
     @dg.resource(description="Runs each step on the cluster that the settings EMAPS_DATABRICKS_* name.")
     def step_launcher(_: dg.InitResourceContext) -> object:
-        # Databricks' libraries take a second to import: whoever does not launch need not wait for them.
+        # Databricks' libraries take a second to import; only a process that launches steps needs them.
         from emaps_dagster.defs.resources.databricks import launcher
 
         return launcher.step_launcher(settings)

@@ -1,9 +1,9 @@
-"""Spark sessions for the deployments, through dagster-pyspark's resource.
+"""Spark sessions and tables of the deployments, through dagster-pyspark's resource.
 
-Where engines differ at start-up is settled here, so that transforms need not know their engine.
+All differences between the engines at start-up are handled here, so that transforms have no engine ifs.
 """
 
-# No postponed annotations: Dagster reads the field types of a resource when the class is made.
+# No postponed annotations: Dagster reads the field types of a resource when the class is defined.
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -26,7 +26,7 @@ class EmbeddedPySpark(PySparkResource):
     spark_config: dict[str, Any] = Field(default=SESSION_CONFIG)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
-        # A session of its own: the parent's getOrCreate refuses beside a session of the JVM, as a test process has.
+        # A separate session: the parent's getOrCreate fails beside a JVM session, which a test process has.
         self._spark_session = connect_session(self.spark_config)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
@@ -49,7 +49,7 @@ class LakehouseResource(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
 
     @abstractmethod
     def open(self) -> Lakehouse:
-        """The door to them."""
+        """The lakehouse of the deployment."""
 
 
 class EmbeddedLakehouse(LakehouseResource):

@@ -1,6 +1,6 @@
-"""Every step can be launched on another machine: which one, if any, is decided in resources/, never here."""
+"""Makes a step launchable on another machine; the deployment's resource `step_launcher` decides whether and where."""
 
-# No postponed annotations: Dagster reads the type of the parameter that is added here.
+# No postponed annotations: Dagster reads the type of the parameter that `launchable` adds.
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ STEP_LAUNCHER = "step_launcher"
 
 
 def launchable(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """The same step, asking for the resource `step_launcher`: Dagster looks at it, the step itself never does."""
+    """Add the resource `step_launcher` to a step's parameters: Dagster uses it, the step itself ignores it."""
     signature = inspect.signature(compute)
 
     if inspect.isgeneratorfunction(compute):
@@ -31,7 +31,7 @@ def launchable(compute: Callable[..., Any]) -> Callable[..., Any]:
 
         step = call
     launcher = inspect.Parameter(STEP_LAUNCHER, inspect.Parameter.KEYWORD_ONLY, annotation=dg.ResourceParam[object])
-    step.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what inspect and Dagster read
+    step.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect and Dagster read it
         parameters=[*signature.parameters.values(), launcher]
     )
     return step

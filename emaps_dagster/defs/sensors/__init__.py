@@ -1,7 +1,7 @@
 """Sensors between the hourly runs: missing hours, revised hours, failed runs.
 
-Each evaluation reports in Dagster's UI why it requested runs or did not. A cursor of another release is discarded.
-Decisions are made in `monitoring`.
+Each evaluation shows in Dagster's UI why it requested runs or did not. A cursor of another release is discarded.
+`monitoring` makes the decisions.
 """
 
 import dagster as dg

@@ -1,4 +1,4 @@
-"""The state of the sensor `run_failure`: runs it has handled, open incidents, alerts that are not delivered yet."""
+"""The cursor of the sensor `run_failure`: handled runs, open incidents, and undelivered alerts."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import Any
 
 import dagster as dg
 
-from emaps_dagster.contracts.errors import (
-    AlertError,
-)
+from emaps_dagster.contracts.errors import AlertError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.instance.runs import finished, outcome_of, will_be_retried
 from emaps_dagster.monitoring.alert_delivery import send_alert
 from emaps_dagster.monitoring.incidents import Alert, IncidentsState, ResolvedIncidents, update_incidents
 
-# Failures of the hour before the first look are news, older ones are history.
-_FIRST_LOOK_BACK = timedelta(hours=1)
-
-_MOST_OUTCOMES = 100
-
-_MOST_SEEN = 500
-
-_MOST_WAITING = 50
-
 _VERSION = 1
+# The first evaluation reports failures of the hour before it, and no older ones.
+_FIRST_LOOKBACK = timedelta(hours=1)
+# Bounds of one evaluation, and of the cursor.
+_MOST_OUTCOMES = 100
+_MOST_SEEN = 500
+_MOST_WAITING = 50
 
 
 @dataclass
 class AlertOutbox:
-    """What the sensor `run_failure` remembers: runs it has seen, open causes, messages that could not be sent yet."""
+    """The state of the alerts.
+
+    Attributes:
+        since: the newest end of a run that was handled.
+        seen: ids of the runs that were handled.
+        causes: the open incidents.
+        waiting: messages that are not delivered yet, with the channels that are left.
+    """
 
     since: datetime
     seen: list[str] = field(default_factory=list)
@@ -40,6 +42,7 @@ class AlertOutbox:
 
     @classmethod
     def loads(cls, text: str | None, now: datetime) -> AlertOutbox:
+        """Parse the cursor of an earlier evaluation; a new one if another release wrote it."""
         try:
             value = json.loads(text or "{}")
             if value["v"] == _VERSION:
@@ -47,7 +50,7 @@ class AlertOutbox:
                 return cls(since, value["seen"], IncidentsState.unpacked(value["causes"]), value["waiting"])
         except (ValueError, KeyError, TypeError):
             pass
-        return cls(now - _FIRST_LOOK_BACK)
+        return cls(now - _FIRST_LOOKBACK)
 
     def dumps(self) -> str:
         return json.dumps(
@@ -61,37 +64,37 @@ class AlertOutbox:
         )
 
     def take(self, instance: dg.DagsterInstance) -> list[Alert | ResolvedIncidents]:
-        """What is new in the runs that have ended since the last look."""
+        """The alerts and resolutions of the runs that ended since the last evaluation."""
         outcomes = []
-        # Seconds back, for runs whose end was written late.
+        # A few seconds of overlap, for runs whose end was written late.
         for record in finished(instance, self.since - timedelta(seconds=10), _MOST_OUTCOMES):
             self.since = max(self.since, record.update_timestamp.astimezone(self.since.tzinfo))
             run = record.dagster_run
-            # Dagster tries it again by itself: its last try speaks.
-            again = will_be_retried(run)
-            if run.run_id not in self.seen and not again:
+            # Of a run that Dagster retries, only the last attempt counts.
+            if run.run_id not in self.seen and not will_be_retried(run):
                 outcomes.append(outcome_of(instance, record))
                 self.seen.append(run.run_id)
         outcomes.sort(key=lambda outcome: outcome.ended)
-        news, self.causes = update_incidents(outcomes, self.causes)
-        return news
+        messages, self.causes = update_incidents(outcomes, self.causes)
+        return messages
 
-    def queue(self, subject: str, text: str, ways: list[str]) -> None:
-        if ways:
-            self.waiting.append({"subject": subject, "text": text, "ways": ways})
+    def queue(self, subject: str, text: str, channels: list[str]) -> None:
+        """Add a message; it is dropped if no channel is configured."""
+        if channels:
+            self.waiting.append({"subject": subject, "text": text, "ways": channels})
 
     def send(self, settings: Settings) -> tuple[int, list[str]]:
-        """Send what waits, each message once by each way; how many went out, and what did not work."""
+        """Send the waiting messages, each once through each channel; returns the number sent, and the failures."""
         sent, problems, left = 0, [], []
         for message in self.waiting:
             undone = []
-            for way in message["ways"]:
+            for channel in message["ways"]:
                 try:
-                    send_alert(settings, way, message["subject"], message["text"])
+                    send_alert(settings, channel, message["subject"], message["text"])
                     sent += 1
                 except AlertError as error:
                     problems.append(str(error))
-                    undone.append(way)
+                    undone.append(channel)
             if undone:
                 left.append({**message, "ways": undone})
         self.waiting = left

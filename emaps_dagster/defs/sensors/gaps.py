@@ -1,4 +1,6 @@
-"""The sensor `gaps`: hours that bronze, silver or gold lacks are run again."""
+"""The sensor `gaps`: requests runs for hours that bronze, silver or gold lacks."""
+
+# No postponed annotations: Dagster reads the argument types of a sensor when it decorates it.
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,13 +11,7 @@ from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import Window, floor_hour
-from emaps_dagster.defs.instance.runs import (
-    active_runs,
-    heartbeat_timeout,
-    last_tick_succeeded,
-    statuses,
-    tags_of,
-)
+from emaps_dagster.defs.instance.runs import active_runs, heartbeat_timeout, last_tick_succeeded, statuses, tags_of
 from emaps_dagster.defs.partitions import nothing_over_yet
 from emaps_dagster.defs.resources.api_plan import plan_of
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
@@ -94,7 +90,7 @@ def gaps_sensor(
 def _missing_by_status(
     status_by_hour: Mapping[datetime, dg.AssetPartitionStatus | None], zones: tuple[str, ...]
 ) -> MissingHours:
-    """Where tables cannot be read from here: hours without a run, from the first that has one on."""
+    """For tables of a catalog, which cannot be read here: the hours without a run after the first that has one."""
     tried = [hour for hour, status in status_by_hour.items() if status is not None]
     not_fetched = {hour for hour, status in status_by_hour.items() if tried and status is None and hour > min(tried)}
     return MissingHours(dict.fromkeys(zones, not_fetched), set())

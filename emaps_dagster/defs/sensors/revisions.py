@@ -1,4 +1,6 @@
-"""The sensor `revisions`: hours that the provider has changed are run again."""
+"""The sensor `revisions`: requests runs for hours that the provider has changed."""
+
+# No postponed annotations: Dagster reads the argument types of a sensor when it decorates it.
 
 import dagster as dg
 
@@ -51,24 +53,24 @@ def revisions_sensor(
         watched = Window(max(settings.start, floor_hour(now) - revisions.WATCHED), floor_hour(now))
         status_by_hour = statuses(context.instance, gold, partitions, watched)
         made = {hour for hour, status in status_by_hour.items() if status == dg.AssetPartitionStatus.MATERIALIZED}
-        look = RevisionScan(now, settings, memory, made, reads_of_history(context.instance, now), until)
+        scan = RevisionScan(now, settings, memory, made, reads_of_history(context.instance, now), until)
         with electricity_maps.sensor_client() as client:
-            look.at_updates(client, plan)
-            look.at_windows(client, plan)
+            scan.at_updates(client, plan)
+            scan.at_windows(client, plan)
         oldest_available = max(plan.oldest_served(zone, now, settings.start) for zone in settings.zones)
         provider_ok = last_tick_succeeded(context.instance)
-        ask, later = revisions.requests(
-            look.changed,
+        due, later = revisions.requests(
+            scan.changed,
             active_runs(context.instance, heartbeat_timeout(settings)).values(),
             oldest_available,
             provider_ok=provider_ok,
         )
         if later:
             why = "for a run of these hours that is queued or going on" if provider_ok else "until a tick succeeds"
-            look.sentences.append(f"{format_windows(later)} changed, and wait {why}.")
-        requests = [dg.RunRequest(tags=tags_of(window, triggered_by="revisions")) for window in ask]
-        for sentence in look.sentences:
+            scan.sentences.append(f"{format_windows(later)} changed, and wait {why}.")
+        requests = [dg.RunRequest(tags=tags_of(window, triggered_by="revisions")) for window in due]
+        for sentence in scan.sentences:
             context.log.info(sentence)
-        return result_of(requests, look.sentences or ["Nothing has changed."], look.memory(later).dumps())
+        return result_of(requests, scan.sentences or ["Nothing has changed."], scan.memory(later).dumps())
 
     return sensor

@@ -1,4 +1,6 @@
-"""The sensor `run_failure`: alerts for failed runs."""
+"""The sensor `run_failure`: sends alerts for failed and recovered runs."""
+
+# No postponed annotations: Dagster reads the argument types of a sensor when it decorates it.
 
 import dagster as dg
 
@@ -24,16 +26,15 @@ def run_failure_sensor() -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings = read_settings()
-        inbox = AlertOutbox.loads(context.cursor, present())
-        news = inbox.take(context.instance)
-        for item in news:
-            inbox.queue(*text_of(item, settings.ui_url), channels(settings))
-        told, problems = inbox.send(settings)
+        outbox = AlertOutbox.loads(context.cursor, present())
+        for message in outbox.take(context.instance):
+            outbox.queue(*text_of(message, settings.ui_url), channels(settings))
+        sent, problems = outbox.send(settings)
         for problem in problems:
             context.log.error(problem)
-        nobody = [] if channels(settings) else ["Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL."]
-        said = [f"{told} message{'' if told == 1 else 's'} sent."] if told else []
-        causes = f"{len(inbox.causes.open)} cause{'' if len(inbox.causes.open) == 1 else 's'} of failure open."
-        return result_of([], [*said, *nobody, *problems, causes], inbox.dumps())
+        unconfigured = [] if channels(settings) else ["Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL."]
+        delivered = [f"{sent} message{'' if sent == 1 else 's'} sent."] if sent else []
+        causes = f"{len(outbox.causes.open)} cause{'' if len(outbox.causes.open) == 1 else 's'} of failure open."
+        return result_of([], [*delivered, *unconfigured, *problems, causes], outbox.dumps())
 
     return sensor

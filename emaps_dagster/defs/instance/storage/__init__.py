@@ -1,1 +1,1 @@
-"""Event log storages with connections that stay open; what is stored is the same as with Dagster's own."""
+"""Event log storages with persistent connections; the files and tables stay readable by Dagster's own storages."""

@@ -1,7 +1,7 @@
-"""Dagster's PostgreSQL storage with a connection that stays open.
+"""Dagster's PostgreSQL storage with a persistent connection.
 
-Dagster connects anew for each statement, log-in and server process included: a status of an hour costs three of them.
-The tables are the same: any Dagster reads them.
+Dagster opens a connection for each statement, log-in and server process included; a status of an hour takes three.
+The tables are the same, so any Dagster reads them.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from dagster_postgres.utils import create_pg_engine, get_token_provider_from_con
 
 from emaps_dagster.defs.instance.versions import supports_storage
 
-# One for the thread that writes events; what else there is at the same moment connects and goes again.
+# One connection for the thread that writes events; concurrent threads open and close connections of their own.
 _KEPT = {"pool_size": 1, "max_overflow": -1}
-# The server may have been restarted, or a firewall have forgotten us: better asked than told by an error in a run.
+# A ping before use detects a restarted server or a dropped connection before a run would fail.
 _CHECKED = {"pool_pre_ping": True, "pool_recycle": 1800}
 
 
 class OpenPostgresStorage(DagsterPostgresStorage):
-    """For `storage: custom` in dagster.yaml, with the config of `storage: postgres`."""
+    """For `storage: custom` in dagster.yaml; takes the config of `storage: postgres`."""
 
     def __init__(self, postgres_url: str, *, token_provider: Any = None, **options: Any) -> None:
         super().__init__(postgres_url, token_provider=token_provider, **options)
         events = self._event_log_storage
         assert isinstance(events, PostgresEventLogStorage)
-        events._engine = create_pg_engine(  # noqa: SLF001  # its own way to this is for the webserver, with a time limit
+        events._engine = create_pg_engine(  # noqa: SLF001  # its own option for this is the webserver's, with a time limit
             postgres_url, token_provider, isolation_level="AUTOCOMMIT", **_KEPT, **_CHECKED
         )
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> DagsterPostgresStorage:  # type: ignore[override]
-        # Dagster's own is the fallback, which the type of its base class does not foresee.
+        # Falls back to Dagster's own class, which the type of the base method does not allow for.
         storage = cls if supports_storage(cls.__name__) else DagsterPostgresStorage
         return storage(
             inst_data=inst_data,

@@ -1,10 +1,9 @@
-"""Dagster's SQLite event log with connections that stay open, and every event written once and short.
+"""Dagster's SQLite event log with persistent connections; each event is written once and shortened.
 
-Dagster opens, syncs and closes two files for each event, and writes a status of an hour three times: into the log of
-its run, into the index and into the executions of its check. Here a status is written where its page reads it, among
-the executions. The log of a run gets what failed, and of what is planned or passes in every hour the first, by which a
-retry knows what was done; it names the hours that were made, their numbers are on the page of the asset. The files are
-Dagster's: any Dagster reads them.
+Dagster opens, syncs and closes two files for each event, and writes a status of an hour three times: to the log of its
+run, to the index and to the executions of its check. This class writes a status to the executions only, where its page
+reads it. The log of a run gets failures, and of planned and passed events the first, which a retry needs; it names the
+hours that were materialized, and the page of the asset has their numbers. Any Dagster reads the files.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from emaps_dagster.defs.instance.storage.texts import (
 )
 from emaps_dagster.defs.instance.versions import supports_storage
 
-# The index and a few runs: the UI reads many runs, each in a file of its own, which must not all stay open.
+# The index and a few runs: the UI reads many runs, and each has a file, so not all stay open.
 _OPEN_FILES = 8
-# As Dagster's own: another process may be writing.
+# Dagster's own value: another process may be writing.
 _BUSY_SECONDS = 300
-# A run's file has twenty tables and indexes, nearly all empty, and each takes a page. In the index three rows of a
-# kilobyte would leave a quarter of a page of 4096 bytes empty.
+# A run's file has twenty tables and indexes, nearly all empty, and each takes a page. In the index, three rows of 1 kB
+# would leave a quarter of a 4096-byte page empty.
 _PAGE_OF_A_RUN, _PAGE_OF_THE_INDEX = 1024, 8192
 _EVENTS, _EXECUTIONS = SqlEventLogStorageTable, AssetCheckExecutionsTable
 
-# Made once: for SQLAlchemy, making a statement is more work than executing it.
+# Built once: SQLAlchemy takes longer to build a statement than to execute it.
 _NEWEST = select(func.max(_EVENTS.c.id))
 _OTHERS = _EVENTS.alias()
 _MOVED = (
@@ -62,13 +61,13 @@ _OF_THE_TABLE = _OF_THE_CHECK.where(
 
 
 class OpenSqliteEventLog(SqliteEventLogStorage):
-    """For `event_log_storage` in dagster.yaml, with the config of SqliteEventLogStorage."""
+    """For `event_log_storage` in dagster.yaml; takes the config of SqliteEventLogStorage."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._engines: dict[str, Engine] = {}
         self._tables: set[str] = set()
         self._columns: set[str] = set()
-        # The index's row of the checks of each run, and what its log has of one hour and need not have of the others.
+        # By run, the index row of its checks; and the events that its log has for one hour and needs for no other.
         self._row_of_checks: dict[str, int] = {}
         self._logged: set[tuple[str, ...]] = set()
         super().__init__(base_dir, inst_data)
@@ -80,7 +79,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        # One thread at a time, as in Dagster's class, so threads may share a connection.
+        # The lock admits one thread at a time, as in Dagster's class, so threads may share a connection.
         with self._db_lock:
             engine = self._engines.pop(shard, None) or self._open(shard)
             self._engines[shard] = engine
@@ -91,7 +90,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     def _open(self, shard: str) -> Engine:
         if shard != INDEX_SHARD_NAME:
-            _begin(Path(self.path_for_shard(shard)), _PAGE_OF_A_RUN)
+            _create_database(Path(self.path_for_shard(shard)), _PAGE_OF_A_RUN)
         engine = create_engine(
             self.conn_string_for_shard(shard),
             poolclass=StaticPool,
@@ -101,17 +100,17 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._initdb(engine)
             self._initialized_dbs.add(shard)
         with engine.connect() as connection:
-            # With a write-ahead log this is safe but for the last events before a power cut.
+            # With a write-ahead log this loses at most the last events before a power failure.
             connection.execute(text("PRAGMA synchronous=NORMAL"))
         return engine
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:  # Dagster's own
         if for_index_shard:
-            _begin(Path(self.path_for_shard(INDEX_SHARD_NAME)), _PAGE_OF_THE_INDEX)
+            _create_database(Path(self.path_for_shard(INDEX_SHARD_NAME)), _PAGE_OF_THE_INDEX)
         super()._initdb(engine, for_index_shard)
 
     def has_table(self, table_name: str) -> bool:
-        # Dagster asks before every event of a check; a table does not go away.
+        # Dagster checks this before every event of a check; a table is never dropped.
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
@@ -143,16 +142,16 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             super().store_event(shortened(event))
 
     def _event_to_row(self, event: dg.EventLogEntry) -> dict[str, Any]:
-        told = event.dagster_event
-        key = told.asset_key if told else None
+        inner = event.dagster_event
+        key = inner.asset_key if inner else None
         return {
             "run_id": event.run_id,
             "event": text_of(event),
-            "dagster_event_type": told.event_type_value if told else None,
+            "dagster_event_type": inner.event_type_value if inner else None,
             "timestamp": _moment(event),
-            "step_key": told.step_key if told else event.step_key,
+            "step_key": inner.step_key if inner else event.step_key,
             "asset_key": key.to_string() if key else None,
-            "partition": (told.partition if told else None) or None,
+            "partition": (inner.partition if inner else None) or None,
         }
 
     def _store_evaluation(self, event: dg.EventLogEntry) -> None:
@@ -167,17 +166,17 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         if self._is_first(event.run_id, asset_key, name) or not evaluation.passed:
             self._log(self._event_to_row(event))
         row = self._event_to_row(for_the_page_of_its_check(event))
-        judged = evaluation.target_materialization_data
+        target = evaluation.target_materialization_data
         execution = {
             **check,
             "execution_status": (Status.SUCCEEDED if evaluation.passed else Status.FAILED).value,
             "evaluation_event": row["event"],
             "evaluation_event_timestamp": row["timestamp"],
-            "materialization_event_storage_id": judged.storage_id if judged else None,
+            "materialization_event_storage_id": target.storage_id if target else None,
         }
         with self.index_connection() as index:
             execution["evaluation_event_storage_id"] = self._count_in(index, row)
-            # What was planned, or an earlier one of the same run.
+            # Replaces the planned execution, or an earlier evaluation of the same run.
             index.execute(
                 _OF_THE_HOUR if evaluation.partition else _OF_THE_TABLE, {f"its_{k}": check[k] for k in check}
             )
@@ -193,7 +192,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             "check_name": planned.check_name,
             "run_id": event.run_id,
             "execution_status": Status.PLANNED.value,
-            # Dagster's rows repeat all hours of the run in each of them; its oldest have no event, either.
+            # Dagster would repeat all hours of the run in the event of each row; its oldest rows have no event, either.
             "evaluation_event": None,
             "evaluation_event_timestamp": _moment(event),
         }
@@ -217,7 +216,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         self._index(event, row)
 
     def _index(self, event: dg.EventLogEntry, row: dict[str, Any]) -> None:
-        """Store the event of an asset where its page reads it."""
+        """Store the event of an asset in the index, where its page reads it."""
         with self.index_connection() as index:
             inserted: Any = index.execute(_EVENTS.insert(), row).inserted_primary_key
             self._store_asset_event_tags(index, [event], [inserted[0]])
@@ -234,9 +233,9 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             log.execute(_EVENTS.insert(), row)
 
     def _count_in(self, index: Connection, row: dict[str, Any]) -> int:
-        """The next id among all events of the index, in which a run has one row for all its checks: the latest.
+        """Take the next event id of the index, where a run has one row for all its checks: the latest.
 
-        Only these ids are read there, to know which came first; the events are among the executions.
+        Dagster reads only the order of these ids from the index, and the events from the executions.
         """
         run_id = row["run_id"]
         mine = {"its_id": self._row_of_checks.get(run_id, -1), "its_run_id": run_id}
@@ -247,8 +246,8 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         return event_id
 
 
-def _begin(file: Path, page_bytes: int) -> None:
-    """Make an empty database with pages of this size, which cannot be changed later."""
+def _create_database(file: Path, page_bytes: int) -> None:
+    """Create an empty database with this page size, which cannot be changed later."""
     if not file.exists():
         with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
             connection.execute(f"PRAGMA page_size={page_bytes}")
@@ -256,5 +255,5 @@ def _begin(file: Path, page_bytes: int) -> None:
 
 
 def _moment(event: dg.EventLogEntry) -> datetime:
-    """As Dagster's columns have it: UTC, without saying so."""
+    """The time as Dagster's columns store it: UTC, naive."""
     return datetime.fromtimestamp(event.timestamp, timezone.utc).replace(tzinfo=None)

@@ -1,1 +1,1 @@
-"""Deployment `databricks`: how a step is sent to a cluster, and what it finds there. No other deployment imports it."""
+"""Deployment `databricks`: submits steps to a cluster, and provides their session there. Imported by no other one."""

@@ -1,7 +1,7 @@
-"""Events that were made on a cluster, tied to this machine's Dagster storage just before they are stored here.
+"""Rebinds events of a cluster to this machine's Dagster storage before they are stored here.
 
-On the cluster Dagster has a storage of its own, empty and thrown away: what an event says about other events is wrong
-there. Uses names that Dagster does not promise, so it only runs with the versions that it was tried with.
+On the cluster Dagster has an empty, temporary storage, so references of an event to other events are wrong there. This
+module uses private names of Dagster, so it runs with the tested versions only (defs/instance/versions.py).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from emaps_dagster.defs.partitions import hours_of, run_window
 
 
 class EventProvenance:
-    """What a step's events refer to in the real storage, as it was when the step was launched.
+    """The references of a step's events, from the real storage at the launch of the step.
 
-    Another run's materialization that comes while the step runs may not have been read by it, so it is not what was
-    judged; the step's own is.
+    A check refers to the materialization at the launch, or to the step's own: another run may have stored one in the
+    meantime that the step did not read.
     """
 
     def __init__(self, step_context: dg.StepExecutionContext) -> None:
         self._context = step_context
         if step_context.is_sda_step:
-            # What a step that runs here does before its first line.
+            # Dagster does the same before a local step.
             step_context.fetch_external_input_asset_version_info()
         self._of_the_table: dict[dg.AssetKey, Target | None] = {}
         self._of_the_hour: dict[dg.AssetKey, dict[str, Target]] = {}
@@ -59,38 +59,40 @@ class EventProvenance:
             )
 
     def rebind(self, entry: dg.EventLogEntry) -> dg.EventLogEntry:
-        """The entry as it would be, had the step run here."""
+        """The entry as a local step would have stored it."""
         event = entry.dagster_event
         if event is None:
             return entry
         data = event.event_specific_data
-        tied: StepMaterializationData | dg.AssetCheckEvaluation
+        rebound: StepMaterializationData | dg.AssetCheckEvaluation
         if isinstance(data, StepMaterializationData):
             self._made.add(data.materialization.asset_key)
             if DATA_VERSION_TAG not in (data.materialization.tags or {}):
                 return entry
-            tied = data._replace(materialization=self._materialization(data.materialization))
+            rebound = data._replace(materialization=self._materialization(data.materialization))
         elif isinstance(data, dg.AssetCheckEvaluation):
-            tied = replace(data, target_materialization_data=self._target(data))
+            rebound = replace(data, target_materialization_data=self._target(data))
         else:
             return entry
-        return entry._replace(dagster_event=event._replace(event_specific_data=tied))
+        return entry._replace(dagster_event=event._replace(event_specific_data=rebound))
 
     def _materialization(self, made: dg.AssetMaterialization) -> dg.AssetMaterialization:
         tags = dict(made.tags or {})
         inputs = _get_input_provenance_data(made.asset_key, self._context)
         code_version = _get_code_version(made.asset_key, self._context)
-        told = DATA_VERSION_IS_USER_PROVIDED_TAG in tags
+        is_given = DATA_VERSION_IS_USER_PROVIDED_TAG in tags
         data_version = (
             dg.DataVersion(tags[DATA_VERSION_TAG])
-            if told
-            else compute_logical_data_version(code_version, {key: was["data_version"] for key, was in inputs.items()})
+            if is_given
+            else compute_logical_data_version(
+                code_version, {key: source["data_version"] for key, source in inputs.items()}
+            )
         )
-        return made._replace(tags={**tags, **_build_data_version_tags(data_version, code_version, inputs, told)})
+        return made._replace(tags={**tags, **_build_data_version_tags(data_version, code_version, inputs, is_given)})
 
     def _target(self, evaluation: dg.AssetCheckEvaluation) -> Target | None:
         if evaluation.asset_key in self._made:
-            # By now it is stored.
+            # Its materialization is stored by now.
             self._look_up(evaluation.asset_key)
             self._made.remove(evaluation.asset_key)
         if evaluation.partition is None:

@@ -1,6 +1,7 @@
-"""The step launcher of dagster-databricks, as this project needs it: what it sends, how it waits, what it stores.
+"""Step launcher on dagster-databricks: stages the package, submits a run, follows it, and replays its events.
 
-It sends the package alone, cleans up, tells why a run failed, and ties what comes back to this machine's storage.
+It stages this package only, removes the staged files, reports why a run failed, and rebinds events to this machine's
+storage.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from emaps_dagster.defs.resources.databricks.submission import PACKAGE, package_
 
 T = TypeVar("T")
 
-# Files that the cluster writes last are seen by the API a little later.
+# The API shows the last files that a cluster writes with a delay.
 _DELIVERY_SECONDS = 60.0
 _ENDS = (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY)
 _MAIN = Path(databricks_step_main.__file__)
@@ -56,17 +57,17 @@ _RIGHTS = "The one who asks needs the right to use that cluster or to make one, 
 
 
 class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
-    """Runs a step as one Databricks run and replays its events here, anchored.
+    """Runs a step as one Databricks run and replays its events here, with rebound provenance.
 
     Raises:
-        LauncherError: this Dagster is not one that it knows.
+        LauncherError: the installed Dagster is not a tested version.
     """
 
     def __init__(self, settings: Settings) -> None:
         check_launcher_versions()
         token, secret = settings.databricks_token, settings.databricks_client_secret
         with warnings.catch_warnings():
-            # Dagster recommends Pipes for new projects; that a step runs unchanged is what is wanted here.
+            # Dagster recommends Pipes for new projects; this launcher runs a step unchanged.
             warnings.simplefilter("ignore", dg.SupersessionWarning)
             super().__init__(
                 run_config=run_config(settings),
@@ -89,12 +90,18 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                 add_dagster_env_variables=False,
             )
         self._settings = settings
-        # A token is renewed within whatever call comes an hour later, and must not fail it in words of the SDK's own.
+        # The SDK renews a token after an hour, within any call; `token_from` maps the errors of that renewal.
         config: Any = self.databricks_runner.client.workspace_client.config
-        config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # it is given no other way
+        config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # there is no public way
         self._staging = staging(self.databricks_runner.client, settings.databricks_staging)
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
+        """Run the step on Databricks; yields its Dagster events as they arrive.
+
+        Raises:
+            dg.Failure: the run failed, was cancelled or timed out, or the workspace refused a call.
+            LauncherError: the workspace refuses to sign in.
+        """
         provenance = EventProvenance(step_context)
         folder = self._staging.folder(step_context.run_id, step_context.step.key)
         launched = _Launched(step_context, folder)
@@ -106,7 +113,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             with dg.raise_execution_interrupts():
                 self._staging.put(folder, files)
             launched.doing = "submitting the run"
-            # Asked again for the same token, Databricks answers with the same run.
+            # For a repeated idempotency token Databricks returns the same run.
             task = self._task(folder)
             config = {**self.run_config, "idempotency_token": uuid4().hex}
             run_id = with_retries(self.databricks_runner.submit_run, config, task)
@@ -118,25 +125,25 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             yield from self._follow(launched, provenance)
         except API_ERRORS as error:
             remedy = self._staging.remedy if launched.run_id is None and "staging" in launched.doing else _RIGHTS
-            raise self._failure(launched, why_refused(error, launched.told, remedy, launched.page)) from None
+            raise self._failure(launched, why_refused(error, launched.activity, remedy, launched.page)) from None
         finally:
-            # An interrupted step, a failed one and one whose generator was dropped alike leave nothing behind.
+            # Also for an interrupted step, a failed one, and one whose generator was dropped.
             self._cancel(launched)
             self._staging.remove(folder)
 
     def sign_in(self) -> None:
-        """Have the workspace say that it knows the one who asks, if that is a question of its own.
+        """Sign in to the workspace, if the kind of credentials needs a call for it.
 
         Raises:
-            LauncherError: it does not.
+            LauncherError: the workspace refuses.
         """
         sign_in = self.databricks_runner.client.workspace_client.config.authenticate
-        _let_in(self.databricks_host, lambda: with_retries(sign_in))
+        _signed_in(self.databricks_host, lambda: with_retries(sign_in))
 
     def exported(self) -> Exported:
-        """What the cluster exports before a step."""
-        stock = self.create_remote_config()
-        return Exported(stock.env_variables, stock.secrets)
+        """The environment variables that the cluster exports before a step."""
+        config = self.create_remote_config()
+        return Exported(config.env_variables, config.secrets)
 
     def _files(self, step_context: dg.StepExecutionContext) -> dict[str, bytes]:
         step_run_ref = dg.step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
@@ -157,11 +164,11 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         }
 
     def _state(self, run_id: int) -> RunState:
-        # Not by the SDK's enumerations: they know no state that is newer than they are.
+        # Read as plain JSON: the SDK's enumerations lack states newer than the SDK.
         client = self.databricks_runner.client.workspace_client.api_client
-        answer = with_retries(client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
-        assert isinstance(answer, dict)
-        return RunState.of({"run_id": run_id, **answer})
+        response = with_retries(client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
+        assert isinstance(response, dict)
+        return RunState.of({"run_id": run_id, **response})
 
     def _grant(self, step_context: dg.StepExecutionContext, state: RunState) -> None:
         wanted = self._settings.databricks_permissions
@@ -175,12 +182,12 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             permissions = self.databricks_runner.client.workspace_client.permissions
             with_retries(permissions.update, "jobs", str(state.job_id), access_control_list=access)
         except API_ERRORS as error:
-            # Who else may look at a run is no reason to lose it.
+            # A run does not fail because others cannot view it.
             step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
 
     def _follow(self, launched: _Launched, provenance: EventProvenance) -> Iterator[dg.DagsterEvent]:
-        """Replay what the run tells until it is over and has told its end."""
-        events = self._replay(launched, provenance)
+        """Replay the run's events until it is over and the end of the step has arrived."""
+        batches = self._replay(launched, provenance)
         began = time.monotonic()
         assert launched.state is not None
         while not launched.state.is_over:
@@ -190,15 +197,15 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             with dg.raise_execution_interrupts():
                 time.sleep(self.databricks_runner.poll_interval_sec)
                 launched.state = self._state(launched.state.run_id)
-                told = next(events)
-            yield from told
+                events = next(batches)
+            yield from events
         over = time.monotonic()
         while launched.state.is_done and not launched.has_ended and time.monotonic() - over < _DELIVERY_SECONDS:
             with dg.raise_execution_interrupts():
                 time.sleep(min(1.0, self.databricks_runner.poll_interval_sec))
-                told = next(events)
-            yield from told
-        said = self._echo(launched)
+                events = next(batches)
+            yield from events
+        last_line = self._echo(launched)
         if launched.has_ended:
             launched.context.log.info("Databricks run %d is over.", launched.state.run_id)
         elif launched.state.is_done:
@@ -207,10 +214,10 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             )
         else:
             limit = self._settings.databricks_timeout_seconds
-            raise self._failure(launched, failure_message(launched.state, launched.step_key, said, limit))
+            raise self._failure(launched, failure_message(launched.state, launched.step_key, last_line, limit))
 
     def _replay(self, launched: _Launched, provenance: EventProvenance) -> Iterator[Sequence[dg.DagsterEvent]]:
-        """Each time it is asked: store what is new, and give the Dagster events of it."""
+        """For each `next`: store the new entries, and yield their Dagster events."""
         context = launched.context
         name = f"{context.previous_attempt_count}_{PICKLED_EVENTS_FILE_NAME}"
         path = posixpath.join(launched.folder, name)
@@ -218,23 +225,23 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         while True:
             content = self._staging.get(path) or b""
             entries = entries_of(content) if content != known else None
-            told: list[dg.DagsterEvent] = []
+            events: list[dg.DagsterEvent] = []
             if entries is not None:
                 known = content
                 for entry in entries[seen:]:
-                    tied = provenance.rebind(entry)
-                    context.instance.handle_new_event(tied)
-                    if tied.dagster_event is not None:
-                        told.append(tied.dagster_event)
+                    rebound = provenance.rebind(entry)
+                    context.instance.handle_new_event(rebound)
+                    if rebound.dagster_event is not None:
+                        events.append(rebound.dagster_event)
                 seen = len(entries)
-                launched.has_ended |= any(event.event_type in _ENDS for event in told)
-            yield told
+                launched.has_ended |= any(event.event_type in _ENDS for event in events)
+            yield events
 
     def _echo(self, launched: _Launched) -> str:
-        """Print what the run printed, as a step that runs here would; returns the last thing that it said."""
+        """Print the run's output, as a local step would; returns its last line, or the error of a failed run."""
         last = ""
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-            # Its events are what counts, and they are stored already.
+            # Output that cannot be read is skipped: the events are stored already.
             with suppress(*API_ERRORS):
                 text = (self._staging.get(posixpath.join(launched.folder, name)) or b"").decode("utf-8", "replace")
                 stream.write(text)
@@ -259,31 +266,31 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                 launched.page,
             )
 
-    def _failure(self, launched: _Launched, told: str) -> dg.Failure:
+    def _failure(self, launched: _Launched, description: str) -> dg.Failure:
         page = {"databricks_run": dg.MetadataValue.url(launched.page)} if launched.page else {}
-        return dg.Failure(description=told, metadata=page)
+        return dg.Failure(description=description, metadata=page)
 
 
 def step_launcher(settings: Settings) -> ReplayingStepLauncher:
     """The launcher of these settings.
 
     Raises:
-        LauncherError: this Dagster is not one that it knows, or the workspace does not let it in.
+        LauncherError: the installed Dagster is not a tested version, or the workspace refuses to sign in.
     """
-    return _let_in(settings.databricks_host, lambda: ReplayingStepLauncher(settings))
+    return _signed_in(settings.databricks_host, lambda: ReplayingStepLauncher(settings))
 
 
-def _let_in(host: str | None, ask: Callable[[], T]) -> T:
-    """What the call gives; its refusal is told without the error behind it, which may hold what was sent."""
+def _signed_in(host: str | None, call: Callable[[], T]) -> T:
+    """The result of the call; a refusal is raised without its cause, which may hold credentials."""
     try:
-        return ask()
+        return call()
     except (ValueError, *API_ERRORS) as error:
-        told = why_refused(error, f"signing in to {host}", _RIGHTS, "")
-    raise LauncherError(told)
+        reason = why_refused(error, f"signing in to {host}", _RIGHTS, "")
+    raise LauncherError(reason)
 
 
 class _Launched:
-    """Where a step stands on its way."""
+    """The progress of a launched step: current activity, run, and last known state."""
 
     def __init__(self, context: dg.StepExecutionContext, folder: str) -> None:
         self.context = context
@@ -298,7 +305,7 @@ class _Launched:
         return self.context.step.key
 
     @property
-    def told(self) -> str:
+    def activity(self) -> str:
         return f"{self.step_key}, {self.doing}"
 
     @property

@@ -1,7 +1,7 @@
-"""What a call of the workspace's API may end in, and which calls are worth another try.
+"""Errors of the workspace's API, and retries of its calls.
 
-The SDK itself repeats what was throttled (429, 503) or not answered, for five minutes; at a 500 or a 504 it gives up.
-For a token of OAuth it asks once, whatever the answer.
+The SDK itself retries throttled (429, 503) and unanswered calls for five minutes, and gives up at a 500 or a 504. It
+requests an OAuth token once, whatever the response.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# What a call ends in when it is refused, or not answered.
+# Errors of a call that is refused or not answered.
 API_ERRORS = (DatabricksError, RequestException, TimeoutError)
-# What another try may mend.
+# Errors that a retry may resolve.
 PASSING = (InternalError, DeadlineExceeded)
-# What OAuth says to a client that it refuses (RFC 6749, 4.1.2.1 and 5.2).
+# Error codes of OAuth for a refused client (RFC 6749, 4.1.2.1 and 5.2).
 _TOKEN_REFUSALS = (
     "access_denied",
     "invalid_client",
@@ -33,32 +33,33 @@ _TOKEN_REFUSALS = (
     "unauthorized_client",
     "unsupported_grant_type",
 )
-# The SDK loses the status of an answer that is no token: a ValueError of its words, if any ("unknown: unknown"). It
-# stumbles over one without a type or with a list in it, and says that it does not support a 200 that holds no token.
+# For a response without a token the SDK drops the status and raises a ValueError with its text, if any ("unknown:
+# unknown"). A response without a type, or with a list in it, is a KeyError or an AttributeError; a 200 without a token
+# is a NotImplementedError.
 _NO_TOKEN = (ValueError, KeyError, AttributeError, NotImplementedError, RequestException)
 _TRIES = 6
-# A workspace that is being updated answers again within a minute: the pauses are random up to 1, 2, 4, 8, 16 seconds.
+# A workspace under update answers again within a minute: the pauses are random up to 1, 2, 4, 8, 16 seconds.
 _LONGEST_PAUSE_SECONDS = 16.0
 
 
 def with_retries(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Call until it succeeds or fails for good. What is called must not mind being called twice."""
+    """Call until it succeeds or fails permanently. The call must be idempotent."""
     retrying = Retrying(
         retry=retry_if_exception_type(PASSING),
         stop=stop_after_attempt(_TRIES),
         wait=wait_random_exponential(multiplier=1.0, max=_LONGEST_PAUSE_SECONDS),
-        before_sleep=_tell,
+        before_sleep=_log_failure,
         reraise=True,
     )
     return retrying(call, *arguments, **named)
 
 
 def token_from(sign_in: Callable[[], T]) -> T:
-    """What the SDK's sign-in gives, failing as every other call does.
+    """Sign in with the SDK, with the errors of every other call.
 
     Raises:
         Unauthenticated: OAuth refuses the client.
-        InternalError: the address of tokens does not answer as it should, which is the workspace's own fault.
+        InternalError: the token endpoint returns neither a token nor a refusal: a fault of the workspace.
     """
     try:
         return sign_in()
@@ -68,6 +69,6 @@ def token_from(sign_in: Callable[[], T]) -> T:
         raise InternalError(f"neither a token nor a refusal ({str(error)[:200]})") from None
 
 
-def _tell(state: RetryCallState) -> None:
+def _log_failure(state: RetryCallState) -> None:
     assert state.outcome is not None
     logger.warning("Databricks, try %d failed: %s", state.attempt_number, state.outcome.exception())

@@ -1,4 +1,4 @@
-"""What Databricks says of a run, and what that means to a person: the cause, the run's page, what to do."""
+"""The state of a Databricks run, and error messages for it: the cause, the run's page, the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AGAIN = "Nothing is lost or doubled in the tables: run these partitions again"
 
 @dataclass(frozen=True)
 class RunState:
-    """One answer about a run. States are plain text: Databricks adds new ones."""
+    """One response about a run. States are plain text, since Databricks adds new ones."""
 
     run_id: int
     page: str
@@ -29,10 +29,11 @@ class RunState:
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> RunState:
+        """Parse the response of jobs/runs/get."""
         state = answer.get("state") or {}
         details = (answer.get("status") or {}).get("termination_details") or {}
         tasks = answer.get("tasks") or [{}]
-        said = [str(state.get("state_message") or "").strip(), str(details.get("message") or "").strip()]
+        messages = [str(state.get("state_message") or "").strip(), str(details.get("message") or "").strip()]
         return cls(
             run_id=int(answer["run_id"]),
             page=str(answer.get("run_page_url") or ""),
@@ -40,16 +41,17 @@ class RunState:
             job_id=answer.get("job_id"),
             life=str(state.get("life_cycle_state") or "UNKNOWN"),
             result=str(state.get("result_state") or ""),
-            message=" ".join(dict.fromkeys(filter(None, said))),
+            message=" ".join(dict.fromkeys(filter(None, messages))),
         )
 
     @property
     def is_over(self) -> bool:
-        """TERMINATING is not the end: its result is not known yet."""
+        """Whether the run has ended; in state TERMINATING its result is not known yet."""
         return self.life in _OVER
 
     @property
     def is_done(self) -> bool:
+        """Whether the run has ended successfully."""
         return self.life == "TERMINATED" and self.result in _DONE
 
 
@@ -59,32 +61,34 @@ def sentence(text: str) -> str:
 
 
 def at(page: str) -> str:
+    """The sentence with the run's page, if it has one."""
     return f" Run page: {page}" if page else ""
 
 
-def failure_message(state: RunState, step_key: str, said: str, timeout: int) -> str:
-    """Why a run that is over has no result, and what to do. `said` is what the run itself printed last."""
-    told = f"{step_key}: Databricks run {state.run_id} "
+def failure_message(state: RunState, step_key: str, last_line: str, timeout: int) -> str:
+    """The error of a run that ended without a result, and the remedy; `last_line` is the last line of its output."""
+    text = f"{step_key}: Databricks run {state.run_id} "
     cause = sentence(state.message) if state.message else "Databricks gives no reason."
     if state.life == "INTERNAL_ERROR":
-        told += f"could not be run (INTERNAL_ERROR): {cause} Most often the cluster did not start or lost its driver"
+        text += f"could not be run (INTERNAL_ERROR): {cause} Most often the cluster did not start or lost its driver"
     elif state.life == "SKIPPED":
-        told += f"was skipped: {cause} Another run may hold the cluster"
+        text += f"was skipped: {cause} Another run may hold the cluster"
     elif state.result == "CANCELED":
-        told += f"was cancelled in Databricks: {cause}"
+        text += f"was cancelled in Databricks: {cause}"
     elif state.result == "TIMEDOUT":
-        told += (
+        text += (
             f"was ended after its time limit: {cause} It is {timeout} s; give more by "
             "EMAPS_DATABRICKS_TIMEOUT_SECONDS, or run fewer partitions at once"
         )
     else:
-        told += f"ended as {state.result or state.life}: {cause}"
-        if said:
-            told += f" It said: {said}"
-    return f"{sentence(told)} {sentence(_AGAIN)}{at(state.page)}"
+        text += f"ended as {state.result or state.life}: {cause}"
+        if last_line:
+            text += f" It said: {last_line}"
+    return f"{sentence(text)} {sentence(_AGAIN)}{at(state.page)}"
 
 
 def missing_end_message(state: RunState, step_key: str, place: str, seconds: float) -> str:
+    """The error of a successful run whose events file holds no end of the step."""
     return (
         f"{step_key}: Databricks run {state.run_id} ended as {state.result}, but {seconds:.0f} s later {place} still "
         f"does not tell how the step ended. What it wrote to the tables is there. {sentence(_AGAIN)}{at(state.page)}"
@@ -92,6 +96,7 @@ def missing_end_message(state: RunState, step_key: str, place: str, seconds: flo
 
 
 def timeout_message(state: RunState, step_key: str, seconds: int) -> str:
+    """The error of a run that is cancelled after EMAPS_DATABRICKS_WAIT_SECONDS."""
     return (
         f"{step_key}: Databricks run {state.run_id} is still {state.life} after {seconds} s "
         "(EMAPS_DATABRICKS_WAIT_SECONDS); it is cancelled. If it waited for a cluster, look at the pool, the quota and "
@@ -100,23 +105,23 @@ def timeout_message(state: RunState, step_key: str, seconds: int) -> str:
 
 
 def why_refused(error: Exception, doing: str, remedy: str, page: str) -> str:
-    """What an answer of the workspace's API means that no patience helps against."""
-    said = sentence(" ".join(str(error).split())[:500] or type(error).__name__)
+    """The error of a call of the workspace's API that failed permanently, with the remedy."""
+    message = sentence(" ".join(str(error).split())[:500] or type(error).__name__)
     code = getattr(error, "error_code", None)
-    told = f"{doing}: Databricks says {f'{code}: ' if code else ''}{said}"
-    # First, for some errors of requests are ValueErrors, too.
+    text = f"{doing}: Databricks says {f'{code}: ' if code else ''}{message}"
+    # Checked first, since some errors of requests are also ValueErrors.
     if isinstance(error, (RequestException, TimeoutError, *PASSING)):
         return (
-            f"{told} The workspace does not answer as it should: look at EMAPS_DATABRICKS_HOST, the network and "
+            f"{text} The workspace does not answer as it should: look at EMAPS_DATABRICKS_HOST, the network and "
             f"Databricks' status page. {sentence(_AGAIN)}{at(page)}"
         )
-    # A token that was revoked or never existed is "forbidden" to Databricks; only a missing one is 401.
-    # The SDK's own refusals, of OAuth among them, are ValueErrors.
-    if isinstance(error, (Unauthenticated, ValueError)) or "Invalid access token" in said:
+    # Databricks answers a revoked or unknown token with 403 "forbidden", and only a missing one with 401.
+    # The SDK raises its own refusals, those of OAuth included, as ValueErrors.
+    if isinstance(error, (Unauthenticated, ValueError)) or "Invalid access token" in message:
         return (
-            f"{told} Give a valid EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and "
+            f"{text} Give a valid EMAPS_DATABRICKS_TOKEN, or EMAPS_DATABRICKS_CLIENT_ID and "
             f"EMAPS_DATABRICKS_CLIENT_SECRET, for this workspace, and no other variables DATABRICKS_*.{at(page)}"
         )
     if isinstance(error, (PermissionDenied, NotFound)):
-        return f"{told} {sentence(remedy)}{at(page)}"
-    return f"{told} Look at docs/databricks.md, When it fails.{at(page)}"
+        return f"{text} {sentence(remedy)}{at(page)}"
+    return f"{text} Look at docs/databricks.md, When it fails.{at(page)}"

@@ -1,6 +1,6 @@
-"""Spark as a step finds it on a cluster of Databricks: already there, in the time zone of the cluster."""
+"""The Spark session that a Databricks cluster provides, set to UTC for a step."""
 
-# No postponed annotations: Dagster reads the field types of a resource when the class is made.
+# No postponed annotations: Dagster reads the field types of a resource when the class is defined.
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from emaps_dagster.lakehouse.spark_sessions import CLUSTER_CONFIG, cluster_sessi
 
 
 class ClusterPySpark(PySparkResource):
-    """dagster-pyspark's resource on the session that the runtime gives; on the host, where no step runs, none."""
+    """dagster-pyspark's resource on the runtime's session; none on the host, where no step runs."""
 
     spark_config: dict[str, Any] = Field(default=CLUSTER_CONFIG)
 

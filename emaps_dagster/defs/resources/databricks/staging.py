@@ -1,6 +1,6 @@
-"""The folder in which a step's code and events lie while it runs: DBFS, or a volume of Unity Catalog.
+"""The staging folder of a step's code and events while it runs: DBFS, or a volume of Unity Catalog.
 
-This machine reaches it by the API, the cluster as files.
+This machine accesses it through the API, the cluster as files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Staging(ABC):
-    """Files by their path as the API knows it, below one root."""
+    """Files below one root, by their path in the API."""
 
     remedy: str
 
@@ -29,32 +29,33 @@ class Staging(ABC):
         self.root = root
 
     def folder(self, run_id: str, step_key: str) -> str:
-        # Keys of dynamic steps hold brackets, which are no letters of a path.
+        """The folder of a step."""
+        # Keys of dynamic steps contain brackets, which a path must not.
         return posixpath.join(self.root, run_id, step_key.replace("[", "__").replace("]", "__"))
 
     @abstractmethod
     def uri(self, path: str) -> str:
-        """The name by which a task names a file to run."""
+        """The name of a file to run in a task."""
 
     @abstractmethod
     def on_cluster(self, path: str) -> str:
-        """The path by which a process on the cluster opens a file."""
+        """The path of a file for a process on the cluster."""
 
     def put(self, folder: str, files: dict[str, bytes]) -> None:
-        """Write the files, over whatever an earlier attempt left."""
+        """Write the files, and overwrite those of an earlier attempt."""
         for name, content in files.items():
-            # As a whole again: a block whose answer was lost may be there twice.
+            # A retry writes the whole file: a block whose response was lost could be stored twice.
             with_retries(self._put, posixpath.join(folder, name), content)
 
     def get(self, path: str) -> bytes | None:
-        """The content of a file, None while there is none."""
+        """The content of a file; None while it does not exist."""
         try:
             return with_retries(self._get, path)
         except NotFound:
             return None
 
     def remove(self, folder: str) -> None:
-        """Remove a step's folder, and its run's with the last step. What cannot be removed is told, no more."""
+        """Remove a step's folder, and with the last step the run's. Failures are logged, not raised."""
         try:
             with_retries(self._remove, folder)
         except NotFound:
@@ -108,7 +109,7 @@ class DbfsStaging(Staging):
 
 
 class VolumeStaging(Staging):
-    """A folder of a volume of Unity Catalog, by one name everywhere."""
+    """A folder of a volume of Unity Catalog: the same path in the API and on the cluster."""
 
     remedy = "Make the volume of EMAPS_DATABRICKS_STAGING, and grant READ VOLUME and WRITE VOLUME on it"
 
@@ -144,7 +145,7 @@ class VolumeStaging(Staging):
 
 
 def staging(client: DatabricksClient, place: str) -> Staging:
-    """The staging of `EMAPS_DATABRICKS_STAGING`."""
+    """The staging for `EMAPS_DATABRICKS_STAGING`."""
     if place.startswith("dbfs:"):
         return DbfsStaging(client, place.removeprefix("dbfs:"))
     return VolumeStaging(client, place)

@@ -1,4 +1,4 @@
-"""The variables of a step, as the main script of dagster-databricks takes them on the cluster."""
+"""Environment variables of a step, in the form that the main script of dagster-databricks expects on the cluster."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Exported:
-    """What is exported there before the step's code is imported.
+    """The variables that are exported before the step's code is imported.
 
-    The library's own class says the same, but to unpickle it a cluster has to import the library with Databricks' SDK:
-    a third of a short step's Python. The main script only calls `setup`.
+    To unpickle the library's own class a cluster would have to import the library with Databricks' SDK: a third of a
+    short step's Python time. The main script only calls `setup`.
 
     Attributes:
         plain: values by name.
-        secrets: `name`, `scope` and `key` of each variable that Databricks Secrets hold; never a value.
+        secrets: `name`, `scope` and `key` of each variable from Databricks Secrets; never a value.
     """
 
     plain: Mapping[str, str]

@@ -1,6 +1,6 @@
-"""What a launched step is sent with: cluster, libraries, variables, secrets by name, and the package itself.
+"""Builds the submission of a launched step: cluster, libraries, variables, names of secrets, and the package.
 
-Everything here can be read by whoever can read the staging folder, so no secret is.
+The submission holds no secret values: all readers of the staging folder can read it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 
 PACKAGE = Path(emaps_dagster.__file__).parent
-
-# What the package imports on a cluster and the runtime lacks or has in another version. pyspark is the runtime's own,
-# named so that dagster-pyspark brings no newer one.
+# Libraries that the package imports on a cluster and the runtime lacks or has in another version. pyspark is the
+# runtime's own version, listed so that dagster-pyspark installs no newer one.
 LIBRARIES = (
     "dagster",
     "dagster-databricks",
@@ -41,42 +40,21 @@ def run_config(settings: Settings) -> dict[str, Any]:
         "run_name": "emaps_dagster",
         "cluster": _cluster(settings),
         "libraries": libraries(),
-        # They come without pins of ours, pyspark among them.
+        # The default libraries are not pinned to our versions, pyspark among them.
         "install_default_libraries": False,
-        # Databricks ends a run whose host was killed and cannot cancel it any more.
+        # Databricks ends the run itself if this host is killed and cannot cancel it.
         "timeout_seconds": settings.databricks_timeout_seconds,
     }
 
 
-def _cluster(settings: Settings) -> dict[str, Any]:
-    if settings.databricks_cluster_id:
-        return {"existing": settings.databricks_cluster_id}
-    single = settings.databricks_workers == 0
-    tags = {"project": "emaps_dagster", **({"ResourceClass": "SingleNode"} if single else {})}
-    new: dict[str, Any] = {
-        "spark_version": settings.databricks_runtime,
-        "nodes": {"node_types": {"node_type_id": settings.databricks_node_type}},
-        "size": {"num_workers": settings.databricks_workers},
-        # The launcher's script asks for the SparkContext and for /dbfs, which shared clusters do not give.
-        "data_security_mode": "SINGLE_USER",
-        "spark_conf": _SINGLE_NODE if single else {},
-        "custom_tags": [{"key": key, "value": value} for key, value in tags.items()],
-    }
-    if settings.databricks_single_user:
-        new["single_user_name"] = settings.databricks_single_user
-    if settings.databricks_policy_id:
-        new["policy_id"] = settings.databricks_policy_id
-    return {"new": new}
-
-
 def libraries() -> list[dict[str, Any]]:
-    """What the cluster installs: the versions that run here."""
+    """The libraries that the cluster installs, in the versions installed here."""
     return [{"pypi": {"package": f"{name}=={version(name)}"}} for name in LIBRARIES]
 
 
 def variables(settings: Settings) -> dict[str, str]:
     """The settings that the step needs on the cluster, none of them secret."""
-    given = {
+    values = {
         "EMAPS_DEPLOYMENT": settings.deployment,
         "EMAPS_API_URL": settings.api_url,
         "EMAPS_ZONES": ",".join(settings.zones),
@@ -85,11 +63,11 @@ def variables(settings: Settings) -> dict[str, str]:
         "EMAPS_FIXED_NOW": settings.fixed_now.isoformat() if settings.fixed_now else None,
         "EMAPS_CALLS_PER_MINUTE": None if settings.calls_per_minute is None else str(settings.calls_per_minute),
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def secrets(settings: Settings) -> list[dict[str, str]]:
-    """Where the cluster finds the token of the API; this machine never sees it."""
+    """The Databricks secret that holds the API token; this machine never reads it."""
     return [
         {
             "name": "EMAPS_API_TOKEN",
@@ -103,7 +81,7 @@ def package_zip(package: Path = PACKAGE) -> bytes:
     """The package and nothing beside it, as a zip whose root is to be put on the path.
 
     Raises:
-        LauncherError: there is nothing to send.
+        LauncherError: the package has no source files.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -115,3 +93,24 @@ def package_zip(package: Path = PACKAGE) -> bytes:
                 "from an installation that has its source files."
             )
     return packed.getvalue()
+
+
+def _cluster(settings: Settings) -> dict[str, Any]:
+    if settings.databricks_cluster_id:
+        return {"existing": settings.databricks_cluster_id}
+    single = settings.databricks_workers == 0
+    tags = {"project": "emaps_dagster", **({"ResourceClass": "SingleNode"} if single else {})}
+    new: dict[str, Any] = {
+        "spark_version": settings.databricks_runtime,
+        "nodes": {"node_types": {"node_type_id": settings.databricks_node_type}},
+        "size": {"num_workers": settings.databricks_workers},
+        # The main script needs the SparkContext and /dbfs, which shared clusters do not offer.
+        "data_security_mode": "SINGLE_USER",
+        "spark_conf": _SINGLE_NODE if single else {},
+        "custom_tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+    if settings.databricks_single_user:
+        new["single_user_name"] = settings.databricks_single_user
+    if settings.databricks_policy_id:
+        new["policy_id"] = settings.databricks_policy_id
+    return {"new": new}
