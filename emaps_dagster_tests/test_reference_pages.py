@@ -1,4 +1,4 @@
-"""The pages of docs/reference agree with the code: `make docs` writes three of them, metadata.md is compared by key."""
+"""Pages that follow from the code agree with it: docs/reference, and the list of modules in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -59,3 +59,20 @@ def test_the_page_of_the_metadata_has_the_keys_of_the_code_and_no_other() -> Non
     keys += [node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]
     in_code = {key.value for key in keys if isinstance(key, ast.Constant) and re.fullmatch(r"\w+", str(key.value))}
     assert documented == in_code - OTHERS
+
+
+def test_the_page_of_the_architecture_lists_the_modules_of_each_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = page.split("## Where a line lives")[1].split("\n## ")[0]
+    listed = set()
+    for room, modules in re.findall(r"^\| `([\w/]+)/` \| (.*) \|$", section, flags=re.MULTILINE):
+        folder = room
+        for name in re.findall(r"`(\w+(?:\.py|/))`", modules):
+            if name.endswith("/"):
+                # `storage/`: the modules after it are in that folder of the room.
+                folder = f"{room}/{name[:-1]}"
+            else:
+                listed.add(f"{folder}/{name}")
+    package = ROOT / "emaps_dagster"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    assert listed - {"features/__init__.py"} == modules - {"definitions.py"}
