@@ -42,8 +42,9 @@ imports: setup ## the layers of docs/architecture.md
 lock: setup ## make requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
 
-docs: setup ## docs/tables.md from the contracts
-	mkdir -p docs && $(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
+docs: setup ## docs/tables.md and the generated pages of docs/reference
+	$(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
+	for page in settings checks commands; do $(BIN)/python -m emaps_dagster.cli.reference_doc $$page > docs/reference/$$page.md || exit 1; done
 
 screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
 	@$(BIN)/python -m emaps_dagster_tests.support.screenshots

@@ -1,1 +1,1 @@
-"""Shared by tests and benchmarks: a builder of table histories, a PostgreSQL server, an emulated Databricks."""
+"""What tests and benchmarks share: a builder of table histories, a PostgreSQL server, an emulated Databricks."""

@@ -157,7 +157,7 @@ MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is
         ),
         *(
             ("EMAPS_FIXED_NOW", text, MOMENT)
-            for text in ("fixed_now", "2024-05-04", "2024-05-04T10:07", "2024-05-04T10:07:00", "1714817220",
+            for text in ("now", "2024-05-04", "2024-05-04T10:07", "2024-05-04T10:07:00", "1714817220",
                          "2024-05-04T25:00:00Z")
         ),
         *(("EMAPS_DATABRICKS_HOST", url, WORKSPACE) for url in ("https://host/path", "ftp://host", "https://", "a b")),

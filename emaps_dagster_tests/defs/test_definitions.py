@@ -37,7 +37,7 @@ def test_the_graph_is_the_one_that_is_pinned() -> None:
     assert actual == pinned, (
         "the graph changed:\n"
         + "\n".join(diff)
-        + "\nIf on purpose: python -m emaps_dagster_tests.support.graph > emaps_dagster_tests/graph.txt"
+        + "\nIf on purpose: python -m emaps_dagster_tests.support.graph > emaps_dagster_tests/support/graph.txt"
     )
 
 

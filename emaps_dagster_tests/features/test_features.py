@@ -33,7 +33,8 @@ from emaps_dagster.pipeline.rebuild import rebuild_gold
 from emaps_dagster.simulator.provider import Provider
 from harness.history_builder import Past
 
-# The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest emaps_dagster_tests/test_features.py -s
+# The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest
+# emaps_dagster_tests/features/test_features.py -s
 # with --timeout=3600. Read at import: a test sees no EMAPS_ variables.
 PAIRS = int(os.environ.get("EMAPS_TEST_AS_OF_PAIRS", "5"))
 SEED = int(os.environ.get("EMAPS_TEST_SEED", "20240501"))

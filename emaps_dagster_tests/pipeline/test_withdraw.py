@@ -247,7 +247,7 @@ def test_the_native_job_has_both_remedies(
 ) -> None:
     # The command sets it itself; so it is gone again after the test.
     monkeypatch.setenv("EMAPS_DEPLOYMENT", "databricks")
-    monkeypatch.setattr(native_job, "_house", lambda _settings: held)
+    monkeypatch.setattr(native_job, "_lakehouse", lambda _settings: held)
     monkeypatch.setattr(native_job, "_clock", lambda _settings: lambda: NOW)
     native_job.main(["withdraw", "--ingested-in-the-future", "--dry-run"])
     assert "1 response would be withdrawn; nothing is written; they hold hours of [2024-05-15T06:00Z" in (

@@ -117,7 +117,7 @@ class Pipeline:
 
     def store(self, table: Table, body: str) -> str:
         """A response of the broken hour in bronze, the latest of all; returns its payload_sha256."""
-        latest = max(self.read_arrow(table), key=lambda row: row["ingested_at"])
+        latest = max(self.rows(table), key=lambda row: row["ingested_at"])
         changed = {
             "raw_json": body,
             "payload_sha256": hashlib.sha256(body.encode()).hexdigest(),

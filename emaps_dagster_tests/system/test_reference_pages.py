@@ -1,0 +1,78 @@
+"""Pages that follow from the code agree with it: docs/reference, and the list of modules in docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from emaps_dagster.cli.reference_doc import PAGES
+from emaps_dagster.contracts.settings import Settings
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
+REFERENCE = ROOT / "docs" / "reference"
+# Where metadata of hours, runs and checks are made.
+SOURCES = (
+    "defs/assets/bronze.py",
+    "defs/assets/gold.py",
+    "defs/assets/merge_metadata.py",
+    "defs/assets/metadata.py",
+    "defs/asset_checks/evaluations.py",
+    "monitoring/hourly_summary.py",
+)
+# Keys of these dicts that are no metadata: cells of the table of findings, tags of assets and columns.
+OTHERS = {"zone", "datetime", "finding", "layer", "unit", "source"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_generated_page_is_what_the_code_says(page: str) -> None:
+    assert (REFERENCE / f"{page}.md").read_text("utf-8") == PAGES[page](), "run: make docs"
+
+
+def test_the_page_of_the_settings_has_each_setting_once() -> None:
+    listed = re.findall(r"^\| `(EMAPS_\w+)` \|", (REFERENCE / "settings.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert listed.count("EMAPS_API_TOKEN") == listed.count("EMAPS_DATABRICKS_HOST") == 1
+    assert len(listed) == len(set(listed)) >= len(Settings.model_fields)
+
+
+def test_the_page_of_the_checks_marks_what_blocks() -> None:
+    page = (REFERENCE / "checks.md").read_text("utf-8")
+    assert "| `silver_equals_bronze` | blocks | each hour |" in page
+    assert "| `table_is_fresh` | warns | the table |" in page
+
+
+def test_the_page_of_the_metadata_has_the_keys_of_the_code_and_no_other() -> None:
+    page = (REFERENCE / "metadata.md").read_text("utf-8").split("## The asset health")[0]
+    documented = {
+        key
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for key in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    nodes = [
+        node for source in SOURCES for node in ast.walk(ast.parse((ROOT / "emaps_dagster" / source).read_text("utf-8")))
+    ]
+    keys = [key for node in nodes if isinstance(node, ast.Dict) for key in node.keys]
+    # metadata["findings"] = ...
+    keys += [node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]
+    in_code = {key.value for key in keys if isinstance(key, ast.Constant) and re.fullmatch(r"\w+", str(key.value))}
+    assert documented == in_code - OTHERS
+
+
+def test_the_page_of_the_architecture_lists_the_modules_of_each_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = page.split("## Where a line lives")[1].split("\n## ")[0]
+    listed = set()
+    for room, modules in re.findall(r"^\| `([\w/]+)/` \| (.*) \|$", section, flags=re.MULTILINE):
+        folder = room
+        for name in re.findall(r"`(\w+(?:\.py|/))`", modules):
+            if name.endswith("/"):
+                # `storage/`: the modules after it are in that folder of the room.
+                folder = f"{room}/{name[:-1]}"
+            else:
+                listed.add(f"{folder}/{name}")
+    package = ROOT / "emaps_dagster"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    assert listed - {"features/__init__.py"} == modules - {"definitions.py"}
