@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: a builder of table histories, a PostgreSQL server, an emulated Databricks."""
+"""Shared by tests and benchmarks: histories of tables, a PostgreSQL server, an emulated Databricks workspace."""

@@ -1,6 +1,6 @@
 """Prints one page of docs/reference: `python -m emaps_dagster.cli.reference_doc settings|checks|commands`.
 
-`make docs` writes the pages; emaps_dagster_tests/test_reference_pages.py compares them with the code.
+`make docs` writes the pages; emaps_dagster_tests/system/test_reference_pages.py compares them with the code.
 """
 
 from __future__ import annotations
