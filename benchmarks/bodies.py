@@ -11,7 +11,6 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from emaps_dagster import simulator
 from emaps_dagster.contracts.responses import Response
@@ -39,14 +38,17 @@ class StoredApi:
         running = floor_hour(self.now)
         return self._answer(feed, zone, "history", Window(running - 23 * HOUR, running + HOUR))
 
-    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
-        return self._answer(feed, zone, "past-range", Window(start, end))
+    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+        return self._answer(feed, zone, "past-range", window)
+
+    def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
+        return _request(feed, zone, "past-range", window)
 
     def prepare(self, zones: tuple[str, ...], window: Window) -> int:
         """Make every body that a run of the window asks for; returns how many there are."""
         made = 0
         for feed in FEEDS:
-            for answer in fetch(as_client(self), feed, zones, window, self.now):
+            for answer in fetch(self, feed, zones, window, self.now):
                 if isinstance(answer, FetchFailure):
                     raise answer.error
                 made += 1
@@ -60,19 +62,15 @@ class StoredApi:
             written = path.with_suffix(f".{os.getpid()}")
             written.write_bytes(self._provider.body(feed, zone, endpoint, self.now, window))
             written.replace(path)
-        request = (
-            f"/v3/{feed.endpoint}/{endpoint}?zone={zone}&window={window.start:%Y-%m-%dT%H}/{window.end:%Y-%m-%dT%H}"
-        )
-        return admit(Response(feed, zone, endpoint, request, path.read_text(), self.now))
+        return admit(Response(feed, zone, endpoint, _request(feed, zone, endpoint, window), path.read_text(), self.now))
 
     @cached_property
     def _provider(self) -> Provider:
         return Provider(self.seed)
 
 
-def as_client(api: StoredApi) -> Any:
-    """The type that `fetch` names is the HTTP client's; it needs these two methods of it."""
-    return api
+def _request(feed: Feed, zone: str, endpoint: str, window: Window) -> str:
+    return f"/v3/{feed.endpoint}/{endpoint}?zone={zone}&window={window.start:%Y-%m-%dT%H}/{window.end:%Y-%m-%dT%H}"
 
 
 def days_before(days: int, end: datetime = PRESENT) -> Window:

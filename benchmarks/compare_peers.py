@@ -24,7 +24,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.backfill import ZONES
-from benchmarks.bodies import PRESENT, StoredApi, as_client, days_before
+from benchmarks.bodies import PRESENT, StoredApi, days_before
 from benchmarks.measurements import Figures, all_processes, progress
 from benchmarks.peers.sides import SIDES, Side
 from benchmarks.tick import BRONZE, take_in
@@ -119,7 +119,7 @@ def give(folder: Path, zones: tuple[str, ...], days: int, ticks: int) -> None:
 def _answers(number: int) -> dict[Table, list[Response]]:
     """What the run of an hour is told, with the provider's revisions of the hours before."""
     api = StoredApi(PRESENT + timedelta(hours=1 + number))
-    outcomes = {table: fetch(as_client(api), feed, ONE_ZONE, _hour(number), api.now) for feed, table in BRONZE.items()}
+    outcomes = {table: fetch(api, feed, ONE_ZONE, _hour(number), api.now) for feed, table in BRONZE.items()}
     return {table: [it for it in told if isinstance(it, Response)] for table, told in outcomes.items()}
 
 

@@ -64,7 +64,7 @@ class Grown:
         """A response with another value of one hour is in bronze; returns the hour."""
         hour = floor_hour(self.api.now) - REVISED
         run = Window(hour, hour + HOUR)
-        answer = self.api.past_range(POWER, ZONES[0], hour - 12 * HOUR, hour + 12 * HOUR)
+        answer = self.api.past_range(POWER, ZONES[0], Window(hour - 12 * HOUR, hour + 12 * HOUR))
         body = json.loads(answer.body)
         (record,) = [row for row in body["data"] if row["datetime"].startswith(f"{hour:%Y-%m-%dT%H}")]
         record["powerConsumptionTotal"] += self.api.now.hour + 1
@@ -78,7 +78,11 @@ class Grown:
     def settle(self, run: Window) -> None:
         """The answer before the revision, so that it alone is news."""
         hour = run.start
-        store(self.lakehouse, POWER_DATA, [self.api.past_range(POWER, ZONES[0], hour - 12 * HOUR, hour + 12 * HOUR)])
+        store(
+            self.lakehouse,
+            POWER_DATA,
+            [self.api.past_range(POWER, ZONES[0], Window(hour - 12 * HOUR, hour + 12 * HOUR))],
+        )
         merge(self.lakehouse, ZONES, run)
 
     def written(self, table: Table) -> tuple[int | None, set[str]]:

@@ -11,7 +11,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from benchmarks.bodies import PRESENT, StoredApi, as_client, days_before
+from benchmarks.bodies import PRESENT, StoredApi, days_before
 from benchmarks.measurements import Figures, progress
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
@@ -59,7 +59,7 @@ def take_in(lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], 
     for feed in FEEDS:
         lakehouse.create(BRONZE[feed])
         lakehouse.create(REJECTED_RESPONSES)
-        _, failures, _ = ingest(lakehouse, BRONZE[feed], fetch(as_client(api), feed, zones, window, api.now))
+        _, failures, _ = ingest(lakehouse, BRONZE[feed], fetch(api, feed, zones, window, api.now))
         assert not failures, failures
 
 

@@ -42,7 +42,7 @@ class Past:
 
     def backfill(self, window: Window, now: datetime, feeds: Iterable[Feed] = FEEDS) -> Window:
         """Store what /past-range says of the window at a moment."""
-        parts = [Window(start, end) for start, end in past_range_chunks(window.start, window.end)]
+        parts = past_range_chunks(window)
         for feed in feeds:
             bodies = [self.past_range(feed, zone, part, now) for zone in self.zones for part in parts]
             store(self.lakehouse, TABLE[feed], [body for body in bodies if body is not None])

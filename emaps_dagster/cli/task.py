@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from emaps_dagster.cli.task_remedies import REMEDIES, add_options, apply
 from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchError, SettingsError
@@ -26,7 +26,7 @@ from emaps_dagster.contracts.tables import (
     Table,
     ml_features,
 )
-from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window, utc_now
+from emaps_dagster.contracts.windows import HOUR, Window, gold_window, parse_utc, silver_window, utc_now
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
@@ -111,12 +111,11 @@ def hours_of_task(start: str, end: str, at: str, now: datetime | None = None) ->
     if start or end:
         raise SettingsError("--start and --end go together; without both the last complete hour is taken.")
     try:
-        moment = datetime.fromisoformat(at.replace("Z", "+00:00")) if at else now or utc_now()
+        # Databricks passes the start of a job in UTC, with or without an offset.
+        moment = parse_utc(at) if at else now or utc_now()
     except ValueError:
         raise SettingsError(f"--at is {at!r}: a time such as 2024-05-04T10:07:00Z is allowed.") from None
-    # Databricks passes the start of a job in UTC, with or without an offset.
-    utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
-    hour = last_complete_hour(utc)
+    hour = last_complete_hour(moment)
     return Window(hour, hour + HOUR)
 
 

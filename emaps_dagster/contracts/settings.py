@@ -23,6 +23,7 @@ from emaps_dagster.contracts.databricks_settings import DatabricksSettings
 from emaps_dagster.contracts.errors import SettingsError
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
+from emaps_dagster.contracts.windows import parse_utc
 
 PUBLIC_API_URL = "https://api.electricitymaps.com/v3"
 _PREFIX = "EMAPS_"
@@ -203,7 +204,7 @@ def _moment(value: object, *, naive_is_utc: bool) -> datetime | None:
     """Parses a time to UTC; None if it is invalid. Rejects numbers: pydantic reads 2024 as seconds since 1970."""
     if isinstance(value, str) and _ISO.fullmatch(value):
         try:
-            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+            value = parse_utc(value, naive_is_utc=naive_is_utc)
         except ValueError:
             return None
     if not isinstance(value, datetime) or not 2000 <= value.year < 2200:

@@ -84,6 +84,24 @@ class Window:
             yield part
 
 
+def parse_utc(text: str, *, naive_is_utc: bool = True) -> datetime:
+    """Parses a time in ISO 8601, `Z` allowed, to UTC.
+
+    Raises:
+        ValueError: the text is no such time, or has no zone and `naive_is_utc` is False.
+    """
+    # Python 3.10 does not read Z.
+    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        if not naive_is_utc:
+            raise ValueError(f"{text!r} has no time zone")
+        return moment.replace(tzinfo=timezone.utc)
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"{text!r} is outside the calendar") from None
+
+
 def floor_hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 

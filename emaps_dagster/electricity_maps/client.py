@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -19,7 +19,7 @@ from emaps_dagster.contracts.api_limits import LONGEST_RANGE
 from emaps_dagster.contracts.errors import ProviderError, RejectedBodyError, SettingsError
 from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
-from emaps_dagster.contracts.windows import Window, floor_hour, utc_now
+from emaps_dagster.contracts.windows import Window, floor_hour, parse_utc, utc_now
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach, UnusableBodyError, admitted
 from emaps_dagster.electricity_maps.http_errors import error_in, is_cut_off, words_of
@@ -30,12 +30,12 @@ from emaps_dagster.electricity_maps.retries import Requester
 _TOLERANCE = timedelta(days=1)
 
 
-def past_range_chunks(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """Splits [start, end) into the longest ranges that one past-range call may request."""
-    whole = Window(start, end)
+def past_range_chunks(window: Window) -> list[Window]:
+    """Splits a window into the longest ranges that one past-range call may request."""
     chunks = []
-    while start < whole.end:
-        chunks.append((start, min(start + LONGEST_RANGE, whole.end)))
+    start = window.start
+    while start < window.end:
+        chunks.append(Window(start, min(start + LONGEST_RANGE, window.end)))
         start += LONGEST_RANGE
     return chunks
 
@@ -117,23 +117,23 @@ class ElectricityMapsClient:
         """
         return self._signal(feed, "history", zone, {}, "the last 24 hours")
 
-    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
-        """Requests the hours [start, end), at most 10 days.
+    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+        """Requests the hours of a window, at most 10 days.
 
         Raises:
             ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
-            ValueError: more than 10 days, or not whole UTC hours.
+            ValueError: more than 10 days.
         """
-        window = Window(start, end)
-        if end - start > LONGEST_RANGE:
+        if window.duration > LONGEST_RANGE:
             raise ValueError(f"past-range gives at most 10 days, not {window}")
         beyond = f"outside the range asked for, {window}"
-        reach = Reach(start - _TOLERANCE, end + _TOLERANCE, beyond, asked=(start, end))
-        return self._signal(feed, "past-range", zone, _range_query(start, end), str(window), reach)
+        near = window.widen(_TOLERANCE, _TOLERANCE)
+        reach = Reach(near.start, near.end, beyond, asked=(window.start, window.end))
+        return self._signal(feed, "past-range", zone, _range_query(window), str(window), reach)
 
-    def past_range_request(self, feed: Feed, zone: str, start: datetime, end: datetime) -> str:
+    def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
         """Path and query of a past-range request, as bronze stores them."""
-        return _path_of(self._url(feed, "past-range", zone, _range_query(start, end)))
+        return _path_of(self._url(feed, "past-range", zone, _range_query(window)))
 
     def updated_since(
         self, zone: str, since: datetime, window: Window, *, threshold: str, limit: int = 1000
@@ -152,7 +152,7 @@ class ElectricityMapsClient:
         Raises:
             ProviderError: one of its subclasses, naming zone, endpoint, window and remedy.
         """
-        query = {"zone": zone, "since": _iso(since), **_range_query(window.start, window.end)}
+        query = {"zone": zone, "since": _iso(since), **_range_query(window)}
         query |= {"limit": str(limit), "threshold": threshold}
         what = f"updated-since of zone {zone}, {window}"
         body = self._object(f"{self._base_url}/updated-since?{urlencode(query)}", what)
@@ -161,8 +161,8 @@ class ElectricityMapsClient:
             if body["zone"] != zone:
                 raise ProviderError(f"{what}: the answer is for zone {self._requester.quote(str(body['zone']))}.")
             for update in body["updates"]:
-                hour = floor_hour(_moment(update["datetime"]))
-                at = _moment(update["updatedAt"])
+                hour = floor_hour(parse_utc(update["datetime"], naive_is_utc=False))
+                at = parse_utc(update["updatedAt"], naive_is_utc=False)
                 if hour in window:
                     found[hour] = max(found.get(hour, at), at)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -216,19 +216,12 @@ class ElectricityMapsClient:
         return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
 
 
-def _range_query(start: datetime, end: datetime) -> dict[str, str]:
-    return {"start": _iso(start), "end": _iso(end)}
+def _range_query(window: Window) -> dict[str, str]:
+    return {"start": _iso(window.start), "end": _iso(window.end)}
 
 
 def _iso(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return moment.astimezone(timezone.utc)
 
 
 def _path_of(url: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from emaps_dagster.contracts.api_limits import HISTORY_SPAN, LONGEST_BODY
 from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
@@ -15,10 +16,23 @@ from emaps_dagster.contracts.responses import Response
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach
-from emaps_dagster.electricity_maps.client import ElectricityMapsClient, admit, past_range_chunks
+from emaps_dagster.electricity_maps.client import admit, past_range_chunks
 
 # Records of /history may lie so far ahead of the present: a clock may be wrong by hours.
 _AHEAD = timedelta(days=1)
+
+
+class ResponseSource(Protocol):
+    """The methods of `ElectricityMapsClient` that `fetch` calls."""
+
+    def history(self, feed: Feed, zone: str) -> Response:
+        """The running hour and the 23 before it."""
+
+    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+        """The hours of a window, at most 10 days."""
+
+    def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
+        """The path and query of such a request, as bronze stores it."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +48,11 @@ def count_requests(window: Window, now: datetime) -> int:
     history = int(window.end > older_than)
     if window.start >= older_than:
         return history
-    return history + len(past_range_chunks(window.start, min(window.end, older_than)))
+    return history + len(past_range_chunks(Window(window.start, min(window.end, older_than))))
 
 
 def fetch(
-    client: ElectricityMapsClient,
+    client: ResponseSource,
     feed: Feed,
     zones: tuple[str, ...],
     window: Window,
@@ -48,7 +62,7 @@ def fetch(
     """Fetches a window of one feed for every zone; a zone that fails does not stop the others.
 
     Args:
-        client: client of the API.
+        client: the API, or a stand-in of it.
         feed: the signal.
         zones: zone keys.
         window: the hours to fetch.
@@ -63,7 +77,7 @@ def fetch(
 
 
 def _fetch_zone(
-    client: ElectricityMapsClient, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
+    client: ResponseSource, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
 ) -> Iterator[Response | FetchFailure]:
     older_than = floor_hour(now) - HISTORY_SPAN
     if window.end > older_than:
@@ -77,16 +91,17 @@ def _fetch_zone(
             older_than = max(older_than, min(response.first_hour, window.end))
     if window.start >= older_than:
         return
-    for start, end in past_range_chunks(window.start, min(window.end, older_than)):
-        if answered and client.past_range_request(feed, zone, start, end) in answered:
+    older = Window(window.start, min(window.end, older_than))
+    for chunk in past_range_chunks(older):
+        if answered and client.past_range_request(feed, zone, chunk) in answered:
             continue
         try:
-            yield _near(client.past_range(feed, zone, start, end), window, now)
+            yield _near(client.past_range(feed, zone, chunk), window, now)
         except (RejectedBodyError, NoDataError) as error:
             yield FetchFailure(error)
         except ProviderError as error:
             # A wrong token, a missing plan or a provider that is down would fail the next chunk too.
-            yield FetchFailure(_naming_the_rest(error, end, min(window.end, older_than)))
+            yield FetchFailure(_naming_the_rest(error, chunk.end, older.end))
             return
 
 

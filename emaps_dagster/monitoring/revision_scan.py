@@ -154,5 +154,5 @@ class RevisionScan:
             # Tables of a catalog cannot be read here: the run itself writes only rows that differ.
             return set(window.hours())
         stored = updated_at(self._settings.warehouse, zone, feed, window)
-        body = client.past_range(feed, zone, window.start, window.end).trusted_body
+        body = client.past_range(feed, zone, window).trusted_body
         return {hour for hour, at in records(body) if hour in stored and stored[hour] != at}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.transforms.quality.bronze import no_sandbox_data, raw_json_parses
@@ -35,6 +36,15 @@ from emaps_dagster.transforms.quality.silver import (
 )
 
 
+class Reads(Enum):
+    """The input of a check: per run (the first two) or of the table as a whole."""
+
+    EVIDENCE = "the rows of the hours with all that they are compared with"
+    ROWS = "the rows of the hours"
+    TYPES = "the stored type of each column"
+    LATEST_HOURS = "the newest hour of each zone"
+
+
 @dataclass(frozen=True)
 class Check:
     """A data quality check: the name states the condition, `evaluate` tests the evidence, `remedy` is its description.
@@ -45,7 +55,12 @@ class Check:
     evaluate: Callable[..., Outcome]
     remedy: str
     blocking: bool = True
-    of_the_table: bool = False
+    reads: Reads = Reads.EVIDENCE
+
+    @property
+    def of_the_table(self) -> bool:
+        """Whether it has one status for the table instead of one for each hour."""
+        return self.reads in (Reads.TYPES, Reads.LATEST_HOURS)
 
     @property
     def name(self) -> str:
@@ -57,7 +72,7 @@ _SCHEMA = Check(
     "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table or a new release changed "
     "the contract: launch the job `rebuild` over all hours of silver or gold; restore bronze's version before that, or "
     "your copy of it (docs/operations.md, Copies).",
-    of_the_table=True,
+    reads=Reads.TYPES,
 )
 
 _FRESH = Check(
@@ -65,12 +80,13 @@ _FRESH = Check(
     "Every zone has an hour that ended within the last 6 hours. If not, see that the schedule runs and why its last "
     "runs failed, then backfill the missing hours: after a day a plan without past-range cannot get them any more.",
     blocking=False,
-    of_the_table=True,
+    reads=Reads.LATEST_HOURS,
 )
 
 _UNIQUE = Check(
     primary_key_is_unique,
     "Zone and datetime name one row. If not, launch the job `rebuild` over the hours that are named.",
+    reads=Reads.ROWS,
 )
 
 _BRONZE = [

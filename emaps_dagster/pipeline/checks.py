@@ -14,10 +14,9 @@ from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA,
 from emaps_dagster.contracts.windows import Window, floor_hour, gold_context, gold_window, silver_window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.pipeline.check_catalog import Check
+from emaps_dagster.pipeline.check_catalog import Check, Reads
 from emaps_dagster.pipeline.quarantine import mending_responses, rejected_records
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence
-from emaps_dagster.transforms.quality.contract import primary_key_is_unique, schema_matches_the_contract
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import SilverEvidence
@@ -49,7 +48,7 @@ def evaluate_hours(context: CheckContext, table: Table, checks: list[Check]) -> 
                 outcomes[check] += Outcome(0, (finding,))
             continue
         for check in checks:
-            outcomes[check] += check.evaluate(rows if check.evaluate is primary_key_is_unique else evidence)
+            outcomes[check] += check.evaluate(rows if check.reads is Reads.ROWS else evidence)
     return outcomes
 
 
@@ -57,7 +56,7 @@ def evaluate_table(context: CheckContext, table: Table, check: Check) -> Outcome
     """Evaluate a check of the table as a whole."""
     try:
         exists = context.lakehouse.version(table) is not None
-        if check.evaluate is schema_matches_the_contract:
+        if check.reads is Reads.TYPES:
             return check.evaluate(context.lakehouse.types(table) if exists else None, table)
         return check.evaluate(_latest_hours(context, table) if exists else dict.fromkeys(context.zones), context.now)
     except (PySparkException, LakehouseError) as error:

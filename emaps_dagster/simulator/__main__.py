@@ -8,7 +8,7 @@ import sys
 import threading
 from datetime import datetime
 
-from emaps_dagster.simulator.perturbations import moment
+from emaps_dagster.contracts.windows import parse_utc
 from emaps_dagster.simulator.server import FAULT_KINDS, Fault, Simulator
 
 
@@ -61,7 +61,7 @@ def _zones(text: str) -> tuple[str, ...]:
 
 def _moment(text: str) -> datetime:
     try:
-        return moment(text)
+        return parse_utc(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: a time such as 2024-05-04T10:07:00Z is allowed") from error
 

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
-from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, parse_utc
 from emaps_dagster.contracts.zones import FEEDS, ZONES, Feed, zone_facts
-from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
+from emaps_dagster.simulator.perturbations import FIRST_HOUR
 from emaps_dagster.simulator.provider import Endpoint, FactorType, NoDataError, Provider, encode
 
 Plan = Literal["free", "paid"]
@@ -164,7 +164,7 @@ def _ceiling(end: datetime) -> datetime:
 
 def _date(to: Route, name: str) -> datetime:
     try:
-        return moment(to.query[name])
+        return parse_utc(to.query[name])
     except (KeyError, ValueError) as error:
         raise BadRequestError(f'Missing or invalid date parameter "{name}"') from error
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, get_args
 
-from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.windows import HOUR, parse_utc
 from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS, Feed
 
 Kind = Literal["revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil"]
@@ -213,16 +213,10 @@ class Perturbations:
         if name not in _ORDERS:
             raise ValueError(f"do {name!r}: one of {', '.join(_ORDERS)} is allowed")
         for key in arguments.keys() & {"hour", "start", "end", "at", "since", "until", "updated_at"}:
-            arguments[key] = moment(str(arguments[key]))
+            arguments[key] = parse_utc(str(arguments[key]))
         if "feed" in arguments:
             arguments["feed"] = next((feed for feed in FEEDS if arguments["feed"] in (feed.name, feed.endpoint)), None)
         getattr(self, str(name))(**arguments)
 
 
 _ORDERS = ("revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil", "clear")
-
-
-def moment(text: str) -> datetime:
-    """Parses a time in ISO 8601, `Z` allowed; UTC without a zone."""
-    parsed = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    return parsed.replace(tzinfo=timezone.utc) if parsed.tzinfo is None else parsed.astimezone(timezone.utc)

@@ -20,11 +20,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from emaps_dagster.contracts.windows import utc_now
+from emaps_dagster.contracts.windows import parse_utc, utc_now
 from emaps_dagster.simulator import api
 from emaps_dagster.simulator.api import Account, Answer, Plan
 from emaps_dagster.simulator.faults import FAULT_KINDS, Fault, FaultKind, corrupt, replacement_response
-from emaps_dagster.simulator.perturbations import FIRST_HOUR, moment
+from emaps_dagster.simulator.perturbations import FIRST_HOUR
 from emaps_dagster.simulator.provider import Provider
 
 __all__ = ["FAULT_KINDS", "FIRST_HOUR", "Fault", "FaultKind", "Plan", "Request", "Simulator"]
@@ -134,7 +134,7 @@ class Simulator:
         unknown = orders.keys() - {"now", "fault", "clear_faults", "perturb", "revise"}
         if unknown:
             raise ValueError(f"order {', '.join(sorted(unknown))}: now, fault, clear_faults, perturb are allowed")
-        now = moment(orders["now"]) if orders.get("now") else None
+        now = parse_utc(orders["now"]) if orders.get("now") else None
         fault = Fault(**orders["fault"]) if "fault" in orders else None
         if "revise" in orders:
             orders = {**orders, "perturb": {"do": "revise", **orders["revise"]}}

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, gold_window, silver_window, utc_now
+from emaps_dagster.contracts.windows import (
+    HOUR,
+    Window,
+    floor_hour,
+    gold_context,
+    gold_window,
+    parse_utc,
+    silver_window,
+    utc_now,
+)
 
 UTC = timezone.utc
 
@@ -151,3 +160,27 @@ def test_an_hour_begins_at_its_full_hour() -> None:
 
 def test_the_present_is_aware_and_utc() -> None:
     assert utc_now().utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-05-04T10:07:00Z", datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)),
+        (" 2024-05-04T10:07:00.250+03:00 ", datetime(2024, 5, 4, 7, 7, 0, 250_000, tzinfo=timezone.utc)),
+        ("2024-05-04", datetime(2024, 5, 4, tzinfo=timezone.utc)),
+    ],
+)
+def test_a_time_is_read_as_utc(text: str, moment: datetime) -> None:
+    assert parse_utc(text) == moment
+    assert parse_utc(text).tzinfo is timezone.utc
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2024-13-01", "0001-01-01T00:00+01:00", "9999-12-31T23:00-05:00"])
+def test_what_is_no_time_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"isoformat|calendar|month"):
+        parse_utc(text)
+
+
+def test_a_time_without_a_zone_can_be_refused() -> None:
+    with pytest.raises(ValueError, match="'2024-05-04T10:07' has no time zone"):
+        parse_utc("2024-05-04T10:07", naive_is_utc=False)

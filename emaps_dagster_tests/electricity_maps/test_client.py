@@ -36,6 +36,7 @@ from emaps_dagster.contracts.errors import (
     SettingsError,
 )
 from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient, past_range_chunks
 
@@ -181,7 +182,7 @@ def test_past_range_asks_for_a_half_open_window(api: Api) -> None:
     row = {"datetime": "2024-01-01T00:00:00.000Z", "powerProductionBreakdown": {}, "powerConsumptionBreakdown": {}}
     api.then(200, body(row, key="data"))
     with ElectricityMapsClient(api.url, SecretStr(TOKEN)) as client:
-        response = client.past_range(POWER, "GR", hour(1), hour(11))
+        response = client.past_range(POWER, "GR", Window(hour(1), hour(11)))
     path, _, query = api.requests[0][0].partition("?")
     assert path == "/v3/power-breakdown/past-range"
     assert query.replace("%3A", ":") == "zone=GR&start=2024-01-01T00:00:00Z&end=2024-01-11T00:00:00Z"
@@ -201,26 +202,23 @@ def test_past_range_asks_for_a_half_open_window(api: Api) -> None:
 )
 def test_past_range_refuses_a_window_that_the_api_would_misread(api: Api, start: datetime, end: datetime) -> None:
     with ElectricityMapsClient(api.url, None) as client, pytest.raises(ValueError, match=r"hour|10 days"):
-        client.past_range(POWER, "GR", start, end)
+        client.past_range(POWER, "GR", Window(start, end))
     assert api.requests == []
 
 
 def test_past_range_refuses_rows_far_outside_the_window(api: Api) -> None:
     api.then(200, body({"datetime": "2023-12-30T23:00:00Z", "carbonIntensity": 1}, key="data"))
     with ElectricityMapsClient(api.url, None) as client, pytest.raises(RejectedBodyError, match="outside the range"):
-        client.past_range(CARBON, "GR", hour(1), hour(2))
+        client.past_range(CARBON, "GR", Window(hour(1), hour(2)))
 
 
 def test_chunks_are_ten_days_and_the_rest() -> None:
-    assert past_range_chunks(hour(1), hour(1, 1)) == [(hour(1), hour(1, 1))]
-    assert past_range_chunks(hour(1), hour(11)) == [(hour(1), hour(11))]
-    assert past_range_chunks(hour(1), hour(25, 5)) == [
-        (hour(1), hour(11)),
-        (hour(11), hour(21)),
-        (hour(21), hour(25, 5)),
-    ]
-    with pytest.raises(ValueError, match="at least one hour"):
-        past_range_chunks(hour(2), hour(2))
+    def chunks(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+        return [(chunk.start, chunk.end) for chunk in past_range_chunks(Window(start, end))]
+
+    assert chunks(hour(1), hour(1, 1)) == [(hour(1), hour(1, 1))]
+    assert chunks(hour(1), hour(11)) == [(hour(1), hour(11))]
+    assert chunks(hour(1), hour(25, 5)) == [(hour(1), hour(11)), (hour(11), hour(21)), (hour(21), hour(25, 5))]
 
 
 def test_zones_live_under_the_version_and_health_at_the_root(api: Api) -> None:

@@ -26,6 +26,7 @@ from emaps_dagster.contracts.errors import (
     RejectedBodyError,
     WrongAddressError,
 )
+from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.simulator.server import Simulator
@@ -247,11 +248,11 @@ def test_token_zone_range_and_plan_are_changed_as_the_messages_say() -> None:
             with pytest.raises(ProviderError, match=r"Change EMAPS_ZONES|Check EMAPS_API_URL and EMAPS_ZONES|zone key"):
                 right.history(CARBON, "FR")
             with pytest.raises(NotInPlanError, match="Change EMAPS_ZONES, the range, or the plan"):
-                right.past_range(CARBON, "GR", old, end)
+                right.past_range(CARBON, "GR", Window(old, end))
             # The token, the zone and the range.
             assert right.history(CARBON, "GR").window_end == utc(2024, 5, 4, 11)
             sim.account = replace(sim.account, plan="paid")
-            assert right.past_range(CARBON, "GR", old, end).window_start == old
+            assert right.past_range(CARBON, "GR", Window(old, end)).window_start == old
 
 
 # --- source ---------------------------------------------------------------------------------------
@@ -276,6 +277,6 @@ def test_the_source_names_the_version_of_the_base_url(api: Api, path: str, versi
         hour = history.window_start
         assert hour is not None
         assert history.window_end is not None
-        past = client.past_range(CARBON, "GR", hour, history.window_end)
+        past = client.past_range(CARBON, "GR", Window(hour, history.window_end))
     assert history.source == f"electricitymaps/{version}/carbon-intensity/history"
     assert past.source == f"electricitymaps/{version}/carbon-intensity/past-range"

@@ -95,8 +95,9 @@ class Provider:
         running = floor_hour(self.now)
         return self._answer(feed, zone, "history", "history", Window(running - 23 * HOUR, running + HOUR))
 
-    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
-        return self._answer(feed, zone, "past-range", "data", Window(start, min(end, floor_hour(self.now) + HOUR)))
+    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+        until = min(window.end, floor_hour(self.now) + HOUR)
+        return self._answer(feed, zone, "past-range", "data", Window(window.start, until))
 
     def _answer(self, feed: Feed, zone: str, endpoint: str, key: str, window: Window) -> Response:
         if self.down.get(feed.name):
@@ -161,8 +162,8 @@ class _Listener:
         self.answers.append(self._provider.history(feed, zone))
         return self.answers[-1]
 
-    def past_range(self, feed: Feed, zone: str, start: datetime, end: datetime) -> Response:
-        self.answers.append(self._provider.past_range(feed, zone, start, end))
+    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+        self.answers.append(self._provider.past_range(feed, zone, window))
         return self.answers[-1]
 
 

@@ -140,7 +140,7 @@ def test_a_retry_goes_on_from_the_first_try_and_a_first_try_or_one_of_long_ago_d
 def test_what_was_answered_is_not_asked_again_and_the_rest_is(sim: Simulator) -> None:
     window = Window(utc(2024, 3, 1), utc(2024, 4, 5))
     with ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client:
-        answered = {client.past_range_request(POWER, "GR", utc(2024, 3, 11), utc(2024, 3, 21))}
+        answered = {client.past_range_request(POWER, "GR", Window(utc(2024, 3, 11), utc(2024, 3, 21)))}
         got = list(fetch(client, POWER, ("GR", "BG"), window, NOW, answered))
     assert len(got) == 7
     assert not answered & {request.path for request in sim.requests}

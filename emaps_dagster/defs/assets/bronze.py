@@ -9,7 +9,7 @@ import dagster as dg
 
 from emaps_dagster.contracts.errors import FetchError
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
-from emaps_dagster.contracts.windows import HOUR
+from emaps_dagster.contracts.windows import HOUR, parse_utc
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.defs.assets.metadata import table_asset
 from emaps_dagster.defs.names import RESUME_TAG
@@ -85,8 +85,7 @@ def resumes_since(run: dg.DagsterRun, instance: dg.DagsterInstance, now: datetim
     tag = run.tags.get(RESUME_TAG)
     since = None
     if tag:
-        since = datetime.fromisoformat(tag.replace("Z", "+00:00"))
-        since = since if since.tzinfo else since.replace(tzinfo=timezone.utc)
+        since = parse_utc(tag)
     elif run.root_run_id:
         # On a cluster the instance is empty and has no record: everything is requested again.
         first = instance.get_run_record_by_id(run.root_run_id)
