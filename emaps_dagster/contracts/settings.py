@@ -45,6 +45,13 @@ _SECRETS = (
 Deployment = Literal["embedded", "spark", "databricks"]
 
 
+class _OnCluster:
+    """Mark of a setting that a launched step needs on its cluster."""
+
+
+ON_CLUSTER = _OnCluster()
+
+
 class Settings(DatabricksSettings):
     """Typed settings; field names are the variables of `.env.example` without `EMAPS_`."""
 
@@ -58,15 +65,15 @@ class Settings(DatabricksSettings):
         hide_input_in_errors=True,
     )
 
-    deployment: Deployment = "embedded"
-    api_url: str = PUBLIC_API_URL
+    deployment: Annotated[Deployment, ON_CLUSTER] = "embedded"
+    api_url: Annotated[str, ON_CLUSTER] = PUBLIC_API_URL
     api_token: SecretStr | None = None
-    zones: Annotated[tuple[str, ...], NoDecode] = ("GR",)
+    zones: Annotated[tuple[str, ...], NoDecode, ON_CLUSTER] = ("GR",)
     warehouse: Path = Path("./warehouse")
-    catalog: str | None = None
-    start: datetime = datetime(2024, 1, 1, tzinfo=timezone.utc)
-    fixed_now: datetime | None = None
-    calls_per_minute: float | None = Field(default=None, gt=0)
+    catalog: Annotated[str | None, ON_CLUSTER] = None
+    start: Annotated[datetime, ON_CLUSTER] = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    fixed_now: Annotated[datetime | None, ON_CLUSTER] = None
+    calls_per_minute: Annotated[float | None, ON_CLUSTER] = Field(default=None, gt=0)
     alert_webhook: SecretStr | None = None
     alert_email: Annotated[tuple[str, ...], NoDecode] = ()
     alert_smtp: SecretStr | None = None

@@ -5,7 +5,6 @@ It removes only files of a demo, and only while no other demo uses the folder.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,11 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from emaps_dagster.cli import home
 from emaps_dagster.contracts.errors import EmapsError
 
 _PRESENT = "DEMO_PRESENT"
 _MARK = ".made-by-emaps-demo"
+_LOCK = ".in-use.lock"
 _MADE = ("warehouse", "dagster_home", "gold.png", "demo.log", "dev.log", "demo.env")
 
 
@@ -59,15 +61,19 @@ class Folder:
         if self.root.exists() and not mark.exists() and any(self.root.iterdir()):
             raise FolderError(f"{self.root} was not made by the demo and is not empty: name another with --folder.")
         self.root.mkdir(parents=True, exist_ok=True)
-        with mark.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderError(
-                    f"{self.root} is in use by another `make demo` or `make dev`: end that first, "
-                    "or name another folder with --folder."
-                ) from None
+        mark.touch()
+        lock = FileLock(self.root / _LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FolderError(
+                f"{self.root} is in use by another `make demo` or `make dev`: end that first, "
+                "or name another folder with --folder."
+            ) from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def start_afresh(self) -> None:
         """Remove the files of an earlier demo, and no others."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import zipfile
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import emaps_dagster
 from emaps_dagster.contracts.errors import LauncherError
-from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.settings import ON_CLUSTER, Settings
 
 PACKAGE = Path(emaps_dagster.__file__).parent
 # Libraries that the package imports on a cluster and the runtime lacks or has in another version. pyspark is the
@@ -53,17 +54,16 @@ def libraries() -> list[dict[str, Any]]:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """The settings that the step needs on the cluster, none of them secret."""
-    values = {
-        "EMAPS_DEPLOYMENT": settings.deployment,
-        "EMAPS_API_URL": settings.api_url,
-        "EMAPS_ZONES": ",".join(settings.zones),
-        "EMAPS_START": settings.start.isoformat(),
-        "EMAPS_CATALOG": settings.catalog,
-        "EMAPS_FIXED_NOW": settings.fixed_now.isoformat() if settings.fixed_now else None,
-        "EMAPS_CALLS_PER_MINUTE": None if settings.calls_per_minute is None else str(settings.calls_per_minute),
-    }
-    return {name: value for name, value in values.items() if value is not None}
+    """The settings that the step needs on the cluster (`ON_CLUSTER`), none of them secret, as variables."""
+    marked = [name for name, field in Settings.model_fields.items() if ON_CLUSTER in field.metadata]
+    values = {f"EMAPS_{name.upper()}": getattr(settings, name) for name in marked}
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def secrets(settings: Settings) -> list[dict[str, str]]:
