@@ -260,7 +260,7 @@ def _unknown(name: str) -> str:
     # Otherwise a misspelt EMAPS_ZONES would silently select the default zone.
     close = get_close_matches(name, _known_names(), n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
-    return f"{name} is no setting: {', '.join(sorted(_known_names()))} are allowed{meant}"
+    return f"{name} is an unknown setting: {', '.join(sorted(_known_names()))} are allowed{meant}"
 
 
 def _sentence(problem: Any) -> str:

@@ -34,7 +34,7 @@ def _failed(alert: Alert, ui_url: str) -> tuple[str, str]:
         *sentences,
         *([f"- and {more} more causes, in the run."] if more > 0 else []),
         f"Run: {_link(outcome, ui_url)}",
-        "You are told once: again when the cause changes, and when it is over.",
+        "This alert is sent once: a second one follows when its cause changes, and when it is resolved.",
     ]
     where = f" for {', '.join(zones[:5])}{' ...' if len(zones) > 5 else ''}" if zones else ""
     return f"emaps_dagster: {outcome.job} failed{where}", "\n".join(lines)

@@ -240,11 +240,11 @@ class Provider(Perturbations):
     def _watched(self, zone: str, hour: int, measured: int, newest: int) -> tuple[int, int]:
         """The last pass that touched a measured hour, and the variant that it shows since."""
         touched, changed, variant = measured, measured, 0
-        looks = bits(stream("looks", zone, self.seed), hour)
+        passes = bits(stream("looks", zone, self.seed), hour)
         changes = bits(stream("changes", zone, self.seed), hour)
         for after in range(measured + 1 - hour, min(newest - hour, _WATCHED) + 1):
             # One pass in four touches the row; one touch in four changes its values, the others its time stamp only.
-            if looks >> 2 * after & 3 == 0:
+            if passes >> 2 * after & 3 == 0:
                 touched = hour + after
                 if changes >> 2 * after & 3 == 0:
                     changed, variant = touched, 100 + after

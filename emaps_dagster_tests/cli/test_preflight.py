@@ -41,7 +41,7 @@ def simulator() -> Iterator[Simulator]:
 
 
 def told(level: str, found: Iterator[Finding] | list[Finding]) -> list[str]:
-    return [finding.told for finding in found if finding.level == level]
+    return [finding.text for finding in found if finding.level == level]
 
 
 def look(environment: dict[str, str], *, dagster_only: bool = False, wait: float = 0) -> list[Finding]:
@@ -272,10 +272,10 @@ def test_spark_needs_a_java_that_is_new_enough(
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     finding = java()
     assert finding.level == level
-    assert says.format(java=program) in finding.told if version else "silent" in finding.told
+    assert says.format(java=program) in finding.text if version else "silent" in finding.text
 
 
 def test_without_any_java_it_says_where_to_put_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "/no/such/folder")
-    assert "there is none on the PATH: install it, or set JAVA_HOME" in java().told
+    assert "there is none on the PATH: install it, or set JAVA_HOME" in java().text

@@ -307,7 +307,7 @@ def test_a_misspelt_name_is_an_error_that_says_which_names_there_are(
         monkeypatch.setenv(name, "s3cret")
     with pytest.raises(SettingsError) as caught:
         read_settings()
-    assert str(caught.value) == f"{name.upper()} is no setting: {', '.join(sorted(NAMES))} are allowed{meant}"
+    assert str(caught.value) == f"{name.upper()} is an unknown setting: {', '.join(sorted(NAMES))} are allowed{meant}"
     if named := re.search("EMAPS_[A-Z_]+", meant):
         right = {"EMAPS_ZONES": "BG", "EMAPS_API_TOKEN": "s3cret", "EMAPS_API_URL": "http://h/v3"}[named[0]]
         if where == ".env":

@@ -383,7 +383,7 @@ def test_without_an_address_the_page_says_what_to_set(
 ) -> None:
     failed_run(instance, engine_failed)
     assert look(settings(sim, tmp_path), "run_failure", instance).skip_message == (
-        "Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL. 1 cause of failure open."
+        "No alert is delivered: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL. 1 cause of failure open."
     )
     with Chat() as chat:
         monkeypatch.setenv("EMAPS_ALERT_WEBHOOK", chat.url)

@@ -158,7 +158,7 @@ def test_a_message_says_what_a_person_needs() -> None:
         "- power-breakdown/history of zone GR, the last 24 hours: HTTP 503 (Service unavailable) after 6 tries. "
         "Look at the provider's status page.\n"
         "Run: http://127.0.0.1:3000/runs/run10\n"
-        "You are told once: again when the cause changes, and when it is over.",
+        "This alert is sent once: a second one follows when its cause changes, and when it is resolved.",
     )
     (healed,), _ = update_incidents([run(11)], memory)
     subject, text = text_of(healed, "https://dagster.example.org")

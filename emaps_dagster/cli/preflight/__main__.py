@@ -28,7 +28,7 @@ def main() -> int:
     levels = []
     for finding in findings(os.environ, dagster_only=options.dagster_only, wait=options.wait):
         levels.append(finding.level)
-        print(f"{finding.level:>7}  {finding.told}", flush=True)
+        print(f"{finding.level:>7}  {finding.text}", flush=True)
     return int("problem" in levels or (options.strict and "warning" in levels))
 
 

@@ -14,7 +14,7 @@ class Finding:
     """The level and the sentence of one check."""
 
     level: Literal["ok", "warning", "problem"]
-    told: str
+    text: str
 
 
 def ok(text: str) -> Finding:

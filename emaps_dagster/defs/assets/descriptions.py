@@ -58,7 +58,7 @@ def page_of(table: Table) -> str:
         "**Is it well?** Every check of the tab *Checks* passes, the partitions are green up to the hour that has just "
         "ended, and the asset `health` says so.\n\n"
         f"**If not:** {_IF_NOT[table.layer]}\n\n"
-        f"One partition is one hour, UTC. A row is told by {', '.join(f'`{name}`' for name in table.key)}. "
+        f"One partition is one hour, UTC. A row is identified by {', '.join(f'`{name}`' for name in table.key)}. "
         "More: `docs/tables.md`, `docs/operations.md`, `docs/ui.md`."
     )
 

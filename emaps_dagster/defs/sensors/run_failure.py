@@ -32,7 +32,9 @@ def run_failure_sensor() -> dg.SensorDefinition:
         sent, problems = outbox.send(settings)
         for problem in problems:
             context.log.error(problem)
-        unconfigured = [] if channels(settings) else ["Nobody is told: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL."]
+        unconfigured = (
+            [] if channels(settings) else ["No alert is delivered: set EMAPS_ALERT_WEBHOOK or EMAPS_ALERT_EMAIL."]
+        )
         delivered = [f"{sent} message{'' if sent == 1 else 's'} sent."] if sent else []
         causes = f"{len(outbox.causes.open)} cause{'' if len(outbox.causes.open) == 1 else 's'} of failure open."
         return result_of([], [*delivered, *unconfigured, *problems, causes], outbox.dumps())
