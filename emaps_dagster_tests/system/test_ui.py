@@ -115,7 +115,7 @@ def test_a_tables_page_says_what_it_is_and_what_to_do_and_shows_columns_with_uni
     ):
         search.fill(column)
         row = page.get_by_role("row").filter(has_text=column).first
-        for words in (f"unit: {unit}", f"from: energy_data.{origin}", "double", meaning):
+        for words in (f"unit: {unit}", f"source: energy_data.{origin}", "double", meaning):
             expect(row).to_contain_text(words)
 
 
