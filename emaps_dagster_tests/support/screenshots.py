@@ -105,7 +105,7 @@ def columns(dev: Dev, page: Page) -> None:
     _open(dev, page, f"assets/{_GOLD}?view=overview", height=800)
     _fold(page, "Status", "Description")
     page.get_by_placeholder("Filter columns").fill("carbon_intensity")
-    for words in ("from: energy_data.carbon_intensity", "unit: gCO2eq_per_kWh"):
+    for words in ("source: energy_data.carbon_intensity", "unit: gCO2eq_per_kWh"):
         expect(page.get_by_text(words).first).to_be_visible()
     _save(page, "columns")
 

@@ -107,13 +107,13 @@ def test_calls_are_spaced_when_the_limit_is_known(sim: Simulator) -> None:
 
 def test_a_backfill_says_how_far_it_is_and_a_tick_says_nothing() -> None:
     said: list[str] = []
-    progress = Progress(CARBON_DATA, planned=37, answered=10, say=said.append)
+    progress = Progress(CARBON_DATA, planned=37, answered=10, log=said.append)
     progress.after_batch(10, [Window(utc(2024, 1, 1), utc(2024, 1, 11))] * 10)
     assert said[0] == (
         "bronze.carbon_data: goes on where an earlier attempt ended: 10 of 37 calls are answered and stored."
     )
     assert said[1].startswith("bronze.carbon_data: 2,400 hours stored, 20 of 37 calls answered, 17 left, about 0:00:")
-    Progress(CARBON_DATA, planned=1, answered=0, say=said.append).after_batch(
+    Progress(CARBON_DATA, planned=1, answered=0, log=said.append).after_batch(
         1, [Window(utc(2024, 1, 1), utc(2024, 1, 2))]
     )
     assert len(said) == 2
