@@ -94,7 +94,7 @@ def test_a_chosen_present_may_lie_in_the_past_and_not_in_the_future(api: Api) ->
     ):
         client.history(CARBON, "GR")
     # The remedy: it is removed.
-    with ElectricityMapsClient(api.url, clock=lambda: Settings(_env_file=None).now or utc_now()) as client:
+    with ElectricityMapsClient(api.url, clock=lambda: Settings(_env_file=None).fixed_now or utc_now()) as client:
         assert json.loads(client.history(CARBON, "GR").body) == GOOD
 
 

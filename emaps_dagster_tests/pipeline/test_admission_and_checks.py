@@ -157,5 +157,5 @@ def test_what_is_let_in_passes_every_check_that_blocks(spark: SparkSession) -> N
 def failing(table: Table, rows: pa.Table, evidence: object, said: dict[str, str]) -> list[object]:
     """The first findings of each check of the table that blocks and fails."""
     blocking = [check for check in checks_of(table) if check.blocking and not check.of_the_table]
-    outcomes = {c.name: c.evaluate(rows if c.judge is primary_key_is_unique else evidence) for c in blocking}
+    outcomes = {c.name: c.evaluate(rows if c.evaluate is primary_key_is_unique else evidence) for c in blocking}
     return [(name, of(outcome, said)) for name, outcome in outcomes.items() if not outcome.passed]
