@@ -132,7 +132,7 @@ def test_jars_that_cannot_be_fetched_are_explained(tmp_path: Path) -> None:
         f"spark.jars.ivy {tmp_path / 'cache'}\nspark.jars.ivySettings {tmp_path / 'ivysettings.xml'}\n"
     )
     program = (
-        "from emaps_dagster import engine\n"
+        "from emaps_dagster.lakehouse import spark_sessions as engine\n"
         "from emaps_dagster.contracts.errors import EngineError\n"
         "try:\n    engine._check_java()\nexcept EngineError as error:\n    print('no java:', error)\n"
         "else:\n    engine.jvm_session()\n"
