@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,16 @@ def test_dg_lists_the_assets_and_finds_the_definitions_right(environment: dict[s
     dg(environment, "check", "defs")
 
 
-def test_dg_dev_serves_the_definitions(environment: dict[str, str]) -> None:
+def test_dg_dev_serves_the_definitions(environment: dict[str, str], tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [DG, "dev", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
     query = {"query": "{ repositoriesOrError { ... on RepositoryConnection { nodes { jobs { name } } } } }"}
     jobs: set[str] = set()
     try:
@@ -63,6 +66,19 @@ def test_dg_dev_serves_the_definitions(environment: dict[str, str]) -> None:
                 break
             time.sleep(0.2)
     finally:
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    assert {"hourly", "rebuild", "withdraw", "maintenance", "health_report", "backfill_cost"} <= jobs, output
+        end(process)
+    assert {"hourly", "rebuild", "withdraw", "maintenance", "health_report", "backfill_cost"} <= jobs, said.read_text()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupts the command, then ends all that it started, whatever signals this shell has it ignore."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
