@@ -87,8 +87,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than cores, for a third of the time tests wait for what they have started."""
-    return min(6, (os.cpu_count() or 1) + 2)
+    """One more than cores, for some tests wait for what they have started; four share the work well."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 @pytest.hookimpl(optionalhook=True)
