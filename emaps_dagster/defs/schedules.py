@@ -83,5 +83,5 @@ def health_schedule(job: "dg.UnresolvedAssetJobDefinition") -> dg.ScheduleDefini
         execution_timezone="UTC",
         # It makes no API calls, and reports it when the hourly schedule is off.
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="At minute 17 of every hour: the page `health` anew.",
+        description="At minute 17 of every hour: updates the page `health`.",
     )

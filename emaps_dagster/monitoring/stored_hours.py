@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -30,6 +30,7 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
+from emaps_dagster.monitoring.hour_ranges import to_windows
 
 _BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
 # Missing hours that lie no farther apart share one scan.
@@ -130,8 +131,8 @@ def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[st
 def _quarantined(warehouse: Path, not_fetched: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
     found: dict[str, set[datetime]] = defaultdict(set)
     hours = set().union(*not_fetched.values())
-    for start, end in _spans(sorted(hours)):
-        for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], Window(start, end)):
+    for window in to_windows(hours, bridge=_NEAR):
+        for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], window):
             if row["datetime"] in not_fetched.get(row["zone"], ()):
                 found[row["zone"]].add(row["datetime"])
     return dict(found)
@@ -142,24 +143,14 @@ def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) ->
     found: dict[tuple[str, Feed], set[datetime]] = defaultdict(set)
     for feed in FEEDS:
         hours = sorted(set().union(*(missed for (_, other), missed in holes.items() if other == feed)))
-        for start, end in _spans(hours):
-            for row in _responses(warehouse, _BRONZE[feed], start, end):
+        for window in to_windows(hours, bridge=_NEAR):
+            for row in _responses(warehouse, _BRONZE[feed], window.start, window.end):
                 wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
                 if any(row["window_start"] <= hour < row["window_end"] for hour in wanted):
                     body = row["raw_json"] if row.get(TRUSTED) is None else row[TRUSTED]
                     held = {hour for hour, _ in records(body) if hour + HOUR <= row["ingested_at"]}
                     found[row["zone"], feed] |= held & wanted
     return found
-
-
-def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
-    spans: list[tuple[datetime, datetime]] = []
-    for hour in hours:
-        if spans and hour - spans[-1][1] <= _NEAR:
-            spans[-1] = (spans[-1][0], hour + HOUR)
-        else:
-            spans.append((hour, hour + HOUR))
-    return spans
 
 
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Reads the inputs of the health report from the tables."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -19,7 +19,7 @@ from emaps_dagster.contracts.tables import (
 from emaps_dagster.contracts.windows import Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.pipeline.quarantine import BRONZE, mending_responses, rejected_records
+from emaps_dagster.pipeline.quarantine import BRONZE, in_utc, mending_responses, rejected_records
 from emaps_dagster.transforms.health import (
     HEALTH_LOOKBACK,
     REVISIONS_OF,
@@ -61,7 +61,7 @@ def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: dateti
     return HealthInputs(
         now=now,
         zones=zones,
-        silver=tuple(_utc(silver)),
+        silver=tuple(in_utc(silver)),
         gold_hours=frozenset(
             (row["zone"], row["datetime"]) for row in _rows(lakehouse, gold, recent, "zone", "datetime")
         ),
@@ -77,7 +77,7 @@ def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: dateti
 
 
 def _rows(lakehouse: Lakehouse, table: Table, window: Window, *columns: str) -> Iterator[dict[str, Any]]:
-    yield from _utc(lakehouse.read_arrow(table, window, columns=columns).to_pylist())
+    yield from in_utc(lakehouse.read_arrow(table, window, columns=columns).to_pylist())
 
 
 def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
@@ -86,7 +86,7 @@ def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *column
         rows = lakehouse.scan(table).where(F.col("ingested_at") >= instant(since))
         if table in (POWER_DATA, CARBON_DATA):
             rows = lakehouse.without_withdrawn(table, rows)
-        yield from _utc(lakehouse.collect(rows.select(*columns)).to_pylist())
+        yield from in_utc(lakehouse.collect(rows.select(*columns)).to_pylist())
 
 
 def _of_bodies(
@@ -96,12 +96,4 @@ def _of_bodies(
     if lakehouse.version(POWER_DATA) is not None and lakehouse.version(CARBON_DATA) is not None:
         power, carbon = (lakehouse.scan_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
         rows = read(power, carbon, window.start, window.end)
-        yield from _utc(lakehouse.collect(rows.select(*columns) if columns else rows).to_pylist())
-
-
-def _utc(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        yield {
-            name: value.astimezone(timezone.utc) if isinstance(value, datetime) else value
-            for name, value in row.items()
-        }
+        yield from in_utc(lakehouse.collect(rows.select(*columns) if columns else rows).to_pylist())

@@ -15,6 +15,7 @@ from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_REC
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.monitoring.hour_ranges import to_windows
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
 Rows = tuple[dict[str, Any], ...]
@@ -34,31 +35,26 @@ def rejected_records(lakehouse: Lakehouse, table: Table, window: Window | None =
     rows = lakehouse.scan(REJECTED_RECORDS).where(F.col("source").contains(f"/{feed.endpoint}/"))
     if window is not None:
         rows = rows.where(in_hours(window.start, window.end) | F.col("datetime").isNull())
-    return tuple(_utc(lakehouse.collect(rows.select(*_COLUMNS)).to_pylist()))
+    return tuple(in_utc(lakehouse.collect(rows.select(*_COLUMNS)).to_pylist()))
 
 
 def mending_responses(lakehouse: Lakehouse, table: Table, rejected: Rows) -> Rows:
     """The responses that hold an hour of the rejected records and were ingested no earlier than the first of them."""
-    dated = sorted((row for row in rejected if row["datetime"] is not None), key=lambda row: row["datetime"])
-    spans: list[list[dict[str, Any]]] = []
-    for row in dated:
-        if spans and row["datetime"] - spans[-1][-1]["datetime"] <= _NEAR:
-            spans[-1].append(row)
-        else:
-            spans.append([row])
+    dated = [row for row in rejected if row["datetime"] is not None]
     found: list[dict[str, Any]] = []
-    for span in spans:
-        hours = Window(span[0]["datetime"], span[-1]["datetime"] + HOUR)
+    for hours in to_windows((row["datetime"] for row in dated), bridge=_NEAR - HOUR):
+        span = [row for row in dated if row["datetime"] in hours]
         zones = sorted({row["zone"] for row in span})
         since = min(row["ingested_at"] for row in span)
         rows = lakehouse.scan_responses(table, hours, longest=LONGEST_BODY).where(
             F.col("zone").isin(*zones) & (F.col("ingested_at") >= instant(since))
         )
-        found += _utc(lakehouse.collect(rows.select(*_RESPONSE)).to_pylist())
+        found += in_utc(lakehouse.collect(rows.select(*_RESPONSE)).to_pylist())
     return tuple(found)
 
 
-def _utc(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_utc(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with every time in UTC; Arrow returns times in the zone of the session."""
     return [
         {name: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for name, v in row.items()} for row in rows
     ]

@@ -22,7 +22,7 @@ from emaps_dagster.transforms.health import health
 KEY = dg.AssetKey("health")
 CHECK = "pipeline_is_healthy"
 _DESCRIPTION = (
-    "How the pipeline is doing, made anew every hour after the tick: last complete hour of each zone, the provider's "
+    "How the pipeline is doing, updated every hour after the tick: last complete hour of each zone, the provider's "
     "lag, how much is estimated, gaps, revisions and calls of the last days, sizes of the tables.\n\n"
     f"**Is it well?** `status` below says so in a sentence, `page` in tables; the check `{CHECK}` warns when there is "
     "something to do.\n\n"

@@ -21,5 +21,5 @@ def health_job() -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         HEALTH,
         selection=dg.AssetSelection.assets(health.KEY),
-        description="Makes the page `health` anew: is every zone up to date, what is missing, what to do.",
+        description="Makes the page `health` again: whether every zone is up to date, missing hours, remedies.",
     )

@@ -20,8 +20,8 @@ def run_failure_sensor() -> dg.SensorDefinition:
         minimum_interval_seconds=_ALERT_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Every minute: tells people of failed runs, once for each cause, and when it is over, by the webhook and "
-            "the e-mail of the settings (EMAPS_ALERT_WEBHOOK, EMAPS_ALERT_EMAIL)."
+            "Every minute: sends one alert for each cause of failed runs and one when it is resolved, by the webhook "
+            "and the e-mail of the settings (EMAPS_ALERT_WEBHOOK, EMAPS_ALERT_EMAIL)."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
