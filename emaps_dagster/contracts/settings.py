@@ -70,6 +70,7 @@ class Settings(DatabricksSettings):
     api_token: SecretStr | None = None
     zones: Annotated[tuple[str, ...], NoDecode, ON_CLUSTER] = ("GR",)
     warehouse: Path = Path("./warehouse")
+    features_cache_mb: int = Field(default=512, ge=0)
     catalog: Annotated[str | None, ON_CLUSTER] = None
     start: Annotated[datetime, ON_CLUSTER] = datetime(2024, 1, 1, tzinfo=timezone.utc)
     fixed_now: Annotated[datetime | None, ON_CLUSTER] = None
@@ -115,6 +116,13 @@ class Settings(DatabricksSettings):
         if value is not None and (checked is None or checked == float("inf")):
             raise ValueError("a number above 0 such as 30 is allowed, or nothing for no limit")
         return checked
+
+    @field_validator("features_cache_mb", mode="before")
+    @classmethod
+    def _megabytes(cls, value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII):
+            raise ValueError("a whole number of megabytes such as 512 is allowed, or 0 for no cache")
+        return value
 
     @field_validator("alert_webhook")
     @classmethod

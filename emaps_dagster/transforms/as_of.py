@@ -1,36 +1,45 @@
 """Bronze to gold.ml_features as it was known: at one moment, or for each row a delay after its hour.
 
-Selects the record that each row saw; silver.py and gold.py do the parsing, joins, means and calendar.
+Selects the record that each row saw; silver.py does the parsing, gold.py the means and the calendar.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, rolling_column
+from emaps_dagster.contracts.tables import count_column, lag_column, rolling_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
+from emaps_dagster.contracts.zones import neighbours_of, zone_column
 from emaps_dagster.transforms.gold import (
-    OWN_COLUMNS,
-    features,
-    is_estimated,
     pack_fixed_point,
     unpack_mean,
-    values,
     values_in,
     with_calendar,
 )
-from emaps_dagster.transforms.silver import INGESTION_ORDER, drop_repeated_content, energy_data
+from emaps_dagster.transforms.repeated_records import distinct_records, ingestions, last_ingestion
+from emaps_dagster.transforms.silver import CARBON_FIELDS, INGESTION_ORDER, POWER_FIELDS, FeedFields
 from emaps_dagster.transforms.timestamps import instant
+from emaps_dagster.transforms.wanted import Wanted, wanted
 
 # The hour of the gold row that saw a record; up to 24 rows see one record.
 _ROW = "row_hour"
+_FEEDS = ("power", "carbon")
+# Rows of a feed, and the names of their columns besides the keys: to request them costs an analysis by the engine.
+_Side = tuple[DataFrame, list[str]]
 
 
 def features_as_of(
-    power: DataFrame, carbon: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime, moment: datetime
+    power: DataFrame,
+    carbon: DataFrame,
+    zone_keys: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+    moment: datetime,
+    columns: Collection[str] | None = None,
 ) -> DataFrame:
     """The gold rows of [start, end), computed from the responses ingested by a moment.
 
@@ -41,70 +50,42 @@ def features_as_of(
         start: first hour wanted, UTC.
         end: end of the last hour wanted, UTC.
         moment: responses ingested at or before it count, later ones do not.
+        columns: the columns wanted besides `zone` and `datetime`, default all of gold; nothing else is parsed.
     """
+    needed = wanted(zone_keys, columns)
     by_then = F.col("ingested_at") <= instant(moment)
-    silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOKBACK, end)
-    return features(silver, zone_keys, start, end)
+
+    def seen(bronze: DataFrame, fields: FeedFields) -> DataFrame:
+        last = _last_records(bronze.where(by_then), fields, start - LOOKBACK, end)
+        first, until = F.greatest(F.col("datetime"), instant(start)), _last_row(end)
+        return _to_rows(last.withColumn("_first", first).withColumn("_last", until), fields)
+
+    return _gold_rows(seen, power, carbon, needed, zone_keys, start, end)
 
 
 def features_known_at(
-    power: DataFrame, carbon: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime, delay: timedelta
+    power: DataFrame,
+    carbon: DataFrame,
+    zone_keys: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+    delay: timedelta,
+    columns: Collection[str] | None = None,
 ) -> DataFrame:
     """The gold rows of [start, end), each computed from the responses ingested by its datetime + 1 h + delay.
 
-    Each equals its row of `features_as_of` at that moment, to the last bit. One query computes all rows: every
-    record is copied to the rows that saw it, so each (row, zone, datetime) has exactly one record.
+    Each equals its row of `features_as_of` at that moment, to the last bit. One query computes all rows: a row sees
+    one record of an hour, so all records of an hour are together copied to at most 24 rows.
 
     Args: as `features_as_of`, and
         delay: how long after the end of its hour a row is made.
     """
+    needed = wanted(zone_keys, columns)
 
-    def seen_by_rows(records: DataFrame, content: list[str]) -> DataFrame:
-        oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
-        replaced_at = F.lead("ingested_at").over(oldest_first)
-        # The rows of a record's own hour and of the 23 after it see the record: from the first row made when the
-        # record is known to the last one made before the next record of the hour is known.
-        first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
-        last = F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
-        return (
-            drop_repeated_content(records, content)
-            .withColumn("_replaced_at", replaced_at)
-            .withColumn("_first", first)
-            .withColumn("_last", F.coalesce(F.least(last, _first_row("_replaced_at", delay) - F.lit(HOUR)), last))
-            .where(F.col("_first") <= F.col("_last"))
-            .withColumn(_ROW, F.explode(F.sequence("_first", "_last", F.expr("INTERVAL 1 HOUR"))))
-            .select(_ROW, "zone", "datetime", "ingested_at", *content)
-        )
+    def seen(bronze: DataFrame, fields: FeedFields) -> DataFrame:
+        return _seen_by_rows(bronze, fields, start, end, delay)
 
-    silver = energy_data(power, carbon, start - LOOKBACK, end, pick=seen_by_rows, more_keys=(_ROW,))
-    names = [column.name for column in key_columns(zone_keys)]
-    own, previous = F.col("datetime") == F.col(_ROW), F.col("datetime") == F.col(_ROW) - F.lit(HOUR)
-
-    def at(where: Column, name: str) -> Column:
-        # The group has at most one such row, so the aggregate returns its value.
-        return F.max(F.when(where, F.col(name)))
-
-    rows = (
-        values(silver, zone_keys, _ROW)
-        .groupBy(F.col("zone"), F.col(_ROW))
-        .agg(
-            F.count(F.when(own, True)).alias("_own"),
-            *(at(own, name).alias(name) for name in (*names, *OWN_COLUMNS)),
-            *(at(previous, name).alias(lag_column(name)) for name in names),
-            *(F.sum(pack_fixed_point(name)).alias(f"_sum_{name}") for name in names),
-            F.count(F.lit(1)).cast("int").alias("hours_observed_24h"),
-            F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"),
-        )
-        # Gold had no row for an hour that was not known yet.
-        .where(F.col("_own") > 0)
-        .withColumnRenamed(_ROW, "datetime")
-        .select(
-            "*",
-            *(unpack_mean(F.col(f"_sum_{name}")).alias(rolling_column(name)) for name in names),
-            *(values_in(F.col(f"_sum_{name}")).alias(count_column(name)) for name in names),
-        )
-    )
-    return with_calendar(rows, zone_keys, start, end)
+    return _gold_rows(seen, power, carbon, needed, zone_keys, start, end)
 
 
 def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
@@ -115,17 +96,185 @@ def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: da
     Returns:
         zone, datetime, ingested_at_power, ingested_at_carbon; null for a feed that has no record of the hour.
     """
-
-    def earliest(records: DataFrame, content: list[str]) -> DataFrame:
-        oldest_first = Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER)
-        return (
-            records.withColumn("_hour_before", F.lag("datetime").over(oldest_first))
-            .where(~F.col("_hour_before").eqNullSafe(F.col("datetime")))
-            .select("zone", "datetime", "ingested_at", *content)
+    feeds = [
+        (
+            _with_ingestion(
+                distinct_records(bronze, fields.only(()), start, end, ingestions()).withColumn(
+                    "one", F.explode("ingested")
+                ),
+                fields.only(()),
+                "one",
+            )
+            .groupBy("zone", "datetime")
+            .agg(F.min("ingested_at").alias(f"ingested_at_{feed}")),
+            [f"ingested_at_{feed}"],
         )
-
-    rows = energy_data(power, carbon, start, end, pick=earliest)
+        for feed, bronze, fields in zip(_FEEDS, (power, carbon), (POWER_FIELDS, CARBON_FIELDS), strict=True)
+    ]
+    rows = _joined(feeds[0], feeds[1], ["zone", "datetime"])
     return rows.select("zone", "datetime", "ingested_at_power", "ingested_at_carbon")
+
+
+def _gold_rows(
+    seen: Callable[[DataFrame, FeedFields], DataFrame],
+    power: DataFrame,
+    carbon: DataFrame,
+    needed: Wanted,
+    zone_keys: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+) -> DataFrame:
+    """The rows of [start, end) from the records that each of them saw.
+
+    Each feed is summed before the two are joined: joined records would be 24 times as many, and twice as wide.
+    """
+    sides = [
+        _rows_of_feed(feed, seen(bronze, fields), fields, needed)
+        for feed, bronze, fields in zip(_FEEDS, (power, carbon), _fields(needed, zone_keys), strict=True)
+    ]
+    made = {
+        **{rolling_column(name): unpack_mean(F.col(f"_sum_{name}")) for name in needed.sums},
+        **{count_column(name): values_in(F.col(f"_sum_{name}")) for name in needed.sums},
+    }
+    if needed.counts_observed:
+        made["hours_observed_24h"] = _in_either("_hours")
+    if needed.counts_estimated:
+        made["hours_estimated_24h"] = _in_either("_estimated")
+    rows = (
+        _joined(sides[0], sides[1], ["zone", _ROW])
+        # Gold had no row for an hour that was not known yet.
+        .where((F.coalesce("_own_power", F.lit(0)) + F.coalesce("_own_carbon", F.lit(0))) > 0)
+        .withColumnRenamed(_ROW, "datetime")
+        .select("*", *(column.alias(name) for name, column in made.items()))
+    )
+    return with_calendar(rows, needed.columns, start, end)
+
+
+def _fields(needed: Wanted, zone_keys: tuple[str, ...]) -> tuple[FeedFields, FeedFields]:
+    """What to read of the records of either feed; flows by neighbour are numbers of their own."""
+    flows = {
+        f"{direction}_{zone_column(neighbour)}": f"power{direction.title()}Breakdown.`{neighbour}`"
+        for direction in ("import", "export")
+        for neighbour in neighbours_of(zone_keys)
+    }
+    power = FeedFields(POWER_FIELDS.numbers | flows, {}, {}, {"is_estimated_power": "isEstimated"}, {})
+    carbon = FeedFields(CARBON_FIELDS.numbers, CARBON_FIELDS.texts, {}, {"is_estimated_carbon": "isEstimated"}, {})
+    return power.only(needed.of_silver), carbon.only(needed.of_silver)
+
+
+def _oldest_first() -> WindowSpec:
+    # The position comes last: of the records of an hour in one response, that decides between equal times.
+    return Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER, "position")
+
+
+def _with_ingestion(found: DataFrame, fields: FeedFields, ingestion: str) -> DataFrame:
+    """Records with one of their ingestions, if their hour was over then."""
+    return found.select(
+        "zone",
+        "datetime",
+        "updated_at",
+        *fields.content,
+        *(F.col(f"{ingestion}.{name}").alias(name) for name in ("ingested_at", "payload_sha256")),
+        (F.col(f"{ingestion}.place") + F.col("number")).alias("position"),
+    ).where(F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))
+
+
+def _last_records(bronze: DataFrame, fields: FeedFields, start: datetime, end: datetime) -> DataFrame:
+    """The last ingested record of each zone and hour of [start, end)."""
+    next_hour = F.lead("datetime").over(_oldest_first())
+    return (
+        _with_ingestion(distinct_records(bronze, fields, start, end, last_ingestion()), fields, "ingested")
+        .withColumn("_next_hour", next_hour)
+        .where(~F.col("_next_hour").eqNullSafe(F.col("datetime")))
+    )
+
+
+def _seen_by_rows(bronze: DataFrame, fields: FeedFields, start: datetime, end: datetime, delay: timedelta) -> DataFrame:
+    """Each record once for each row of [start, end) that saw it, as `_to_rows`.
+
+    From the first row made when the record is known to the last one made before the next record of its hour is known.
+    """
+    # One sort for both; a window of its own for each hour would cost an engine more than the rest.
+    is_same_hour = F.lead("datetime").over(_oldest_first()) == F.col("datetime")
+    replaced_at = F.when(is_same_hour, F.lead("ingested_at").over(_oldest_first()))
+    found = distinct_records(bronze, fields, start - LOOKBACK, end, ingestions())
+    first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
+    last = F.coalesce(F.least(_last_row(end), _first_row("_replaced_at", delay) - F.lit(HOUR)), _last_row(end))
+    return _to_rows(
+        _with_ingestion(found.withColumn("one", F.explode("ingested")), fields, "one")
+        .select("zone", "datetime", "ingested_at", *fields.content, replaced_at.alias("_replaced_at"))
+        .withColumn("_first", first)
+        .withColumn("_last", last),
+        fields,
+    )
+
+
+def _to_rows(seen: DataFrame, fields: FeedFields) -> DataFrame:
+    """Each record once for each row from its `_first` to its `_last`: row_hour, zone, datetime and the fields."""
+    return seen.where(F.col("_first") <= F.col("_last")).select(
+        F.explode(F.sequence("_first", "_last", F.expr("INTERVAL 1 HOUR"))).alias(_ROW),
+        "zone",
+        "datetime",
+        *fields.content,
+    )
+
+
+def _last_row(end: datetime) -> Column:
+    """The last row before `end` that looks back on a record."""
+    return F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
+
+
+def _rows_of_feed(feed: str, seen: DataFrame, fields: FeedFields, needed: Wanted) -> _Side:
+    """What each row takes from one feed: its own values, lags, sums, and which hours there were.
+
+    Hours are bits of an integer, the row's own the lowest, so that the hours of both feeds are the bits of either.
+    """
+    own, previous = F.col("datetime") == F.col(_ROW), F.col("datetime") == F.col(_ROW) - F.lit(HOUR)
+    bit = F.call_function(
+        "shiftleft", F.lit(1), ((F.unix_seconds(_ROW) - F.unix_seconds("datetime")) / F.lit(3600)).cast("int")
+    )
+    is_estimated = f"is_estimated_{feed}"
+
+    def at(where: Column, name: str) -> Column:
+        # The group has at most one such row, so the aggregate returns its value.
+        return F.max(F.when(where, F.col(name)))
+
+    def of_feed(names: Collection[str]) -> list[str]:
+        return [name for name in names if name in fields.content]
+
+    columns = {
+        f"_own_{feed}": F.count(F.when(own, True)),
+        **{name: at(own, name) for name in of_feed((*needed.values, *needed.own))},
+        **{lag_column(name): at(previous, name) for name in of_feed(needed.lags)},
+        **{f"_sum_{name}": F.sum(pack_fixed_point(name)) for name in of_feed(needed.sums)},
+    }
+    if needed.counts_observed:
+        columns[f"_hours_{feed}"] = F.bit_or(bit)
+    if needed.counts_estimated:
+        columns[f"_estimated_{feed}"] = F.bit_or(F.when(F.col(is_estimated), bit))
+    return seen.groupBy("zone", _ROW).agg(*(column.alias(name) for name, column in columns.items())), [*columns]
+
+
+def _joined(power: _Side, carbon: _Side, keys: list[str]) -> DataFrame:
+    """The rows of both feeds side by side; a row that only one feed has is there too."""
+    joined = (
+        power[0]
+        .alias("power")
+        .join(
+            carbon[0].alias("carbon"), [F.col(f"power.{key}") == F.col(f"carbon.{key}") for key in keys], "full_outer"
+        )
+    )
+    return joined.select(
+        *(F.coalesce(f"power.{key}", f"carbon.{key}").alias(key) for key in keys),
+        *(F.col(f"power.{name}") for name in power[1]),
+        *(F.col(f"carbon.{name}") for name in carbon[1]),
+    )
+
+
+def _in_either(name: str) -> Column:
+    """Number of bits that are set for one of the feeds."""
+    both = F.coalesce(f"{name}_power", F.lit(0)).bitwiseOR(F.coalesce(f"{name}_carbon", F.lit(0)))
+    return F.bit_count(both).cast("int")
 
 
 def _first_row(moment: str, delay: timedelta) -> Column:

@@ -6,6 +6,7 @@ functions on a grid of hours give the same result and take the engine longer (do
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
@@ -15,6 +16,7 @@ from emaps_dagster.contracts.tables import count_column, key_columns, lag_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
 from emaps_dagster.transforms.timestamps import in_hours, instant
+from emaps_dagster.transforms.wanted import OWN_COLUMNS
 
 # Sums are BIGINT in micro-units and exact, so a mean does not depend on the start of the computed window. A float
 # sum would, in its last bits, and every re-merge would rewrite rows. 10^6 preserves a watt of a megawatt and
@@ -26,8 +28,6 @@ _DIRECTIONS = ("import", "export")
 _SHORT, _LONG = (24,), (4, 24)
 _MANY = timedelta(days=31)
 _KEY = ["zone", "datetime"]
-# Columns of silver without a lag or a mean.
-OWN_COLUMNS = ("is_estimated_power", "is_estimated_carbon", "emission_factor_type")
 
 
 def _time_zone() -> Column:
@@ -115,8 +115,8 @@ def _count(total: Column) -> Column:
     return total.bitwiseAND(F.lit(31).cast("bigint"))
 
 
-def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
-    """Adds the time features to the values, lags and means of [start, end), and selects the contract's columns."""
+def with_calendar(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
+    """Adds the time features to the values, lags and means of [start, end), and selects these columns of gold."""
     return (
         rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
         .select(
@@ -130,7 +130,7 @@ def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, 
             _is_holiday(start, end).alias("is_holiday"),
             F.date_format("datetime", "yyyy-MM").alias("year_month"),
         )
-        .select(ml_features(zone_keys).column_names)
+        .select(*columns)
     )
 
 
@@ -154,7 +154,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         .join(_hour_before(observed, names), on=_KEY, how="left")
         .join(_last_24_hours(observed, names, _LONG if end - start > _MANY else _SHORT), on=_KEY, how="left")
     )
-    return with_calendar(rows, zone_keys, start, end)
+    return with_calendar(rows, ml_features(zone_keys).column_names, start, end)
 
 
 def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:

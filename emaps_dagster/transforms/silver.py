@@ -5,7 +5,8 @@ Fills no gaps and computes nothing from neighbouring hours, which gold does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import and_
@@ -17,17 +18,6 @@ from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
 from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
 from emaps_dagster.transforms.timestamps import in_hours
-
-# Numbers are strings until `number` casts them, for the reason in transforms/numbers.py.
-_MODES = "struct<" + ",".join(f"`{key}`:string" for key in MODE_KEYS) + ">"
-_RECORD = "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
-_POWER_RECORD = _RECORD + (
-    f"powerConsumptionBreakdown:{_MODES},powerProductionBreakdown:{_MODES},"
-    "powerImportBreakdown:map<string,string>,powerExportBreakdown:map<string,string>,"
-    "fossilFreePercentage:string,renewablePercentage:string,powerConsumptionTotal:string,"
-    "powerProductionTotal:string,powerImportTotal:string,powerExportTotal:string"
-)
-_CARBON_RECORD = _RECORD + "carbonIntensity:string,emissionFactorType:string"
 
 _POWER_FIELDS: dict[str, str] = {
     **{
@@ -41,11 +31,54 @@ _POWER_FIELDS: dict[str, str] = {
 }
 _POWER_MAPS = {"import_by_zone": "powerImportBreakdown", "export_by_zone": "powerExportBreakdown"}
 _CARBON_FIELDS = {"carbon_intensity": "carbonIntensity"}
-_NUMBERS = _POWER_FIELDS | _CARBON_FIELDS
 _CARBON_TEXTS = {"emission_factor_type": "emissionFactorType"}
 # Field by field the same for both feeds; the feed's name is appended.
-_PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estimationMethod"}
+_PROVENANCE_FLAGS = {"is_estimated": "isEstimated"}
+_PROVENANCE_TEXTS = {"estimation_method": "estimationMethod"}
 _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
+
+_PROVENANCE = (*_PROVENANCE_FLAGS, *_PROVENANCE_TEXTS, *_PROVENANCE_TIMES)
+_NOT_NUMBERS = (*_POWER_MAPS, *_CARBON_TEXTS, *_PROVENANCE)
+
+
+@dataclass(frozen=True)
+class FeedFields:
+    """The fields to read of a feed's records: column name to path in the record, by type."""
+
+    numbers: dict[str, str]
+    texts: dict[str, str]
+    maps: dict[str, str]
+    flags: dict[str, str]
+    times: dict[str, str]
+
+    @property
+    def content(self) -> list[str]:
+        return [*self.numbers, *self.texts, *self.maps, *self.flags, *self.times]
+
+    def only(self, names: Collection[str]) -> FeedFields:
+        parts = (self.numbers, self.texts, self.maps, self.flags, self.times)
+        return FeedFields(*({name: path for name, path in part.items() if name in names} for part in parts))
+
+    @property
+    def schema(self) -> str:
+        """The record as Spark DDL: these fields, and those that order records."""
+        # Numbers are strings until `number` casts them, for the reason in transforms/numbers.py.
+        types = dict.fromkeys(("datetime", "updatedAt", *self.times.values(), *self.texts.values()), "string")
+        types |= dict.fromkeys(self.maps.values(), "map<string,string>")
+        types |= dict.fromkeys(self.flags.values(), "boolean")
+        nested: dict[str, list[str]] = {}
+        for path in self.numbers.values():
+            outer, _, inner = path.partition(".")
+            if inner:
+                nested.setdefault(outer, []).append(f"{inner}:string")
+            else:
+                types[outer] = "string"
+        types |= {outer: f"struct<{','.join(inner)}>" for outer, inner in nested.items()}
+        return ",".join(f"{name}:{type_}" for name, type_ in types.items())
+
+
+POWER_FIELDS = FeedFields(_POWER_FIELDS, _PROVENANCE_TEXTS, _POWER_MAPS, _PROVENANCE_FLAGS, _PROVENANCE_TIMES)
+CARBON_FIELDS = FeedFields(_CARBON_FIELDS, _CARBON_TEXTS | _PROVENANCE_TEXTS, {}, _PROVENANCE_FLAGS, _PROVENANCE_TIMES)
 
 # Sort order of the records of one hour, from the oldest to the newest.
 INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256")
@@ -62,7 +95,7 @@ def _sorted_map(column: Column) -> Column:
     return F.array_sort(entries)
 
 
-def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
+def _parsed(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
     """One row per record of every body whose hour lies in [start, end) and was over at its ingestion."""
     text = with_long_numbers_as_strings(F.coalesce("trusted_json", "raw_json"))
     body = F.from_json(text, f"history array<struct<{record}>>, data array<struct<{record}>>")
@@ -95,7 +128,7 @@ def drop_repeated_content(records: DataFrame, content: list[str]) -> DataFrame:
     response = ("datetime", "ingested_at", "payload_sha256")
     by_response = Window.partitionBy("zone").orderBy(*response, "updated_at", "position")
     # Sail converts many columns to rows one by one for a lag: one array of numbers takes a third of the time.
-    numbers, others = ([name for name in content if (name in _NUMBERS) == wanted] for wanted in (True, False))
+    numbers, others = ([name for name in content if (name in _NOT_NUMBERS) == wanted] for wanted in (False, True))
     compared = F.struct("datetime", F.array(*numbers).alias("numbers"), *others)
     is_changed = ~F.col("_content").eqNullSafe(F.lag("_content").over(_oldest_first()))
     repeated = [F.col(f"_next_{name}").eqNullSafe(F.col(name)) for name in response]
@@ -118,36 +151,36 @@ def latest_records(records: DataFrame, content: list[str]) -> DataFrame:
     )
 
 
-def _feed(
-    bronze: DataFrame,
-    record: str,
-    numbers: dict[str, str],
-    texts: dict[str, str],
-    maps: dict[str, str],
-    start: datetime,
-    end: datetime,
-    pick: RecordSelector,
-) -> DataFrame:
-    records = _records(bronze, record, start, end).select(
-        "zone",
-        "datetime",
-        "ingested_at",
-        "payload_sha256",
-        "position",
-        *(number(F.col(f"record.{source}")).alias(name) for name, source in numbers.items()),
-        *(F.col(f"record.{source}").alias(name) for name, source in (texts | _PROVENANCE_FIELDS).items()),
-        *(_sorted_map(F.col(f"record.{source}")).alias(name) for name, source in maps.items()),
-        *(F.to_timestamp(f"record.{source}").alias(name) for name, source in _PROVENANCE_TIMES.items()),
+def records(bronze: DataFrame, fields: FeedFields, start: datetime, end: datetime) -> DataFrame:
+    """The records of every body whose hour lies in [start, end) and was over at its ingestion.
+
+    Args:
+        bronze: rows of a table of responses.
+        fields: what to read of a record; the engine parses nothing else.
+        start: first hour, UTC.
+        end: end of the last hour, UTC.
+
+    Returns:
+        zone, datetime, ingested_at, payload_sha256, position (in the body), updated_at, and the fields.
+    """
+    return _parsed(bronze, fields.schema, start, end).select(
+        "zone", "datetime", "ingested_at", "payload_sha256", "position", *content_of(fields)
     )
-    content = [*numbers, *texts, *maps, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES]
-    return pick(records, content)
+
+
+def content_of(fields: FeedFields) -> list[Column]:
+    """The fields of the column `record`, and updated_at, which orders records."""
+    times = {"updated_at": _PROVENANCE_TIMES["updated_at"]} | fields.times
+    return [
+        *(number(F.col(f"record.{source}")).alias(name) for name, source in fields.numbers.items()),
+        *(F.col(f"record.{source}").alias(name) for name, source in (fields.texts | fields.flags).items()),
+        *(_sorted_map(F.col(f"record.{source}")).alias(name) for name, source in fields.maps.items()),
+        *(F.to_timestamp(f"record.{source}").alias(name) for name, source in times.items()),
+    ]
 
 
 def _provenance(feed: str) -> list[Column]:
-    return [
-        F.col(f"{feed}.{name}").alias(f"{name}_{feed}")
-        for name in (*_PROVENANCE_FIELDS, *_PROVENANCE_TIMES, "ingested_at")
-    ]
+    return [F.col(f"{feed}.{name}").alias(f"{name}_{feed}") for name in (*_PROVENANCE, "ingested_at")]
 
 
 def energy_data(
@@ -173,8 +206,8 @@ def energy_data(
         One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`; with
         `more_keys` one per (zone, datetime, *more_keys), and these columns first.
     """
-    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, {}, _POWER_MAPS, start, end, pick)
-    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, _CARBON_TEXTS, {}, start, end, pick)
+    power_rows = pick(records(power, POWER_FIELDS, start, end), POWER_FIELDS.content)
+    carbon_rows = pick(records(carbon, CARBON_FIELDS, start, end), CARBON_FIELDS.content)
     power_side, carbon_side = power_rows.alias("power"), carbon_rows.alias("carbon")
     keys = {name: F.coalesce(f"power.{name}", f"carbon.{name}") for name in (*more_keys, "zone", "datetime")}
     joined = power_side.join(

@@ -1,0 +1,222 @@
+"""Computes the rows of a features.load query from bronze, as they were known, on the embedded engine.
+
+A month at a time, each from the cache if bronze holds the same responses as then (cache.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from emaps_dagster.contracts.api_limits import LONGEST_BODY
+from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
+from emaps_dagster.contracts.feature_query import BACKFILLED, MISSING, FeatureQuery
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.windows import Window, gold_context
+from emaps_dagster.contracts.zones import ZONES, zone_column
+from emaps_dagster.features.bronze_state import BronzeState
+from emaps_dagster.features.cache import Cache, cache_of
+from emaps_dagster.features.coverage import (
+    IN_TIME,
+    FirstIngested,
+    Key,
+    backfilled_of,
+    missing_of,
+    refuse_unknown_in_time,
+    refuse_unknown_then,
+    why_not_in_time,
+)
+from emaps_dagster.features.reading import UTC, absent_zones, in_order, listed, open_delta, plain, rows_where, spans_of
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
+from emaps_dagster.transforms.as_of import features_as_of, features_known_at, first_ingested
+from emaps_dagster.transforms.timestamps import instant
+
+# Months that are computed at the same time; each takes memory.
+_AT_ONCE = 2
+
+
+def known_rows(query: FeatureQuery, folder: Path) -> pa.Table:
+    """The rows of a query with `as_of` or a delay; `zone` and `datetime` are the first columns.
+
+    Raises:
+        FeaturesError: see `features.load`.
+    """
+    bronze = [open_delta(folder, table) for table in (POWER_DATA, CARBON_DATA)]
+    zone_keys = _zones_of_gold(folder)
+    columns = query.chosen(ml_features(zone_keys).column_names)
+    with ExitStack() as stack:
+        past = _Past(query, folder, zone_keys, cache_of(folder), stack)
+        rows = past.rows(columns)
+        missing, absent = missing_of(query, rows), absent_zones(query, rows)
+        first = past.first_ingested() if _needs_first_ingested(query, missing, absent) else {}
+        past.remember()
+    for zone in absent:
+        lacking = [key for key in missing if key[0] == zone]
+        raise NoFeaturesError(_why_unknown(query, zone, lacking, first, bronze, folder))
+    if query.delay is None:
+        refuse_unknown_then(query, missing)
+    else:
+        refuse_unknown_in_time(query, missing, backfilled_of(query, rows, first), first)
+    return in_order(rows)
+
+
+class _Past:
+    """Parts of a query, from the cache or from bronze; the engine starts with the first that the cache lacks."""
+
+    def __init__(
+        self, query: FeatureQuery, folder: Path, zone_keys: tuple[str, ...], cache: Cache, stack: ExitStack
+    ) -> None:
+        self._query, self._folder, self._zone_keys = query, folder, zone_keys
+        self._cache, self._stack = cache, stack
+        self._lakehouse: FolderLakehouse | None = None
+        self._bronze = BronzeState(folder) if cache.is_on else None
+        self._computed: list[tuple[Window, tuple[object, ...], pa.Table]] = []
+
+    def rows(self, columns: list[str]) -> pa.Table:
+        """The columns of all rows, as known."""
+        question = ("rows", self._zone_keys, str(self._query.as_of), str(self._query.delay), tuple(columns))
+        return self._parts(question, lambda lakehouse, part: self._as_known(lakehouse, part, columns))
+
+    def first_ingested(self) -> FirstIngested:
+        rows = self._parts(("first ingested",), self._first)
+        found = zip(*rows.to_pydict().values(), strict=True)
+        return {(zone, hour): moments for zone, hour, *moments in found}
+
+    def remember(self) -> None:
+        """Caches what was computed, except months of bronze that were written meanwhile."""
+        if self._bronze is None or not self._computed:
+            return
+        now = BronzeState(self._folder)
+        for part, question, rows in self._computed:
+            if now.of(_months_read(part)) == self._bronze.of(_months_read(part)):
+                self._cache.put(self._key(self._bronze, part, question), rows)
+
+    def _parts(self, question: tuple[object, ...], plan: Callable[[FolderLakehouse, Window], DataFrame]) -> pa.Table:
+        # A month at a time bounds the memory of a long window.
+        months = self._query.window.by_month()
+        found = {part: self._cached(part, question) for part in months}
+        lacking = [part for part, rows in found.items() if rows is None]
+        if lacking:
+            if self._lakehouse is None:
+                self._lakehouse = FolderLakehouse(self._stack.enter_context(embedded_session()), self._folder)
+            collect = self._lakehouse.collect
+            # The engine works on much of a month with one core.
+            with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
+                plans = [plan(self._lakehouse, part) for part in lacking]
+                for part, rows in zip(lacking, pool.map(collect, plans), strict=True):
+                    found[part] = plain(rows)
+                    self._computed.append((part, question, found[part]))
+        return pa.concat_tables(found[part] for part in months)
+
+    def _cached(self, part: Window, question: tuple[object, ...]) -> pa.Table | None:
+        return None if self._bronze is None else self._cache.get(self._key(self._bronze, part, question))
+
+    def _key(self, bronze: BronzeState, part: Window, question: tuple[object, ...]) -> str:
+        return self._cache.key(bronze.of(_months_read(part)), self._query.zones, str(part), *question)
+
+    def _as_known(self, lakehouse: FolderLakehouse, part: Window, columns: list[str]) -> DataFrame:
+        query = self._query
+
+        def responses(table: Table, until: datetime) -> DataFrame:
+            return lakehouse.scan_responses(table, gold_context(part), longest=LONGEST_BODY).where(
+                F.col("zone").isin(*query.zones) & (F.col("ingested_at") <= instant(until))
+            )
+
+        if query.as_of is not None:
+            power, carbon = (responses(table, query.as_of) for table in (POWER_DATA, CARBON_DATA))
+            rows = features_as_of(power, carbon, self._zone_keys, part.start, part.end, query.as_of, columns)
+        else:
+            assert query.delay is not None
+            # The last row is computed at this moment.
+            power, carbon = (responses(table, part.end + query.delay) for table in (POWER_DATA, CARBON_DATA))
+            rows = features_known_at(power, carbon, self._zone_keys, part.start, part.end, query.delay, columns)
+        return rows.select(columns)
+
+    def _first(self, lakehouse: FolderLakehouse, part: Window) -> DataFrame:
+        power, carbon = (
+            lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*self._query.zones))
+            for table in (POWER_DATA, CARBON_DATA)
+        )
+        return first_ingested(power, carbon, part.start, part.end)
+
+
+def _months_read(part: Window) -> list[str]:
+    """The partitions of bronze from which a part is computed."""
+    return gold_context(part).widen(LONGEST_BODY, timedelta(0)).months()
+
+
+def _needs_first_ingested(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
+    """Whether the first ingestion times are needed: finding them reads every body once more."""
+    if query.delay is None:
+        return False
+    doubted = query.delay > IN_TIME and BACKFILLED not in query.allow
+    return doubted or bool(absent) or (bool(missing) and MISSING not in query.allow)
+
+
+def _zones_of_gold(folder: Path) -> tuple[str, ...]:
+    """Zones that result in the flow columns of the stored gold; without a table, the zones of the settings.
+
+    They may differ from the pipeline's zones if the neighbours are the same: only the columns matter.
+    """
+    try:
+        stored = [field.name for field in open_delta(folder, ml_features(())).schema().fields]
+    except NoFeaturesError:
+        return read_settings().zones
+    flows = {name for name in stored if name.startswith(("import_", "export_")) and not name.endswith("_total")}
+    zone_keys = tuple(
+        key
+        for key, zone in ZONES.items()
+        if all(f"import_{zone_column(neighbour)}" in flows for neighbour in zone.neighbours)
+    )
+    if unknown := sorted(flows.difference(ml_features(zone_keys).column_names)):
+        raise FeaturesError(
+            f"gold.ml_features at {folder} was made for zones or neighbours that this release does not know: its "
+            f"{', '.join(unknown)}. Rebuild gold with this release, or read it without as_of and known_at."
+        )
+    return zone_keys
+
+
+def _why_unknown(
+    query: FeatureQuery, zone: str, missing: list[Key], first: FirstIngested, bronze: list[DeltaTable], folder: Path
+) -> str:
+    """Describes why no hour of a zone was known in time, from the ingestion times and windows in bronze."""
+    names = "zone, ingested_at, window_start, window_end"
+    responses = pa.concat_tables([rows_where(table, names) for table in bronze])
+    ingested = spans_of(responses, "ingested_at", "ingested_at")
+    if zone not in ingested:
+        return f"Bronze at {folder} holds no response of zone {zone}; it holds {listed(ingested)}."
+    of_zone = responses.filter(pc.field("zone") == zone)
+    if query.as_of is not None:
+        then = f"{query.as_of:%Y-%m-%dT%H:%M:%SZ}"
+        if query.as_of < ingested[zone][0]:
+            return (
+                f"Nothing of zone {zone} was known at {then}: its first response was ingested at "
+                f"{ingested[zone][0]:%Y-%m-%dT%H:%M:%SZ}. Ask as of a later moment."
+            )
+        by_then = of_zone.filter(pc.field("ingested_at") <= pa.scalar(query.as_of, UTC))
+        start, end = spans_of(by_then, "window_start", "window_end")[zone]
+        return (
+            f"No hour of zone {zone} in {query.window} was known and over at {then}; what had been ingested by then "
+            f"lies in {Window(start, end)}."
+        )
+    if any(key in first for key in missing):
+        return f"No hour of zone {zone} in {query.window} was known {query.delay} after its end. " + why_not_in_time(
+            query, missing, first
+        )
+    start, end = spans_of(of_zone, "window_start", "window_end")[zone]
+    return (
+        f"Bronze at {folder} holds no hour of zone {zone} in {query.window} that was over when it was ingested; it "
+        f"holds hours in {Window(start, end)}."
+    )
