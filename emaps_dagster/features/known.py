@@ -1,28 +1,24 @@
-"""Computes the rows of a features.load query from bronze, as they were known, on the embedded engine.
+"""The rows of a features.load query as they were known, and the errors that say why there are none.
 
-A month at a time, each from the cache if bronze holds the same responses as then (cache.py).
+A month at a time: from the cache if bronze holds the same responses as then (cache.py), else computed (computing.py).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.feature_query import BACKFILLED, MISSING, FeatureQuery
 from emaps_dagster.contracts.settings import read_settings
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import Window, gold_context
 from emaps_dagster.contracts.zones import ZONES, zone_column
 from emaps_dagster.features.bronze_state import BronzeState
@@ -38,13 +34,9 @@ from emaps_dagster.features.coverage import (
     why_not_in_time,
 )
 from emaps_dagster.features.reading import UTC, absent_zones, in_order, listed, open_delta, plain, rows_where, spans_of
-from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
-from emaps_dagster.lakehouse.spark_sessions import embedded_session
-from emaps_dagster.transforms.as_of import features_as_of, features_known_at, first_ingested
-from emaps_dagster.transforms.timestamps import instant
 
-# Months that are computed at the same time; each takes memory.
-_AT_ONCE = 2
+if TYPE_CHECKING:
+    from emaps_dagster.features.computing import Computing
 
 
 def known_rows(query: FeatureQuery, folder: Path) -> pa.Table:
@@ -80,17 +72,17 @@ class _Past:
     ) -> None:
         self._query, self._folder, self._zone_keys = query, folder, zone_keys
         self._cache, self._stack = cache, stack
-        self._lakehouse: FolderLakehouse | None = None
+        self._computing: Computing | None = None
         self._bronze = BronzeState(folder) if cache.is_on else None
         self._computed: list[tuple[Window, tuple[object, ...], pa.Table]] = []
 
     def rows(self, columns: list[str]) -> pa.Table:
         """The columns of all rows, as known."""
         question = ("rows", self._zone_keys, str(self._query.as_of), str(self._query.delay), tuple(columns))
-        return self._parts(question, lambda lakehouse, part: self._as_known(lakehouse, part, columns))
+        return self._parts(question, columns)
 
     def first_ingested(self) -> FirstIngested:
-        rows = self._parts(("first ingested",), self._first)
+        rows = self._parts(("first ingested",), None)
         found = zip(*rows.to_pydict().values(), strict=True)
         return {(zone, hour): moments for zone, hour, *moments in found}
 
@@ -103,53 +95,37 @@ class _Past:
             if now.of(_months_read(part)) == self._bronze.of(_months_read(part)):
                 self._cache.put(self._key(self._bronze, part, question), rows)
 
-    def _parts(self, question: tuple[object, ...], plan: Callable[[FolderLakehouse, Window], DataFrame]) -> pa.Table:
+    def _parts(self, question: tuple[object, ...], columns: list[str] | None) -> pa.Table:
         # A month at a time bounds the memory of a long window.
         months = self._query.window.by_month()
         found = {part: self._cached(part, question) for part in months}
         lacking = [part for part, rows in found.items() if rows is None]
         if lacking:
-            if self._lakehouse is None:
-                self._lakehouse = FolderLakehouse(self._stack.enter_context(embedded_session()), self._folder)
-            collect = self._lakehouse.collect
-            # The engine works on much of a month with one core.
-            with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
-                plans = [plan(self._lakehouse, part) for part in lacking]
-                for part, rows in zip(lacking, pool.map(collect, plans), strict=True):
-                    found[part] = plain(rows)
-                    self._computed.append((part, question, found[part]))
+            for part, rows in zip(lacking, self._engine().collect(lacking, columns), strict=True):
+                found[part] = plain(rows)
+                self._computed.append((part, question, found[part]))
         return pa.concat_tables(found[part] for part in months)
+
+    def _engine(self) -> Computing:
+        if self._computing is None:
+            try:
+                # Spark is imported and started only for what the cache lacks, and need not be installed otherwise.
+                from emaps_dagster.features.computing import Computing
+
+                computing = Computing(self._query, self._folder, self._zone_keys)
+                self._computing = self._stack.enter_context(computing)
+            except ModuleNotFoundError as error:
+                raise FeaturesError(
+                    f"as_of and known_at need the package {error.name!r}, which is not installed: "
+                    "pip install 'emaps-dagster-reader[as-known]', or read the stored rows without as_of and known_at."
+                ) from error
+        return self._computing
 
     def _cached(self, part: Window, question: tuple[object, ...]) -> pa.Table | None:
         return None if self._bronze is None else self._cache.get(self._key(self._bronze, part, question))
 
     def _key(self, bronze: BronzeState, part: Window, question: tuple[object, ...]) -> str:
         return self._cache.key(bronze.of(_months_read(part)), self._query.zones, str(part), *question)
-
-    def _as_known(self, lakehouse: FolderLakehouse, part: Window, columns: list[str]) -> DataFrame:
-        query = self._query
-
-        def responses(table: Table, until: datetime) -> DataFrame:
-            return lakehouse.scan_responses(table, gold_context(part), longest=LONGEST_BODY).where(
-                F.col("zone").isin(*query.zones) & (F.col("ingested_at") <= instant(until))
-            )
-
-        if query.as_of is not None:
-            power, carbon = (responses(table, query.as_of) for table in (POWER_DATA, CARBON_DATA))
-            rows = features_as_of(power, carbon, self._zone_keys, part.start, part.end, query.as_of, columns)
-        else:
-            assert query.delay is not None
-            # The last row is computed at this moment.
-            power, carbon = (responses(table, part.end + query.delay) for table in (POWER_DATA, CARBON_DATA))
-            rows = features_known_at(power, carbon, self._zone_keys, part.start, part.end, query.delay, columns)
-        return rows.select(columns)
-
-    def _first(self, lakehouse: FolderLakehouse, part: Window) -> DataFrame:
-        power, carbon = (
-            lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*self._query.zones))
-            for table in (POWER_DATA, CARBON_DATA)
-        )
-        return first_ingested(power, carbon, part.start, part.end)
 
 
 def _months_read(part: Window) -> list[str]:

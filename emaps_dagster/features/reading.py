@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
-from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
+from emaps_dagster.contracts.errors import NoFeaturesError
 from emaps_dagster.contracts.feature_query import KEY, FeatureQuery
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.tables import Table, ml_features
@@ -34,14 +34,8 @@ def answer(query: FeatureQuery, folder: Path) -> pa.Table:
     """
     if query.as_of is None and query.delay is None:
         return _stored(query, folder)
-    try:
-        # Stored rows are read where neither Spark nor Sail is installed (docs/adr/0018).
-        from emaps_dagster.features.known import known_rows
-    except ModuleNotFoundError as error:
-        raise FeaturesError(
-            f"as_of and known_at need the package {error.name!r}, which is not installed: "
-            "pip install 'emaps-dagster-reader[as-known]', or read the stored rows without as_of and known_at."
-        ) from error
+    from emaps_dagster.features.known import known_rows
+
     return known_rows(query, folder)
 
 

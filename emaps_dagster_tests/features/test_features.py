@@ -26,7 +26,7 @@ from emaps_dagster.contracts.errors import EmapsError, FeaturesError, LakehouseE
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
-from emaps_dagster.features import known as answers
+from emaps_dagster.features import computing
 from emaps_dagster.lakehouse import spark_sessions as engine
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.rebuild import rebuild_gold
@@ -230,7 +230,7 @@ def test_gold_as_stored_is_read_without_a_spark_session_in_the_contracts_order(
     def refuse() -> None:
         raise AssertionError("a session was started")
 
-    monkeypatch.setattr(answers, "embedded_session", refuse)
+    monkeypatch.setattr(computing, "embedded_session", refuse)
     rows = features.load("GR", DAY, DAY + 30 * HOUR, warehouse=warehouse.before)
     assert list(rows.index) == [DAY + number * HOUR for number in range(30)]
     assert rows.index.name == "datetime"
