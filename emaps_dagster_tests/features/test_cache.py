@@ -85,7 +85,11 @@ def test_an_answer_is_computed_again_after_a_withdrawal(past: Past) -> None:
         past.provider.revise("GR", DAY + number * HOUR, at=DAY + 4 * HOUR)
     past.tick(DAY + 4 * HOUR + MINUTES)
     assert not load(past).equals(before)
-    last = select(past.lakehouse, selection_of(ingested_from="2024-04-30T04:00Z"), DAY + 9 * HOUR)
+    last = select(
+        past.lakehouse,
+        selection_of(ingested_from="2024-04-30T04:00Z", ingested_until="2024-04-30T05:00Z"),
+        DAY + 9 * HOUR,
+    )
     withdraw(past.lakehouse, last)
     assert load(past).equals(before)
 
@@ -128,9 +132,7 @@ def test_a_month_that_is_written_meanwhile_is_not_kept(past: Past, monkeypatch: 
 
 
 @pytest.mark.parametrize("harm", ["deleted", "empty", "cut", "flipped", "folder"])
-def test_files_that_are_lost_or_torn_are_computed_again(
-    past: Past, harm: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_lost_or_torn_are_computed_again(past: Past, harm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(past)
     (file,) = folder_of(past).glob("*.arrow")
     content = file.read_bytes()
