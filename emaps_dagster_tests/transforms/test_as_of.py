@@ -23,9 +23,14 @@ SCHEMA = "zone string, ingested_at timestamp, payload_sha256 string, raw_json st
 
 def record(hour: datetime, total: float, *, estimated: bool = False, method: str = "") -> dict[str, Any]:
     return {
-        **{"zone": "GR", "datetime": f"{hour:%Y-%m-%dT%H:%M:%S}.000Z", "updatedAt": "2024-05-02T00:00:00.000Z"},
-        **{"powerProductionTotal": total, "powerImportBreakdown": {"BG": total / 2}, "isEstimated": estimated},
-        **{"estimationMethod": method, "carbonIntensity": total},
+        "zone": "GR",
+        "datetime": f"{hour:%Y-%m-%dT%H:%M:%S}.000Z",
+        "updatedAt": "2024-05-02T00:00:00.000Z",
+        "powerProductionTotal": total,
+        "powerImportBreakdown": {"BG": total / 2},
+        "isEstimated": estimated,
+        "estimationMethod": method,
+        "carbonIntensity": total,
     }
 
 
