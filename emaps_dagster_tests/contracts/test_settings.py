@@ -23,6 +23,7 @@ DEFAULTS = {
     "api_token": None,
     "zones": ("GR",),
     "warehouse": Path("./warehouse"),
+    "features_cache_mb": 512,
     "catalog": None,
     "start": datetime(2024, 1, 1, tzinfo=UTC),
     "fixed_now": None,
