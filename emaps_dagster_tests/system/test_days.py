@@ -1,6 +1,7 @@
 """Half a day, days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a fake clock.
 
-The half day always runs. The month: EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/system/test_days.py -s
+The half day always runs. The month:
+EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/system/test_days.py -s
 With EMAPS_TEST_MONTH=checks its runs evaluate every check, and most of three hours is Dagster storing what they say.
 """
 
