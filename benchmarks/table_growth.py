@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from benchmarks.bodies import StoredApi, days_before
 from benchmarks.measurements import Figures, progress
 from benchmarks.tick import judge, merge, take_in
+from emaps_dagster.contracts.responses import RawResponse
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, all_tables, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import POWER
@@ -69,9 +70,7 @@ class Grown:
         (record,) = [row for row in body["data"] if row["datetime"].startswith(f"{hour:%Y-%m-%dT%H}")]
         record["powerConsumptionTotal"] += self.api.now.hour + 1
         record["updatedAt"] = f"{self.api.now:%Y-%m-%dT%H:%M:%S}.000Z"
-        revised = type(answer)(
-            answer.feed, answer.zone, answer.endpoint, answer.request, json.dumps(body), self.api.now
-        )
+        revised = RawResponse(answer.feed, answer.zone, answer.endpoint, answer.request, json.dumps(body), self.api.now)
         store(self.lakehouse, POWER_DATA, [admit(revised)])
         return run
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emaps_dagster.contracts.responses import Response
+    from emaps_dagster.contracts.responses import RawResponse
 
 
 class EmapsError(Exception):
@@ -70,7 +70,7 @@ class RejectedBodyError(ProviderError):
     `response` is the rejected response, `reason` one sentence without its full stop.
     """
 
-    def __init__(self, response: Response, reason: str) -> None:
+    def __init__(self, response: RawResponse, reason: str) -> None:
         self.response = response
         self.reason = reason
         super().__init__(
@@ -79,7 +79,7 @@ class RejectedBodyError(ProviderError):
             "bronze.rejected_responses, run these hours again later, and tell the provider if it stays so."
         )
 
-    def __reduce__(self) -> tuple[type[RejectedBodyError], tuple[Response, str]]:
+    def __reduce__(self) -> tuple[type[RejectedBodyError], tuple[RawResponse, str]]:
         return type(self), (self.response, self.reason)
 
 

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from emaps_dagster.contracts.body_fields import sandbox_mark
-from emaps_dagster.contracts.responses import RejectedRecord, Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse, RejectedRecord
+from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import FEEDS, Feed
 from emaps_dagster.electricity_maps import strict_json
 from emaps_dagster.electricity_maps.records import (
@@ -58,7 +59,7 @@ class UnusableBodyError(ValueError):
     """The body is rejected as a whole; the message is one phrase."""
 
 
-def admitted(response: Response, reach: Reach | None = None) -> Response:
+def admitted(response: RawResponse, reach: Reach | None = None) -> AcceptedResponse:
     """Validates a response: returns it with its window, its trusted body and its quarantined records.
 
     Args:
@@ -73,14 +74,14 @@ def admitted(response: Response, reach: Reach | None = None) -> Response:
         hours = _hours_of_good_body(response.body, response.feed, response.zone)
         first, last = min(hours), max(hours)
         if reach is None or (first in reach and last in reach):
-            return replace(response, window_start=first, window_end=last + HOUR, trusted_json=None, rejected=())
+            return AcceptedResponse.of(response, Window(first, last + HOUR))
     except (UnusableBodyError, UnusableRecordError, UnusableJSONError):
         pass
     return _admitted_one_by_one(response, reach)
 
 
-def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]:
-    """First hour and end of the last hour of a body without faults.
+def hours_of_body(body: str, feed: Feed, zone: str) -> Window:
+    """The hours from the first to the last record of a body without faults.
 
     Raises:
         UnusableBodyError: a record cannot be trusted.
@@ -89,7 +90,7 @@ def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]
         hours = _hours_of_good_body(body, feed, zone)
     except (UnusableRecordError, UnusableJSONError) as error:
         raise UnusableBodyError(str(error)) from None
-    return min(hours), max(hours) + HOUR
+    return Window(min(hours), max(hours) + HOUR)
 
 
 def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
@@ -105,7 +106,7 @@ def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
     return [hour_of(row, place, feed, zone) for place, row in enumerate(rows)]
 
 
-def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
+def _admitted_one_by_one(response: RawResponse, reach: Reach | None) -> AcceptedResponse:
     feed, zone, body = response.feed, response.zone, response.body
     name, parts = _rows(body, zone)
     few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
@@ -149,10 +150,9 @@ def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
         rejected = [replace(record, hour=start + record.position * HOUR) for record in rejected]
     # Copies the text of each record, so that a number keeps its digits.
     texts = ",".join(body[part.start : part.end] for part, _ in trusted)
-    return replace(
+    return AcceptedResponse.of(
         response,
-        window_start=start,
-        window_end=end,
+        Window(start, end),
         trusted_json=f'{{"zone":{json.dumps(zone)},"{name}":[{texts}]}}',
         rejected=tuple(rejected),
     )

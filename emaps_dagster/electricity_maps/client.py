@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from emaps_dagster.contracts.api_limits import LONGEST_RANGE
 from emaps_dagster.contracts.errors import ProviderError, RejectedBodyError, SettingsError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
 from emaps_dagster.contracts.windows import Window, floor_hour, parse_utc, utc_now
 from emaps_dagster.contracts.zones import Feed
@@ -40,7 +40,7 @@ def past_range_chunks(window: Window) -> list[Window]:
     return chunks
 
 
-def admit(response: Response, reach: Reach | None = None) -> Response:
+def admit(response: RawResponse, reach: Reach | None = None) -> AcceptedResponse:
     """Validates a response: returns it with its window and its quarantined records, those beyond `reach` included.
 
     Raises:
@@ -109,7 +109,7 @@ class ElectricityMapsClient:
     def __reduce__(self) -> NoReturn:
         raise TypeError("an ElectricityMapsClient holds a token and is not pickled; make one where it is used")
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         """Requests the running hour and the 23 before it.
 
         Raises:
@@ -117,7 +117,7 @@ class ElectricityMapsClient:
         """
         return self._signal(feed, "history", zone, {}, "the last 24 hours")
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         """Requests the hours of a window, at most 10 days.
 
         Raises:
@@ -192,13 +192,13 @@ class ElectricityMapsClient:
 
     def _signal(
         self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str, reach: Reach | None = None
-    ) -> Response:
+    ) -> AcceptedResponse:
         url = self._url(feed, endpoint, zone, query)
         answer = self._requester.get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
         # Escapes preserve every byte of a body that is not UTF-8.
         text = answer.content.decode("utf-8", errors="backslashreplace")
         body = self._requester.redacted(text)
-        response = Response(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)
+        response = RawResponse(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)
         if body != text:
             raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
         if is_cut_off(answer.content):

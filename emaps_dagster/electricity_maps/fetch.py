@@ -12,7 +12,7 @@ from typing import Protocol
 
 from emaps_dagster.contracts.api_limits import HISTORY_SPAN, LONGEST_BODY
 from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach
@@ -25,10 +25,10 @@ _AHEAD = timedelta(days=1)
 class ResponseSource(Protocol):
     """The methods of `ElectricityMapsClient` that `fetch` calls."""
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         """The running hour and the 23 before it."""
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         """The hours of a window, at most 10 days."""
 
     def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
@@ -58,7 +58,7 @@ def fetch(
     window: Window,
     now: datetime,
     answered: Set[str] = frozenset(),
-) -> Iterator[Response | FetchFailure]:
+) -> Iterator[AcceptedResponse | FetchFailure]:
     """Fetches a window of one feed for every zone; a zone that fails does not stop the others.
 
     Args:
@@ -78,7 +78,7 @@ def fetch(
 
 def _fetch_zone(
     client: ResponseSource, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
-) -> Iterator[Response | FetchFailure]:
+) -> Iterator[AcceptedResponse | FetchFailure]:
     older_than = floor_hour(now) - HISTORY_SPAN
     if window.end > older_than:
         try:
@@ -111,7 +111,7 @@ def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> Pr
     return type(error)(f"{error} The later hours {Window(end, until)} were not asked for.")
 
 
-def _near(response: Response, window: Window, now: datetime) -> Response:
+def _near(response: AcceptedResponse, window: Window, now: datetime) -> AcceptedResponse:
     """Quarantines the records whose hours lie too far from the run's own hours for this run to merge them.
 
     Raises:
@@ -131,8 +131,6 @@ def _near(response: Response, window: Window, now: datetime) -> Response:
     return near
 
 
-def _lies_in(response: Response, reach: Window) -> bool:
-    start, end = response.window_start, response.window_end
-    assert start is not None
-    assert end is not None
-    return reach.start <= start and end <= reach.end and end - start <= LONGEST_BODY
+def _lies_in(response: AcceptedResponse, reach: Window) -> bool:
+    held = response.window
+    return reach.start <= held.start and held.end <= reach.end and held.duration <= LONGEST_BODY

@@ -21,7 +21,7 @@ from emaps_dagster.contracts.errors import (
     RateLimitedError,
     RejectedBodyError,
 )
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
@@ -65,14 +65,12 @@ def paths(sim: Simulator) -> list[str]:
     return [unquote(request.path) for request in sim.requests]
 
 
-def hours(outcome: Response | FetchFailure) -> Window:
-    assert isinstance(outcome, Response)
-    assert outcome.window_start is not None
-    assert outcome.window_end is not None
-    return Window(outcome.window_start, outcome.window_end)
+def hours(outcome: AcceptedResponse | FetchFailure) -> Window:
+    assert isinstance(outcome, AcceptedResponse)
+    return outcome.window
 
 
-def message(outcome: Response | FetchFailure) -> str:
+def message(outcome: AcceptedResponse | FetchFailure) -> str:
     assert isinstance(outcome, FetchFailure)
     return str(outcome.error)
 
@@ -245,7 +243,7 @@ def test_a_zone_that_fails_is_named_and_does_not_stop_the_others(
     outcomes = list(fetch(client, feed, zones, window("2024-05-04T09", "2024-05-04T10"), NOW))
     first, failed, last = outcomes
     assert hours(first) == hours(last) == window("2024-05-03T11", "2024-05-04T11")
-    assert [outcome.zone for outcome in (first, last) if isinstance(outcome, Response)] == ["GR", "AL"]
+    assert [outcome.zone for outcome in (first, last) if isinstance(outcome, AcceptedResponse)] == ["GR", "AL"]
     assert isinstance(failed, FetchFailure)
     assert type(failed.error) is error
     for part in ("zone BG", f"{feed.endpoint}/history", says):
@@ -276,7 +274,7 @@ def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hour
     assert type(failed.error) is FAILURES[kind][0]
     assert "power-breakdown/past-range of zone GR, [2024-03-11T00:00Z, 2024-03-21T00:00Z)" in message(failed)
     assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not asked for.")
-    assert [outcome.zone for outcome in others if isinstance(outcome, Response)] == ["BG", "BG", "BG"]
+    assert [outcome.zone for outcome in others if isinstance(outcome, AcceptedResponse)] == ["BG", "BG", "BG"]
 
 
 def test_a_failure_of_the_last_chunk_names_no_later_hours(sim: Simulator, client: ElectricityMapsClient) -> None:

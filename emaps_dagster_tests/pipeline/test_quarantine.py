@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.errors import RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
@@ -107,10 +107,10 @@ def test_a_past_range_that_holds_the_hour_or_is_that_hour_is_no_failure(
     bad = BAD if BAD in window else window.start + 5 * HOUR
     sim.provider.spoil("GR", bad, flaw)
     (response,) = fetch(client, CARBON, ("GR",), window, later)
-    assert isinstance(response, Response)
+    assert isinstance(response, AcceptedResponse)
     (rejected,) = response.rejected
     assert rejected.hour == bad
-    assert (response.window_start, response.window_end) == (window.start, window.end)
+    assert response.window == window
 
 
 def test_a_bad_record_at_the_start_of_history_is_not_asked_for_where_the_plan_gives_no_more() -> None:
@@ -122,8 +122,8 @@ def test_a_bad_record_at_the_start_of_history_is_not_asked_for_where_the_plan_gi
             sim.provider.clear()
             sim.provider.spoil("GR", LAST_DAY.start, flaw)
             (response,) = fetch(client, POWER, ("GR",), LAST_DAY, NOW)
-            assert isinstance(response, Response)
-            assert response.window_start == LAST_DAY.start + HOUR
+            assert isinstance(response, AcceptedResponse)
+            assert response.window.start == LAST_DAY.start + HOUR
 
 
 def test_an_older_good_record_stays_and_the_hour_is_told_until_it_is_mended(
@@ -255,7 +255,7 @@ import sys
 from datetime import datetime, timezone
 from emaps_dagster.contracts import responses, tables, zones
 from emaps_dagster.electricity_maps import admission
-response = responses.Response(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
+response = responses.RawResponse(zones.POWER, "GR", "history", "/v3", sys.argv[1], datetime.now(timezone.utc))
 print([one.reason for one in admission.admitted(response).rejected])
 print([name for name in tables.ENERGY_DATA.column_names if "fusion" in name])
 """

@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ProviderUnavailableError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed
@@ -91,15 +91,15 @@ class Provider:
         """What the pipeline's machine takes for the present."""
         return self.now + self.clock_error
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         running = floor_hour(self.now)
         return self._answer(feed, zone, "history", "history", Window(running - 23 * HOUR, running + HOUR))
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         until = min(window.end, floor_hour(self.now) + HOUR)
         return self._answer(feed, zone, "past-range", "data", Window(window.start, until))
 
-    def _answer(self, feed: Feed, zone: str, endpoint: str, key: str, window: Window) -> Response:
+    def _answer(self, feed: Feed, zone: str, endpoint: str, key: str, window: Window) -> AcceptedResponse:
         if self.down.get(feed.name):
             self.down[feed.name] -= 1
             raise ProviderUnavailableError(f"{feed.endpoint} of zone {zone}, {window}: down")
@@ -111,7 +111,7 @@ class Provider:
         texts = ", ".join(self._written(feed, row) for row in rows)
         text = f'{{"zone": "{zone}", "{key}": [{texts}]}}'
         reach = Reach(window.start - 24 * HOUR, window.end + 24 * HOUR, "outside", (window.start, window.end))
-        response = Response(feed, zone, endpoint, f"/v3/{feed.endpoint}/{endpoint}", text, self.told_time)
+        response = RawResponse(feed, zone, endpoint, f"/v3/{feed.endpoint}/{endpoint}", text, self.told_time)
         return admit(response, reach if endpoint == "past-range" else None)
 
     def _written(self, feed: Feed, row: dict[str, Any]) -> str:
@@ -156,13 +156,13 @@ class _Listener:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self.answers: list[Response] = []
+        self.answers: list[AcceptedResponse] = []
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         self.answers.append(self._provider.history(feed, zone))
         return self.answers[-1]
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         self.answers.append(self._provider.past_range(feed, zone, window))
         return self.answers[-1]
 

@@ -23,7 +23,7 @@ from deltalake.schema import PrimitiveType
 
 from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.partition_keys import partition_key
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import RawResponse
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
@@ -385,7 +385,7 @@ def _fetched_with_a_clock_ahead(pipeline: Pipeline, ahead: timedelta) -> None:
     for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
         body = pipeline.sim.provider.body(feed, "GR", "history", pipeline.now).decode()
         path = f"/v3/{feed.endpoint}/history?zone=GR"
-        stored = rows_of(table, [admit(Response(feed, "GR", "history", path, body, pipeline.now + ahead))])
+        stored = rows_of(table, [admit(RawResponse(feed, "GR", "history", path, body, pipeline.now + ahead))])
         write_deltalake(pipeline.delta(table), stored, mode="append")
     assert pipeline.materialize(Window(BROKEN, pipeline.now.replace(minute=0)), ENERGY_DATA, GOLD).success
 
