@@ -8,17 +8,16 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
+from pydantic import SecretStr
 
 from emaps_dagster.cli import command, orphaned_runs, task
 from emaps_dagster.cli.preflight import __main__ as preflight
-from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.settings import variables_of
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, ml_features
 from emaps_dagster.pipeline.check_catalog import Check, checks_of
 
@@ -50,7 +49,7 @@ def settings_page() -> str:
         "| setting | type | default | meaning |",
         "|---|---|---|---|",
     ]
-    fields = {f"EMAPS_{name.upper()}": field for name, field in _fields(Settings)}
+    fields = dict(variables_of())
     for name in sorted(fields, key=list(meanings).index):
         default = _text(fields[name].get_default(call_default_factory=True))
         lines.append(f"| `{name}` | {_type(fields[name].annotation)} | {default} | {_cell(meanings[name])} |")
@@ -100,15 +99,6 @@ def commands_page() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {"settings": settings_page, "checks": checks_page, "commands": commands_page}
-
-
-def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The fields of a settings model and of the models that it contains."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation)
-        else:
-            yield name, field
 
 
 def _comments(example: str) -> dict[str, str]:

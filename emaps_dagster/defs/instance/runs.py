@@ -84,7 +84,7 @@ def tags_of(window: Window, **more: str) -> dict[str, str]:
 
 def heartbeat_timeout(settings: Settings) -> float:
     """Seconds without an event after which a run counts as dead; a step on a cluster may log none until it ends."""
-    on_cluster = settings.databricks_timeout_seconds if settings.deployment == "databricks" else 0
+    on_cluster = settings.databricks.timeout_seconds if settings.deployment == "databricks" else 0
     return HEARTBEAT_SECONDS + on_cluster
 
 
