@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.windows import Window, utc_now
 from emaps_dagster.demo import terminal
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.plot import draw, read_gold
 from emaps_dagster.demo.scenario import TOKEN, ZONE, DemoResult, environment, run_scenario
 from emaps_dagster.demo.timeline import Times
@@ -36,7 +36,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.days < 1:
         parser.error(f"--days is {options.days}: at least 1 is needed")
-    folder = Folder(options.folder.resolve())
+    folder = DemoFolder(options.folder.resolve())
     # A pipe has no width: 120 columns fit the tables.
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
@@ -50,7 +50,7 @@ def main() -> int:
         return _INTERRUPTED
 
 
-def _demo(console: Console, folder: Folder, days: int) -> int:
+def _demo(console: Console, folder: DemoFolder, days: int) -> int:
     began = time.monotonic()
     folder.start_afresh()
     times = Times.until(utc_now().replace(microsecond=0), days)
@@ -69,7 +69,7 @@ def _demo(console: Console, folder: Folder, days: int) -> int:
     return 0 if result.ok else 1
 
 
-def _draw(folder: Folder, result: DemoResult) -> None:
+def _draw(folder: DemoFolder, result: DemoResult) -> None:
     if result.ok:
         times = result.times
         window = Window(max(times.start, times.tick.end - _PICTURED), times.tick.end)

@@ -29,7 +29,7 @@ class FolderError(EmapsError):
 
 
 @dataclass(frozen=True)
-class Folder:
+class DemoFolder:
     """Paths and settings of a demo; `root` need not exist."""
 
     root: Path

@@ -19,6 +19,7 @@ from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import Differences
 from emaps_dagster.lakehouse.reports import RebuildReport
+from emaps_dagster.monitoring.hour_ranges import to_windows
 from emaps_dagster.pipeline.rebuild import rebuild_gold, rebuild_silver
 from emaps_dagster.transforms.timestamps import instant
 
@@ -178,13 +179,8 @@ def sentence(selected: Selected, *, dry_run: bool) -> str:
 
 def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
     """The hours that responses hold; ranges near each other are joined and rebuilt together."""
-    spans: list[Window] = []
-    for start, end in sorted((floor_hour(row["window_start"]), row["window_end"]) for row in rows):
-        if spans and start - spans[-1].end <= LATE_DATA_MARGIN:
-            spans[-1] = Window(spans[-1].start, max(spans[-1].end, end))
-        else:
-            spans.append(Window(start, end))
-    return tuple(spans)
+    spans = (Window(floor_hour(row["window_start"]), row["window_end"]) for row in rows)
+    return tuple(to_windows((hour for span in spans for hour in span.hours()), bridge=LATE_DATA_MARGIN))
 
 
 def _rebuild_each(

@@ -124,7 +124,7 @@ def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(ta
         table.location(READINGS),
         "column more is missing",
         "column flows is not in the contract",
-        "column value is double, not int",
+        "column value is double, must be int",
     ):
         assert part in str(error.value)
 
@@ -521,7 +521,7 @@ def test_a_bronze_table_of_an_earlier_release_gets_the_columns_it_lacks(
     assert sorted((row["raw_json"], row["year_month"]) for row in whole) == [("{0}", "2024-01"), ("{1}", "2024-01")]
     # A type that changed is no column that is missing.
     broken = replace(bronze, columns=(*bronze.columns[:2], replace(bronze.columns[2], type="int"), *bronze.columns[3:]))
-    with pytest.raises(ContractChangedError, match="column raw_json is string, not int"):
+    with pytest.raises(ContractChangedError, match="column raw_json is string, must be int"):
         lakehouse.create(broken)
 
 

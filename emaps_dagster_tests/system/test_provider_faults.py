@@ -22,7 +22,7 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import ZONES, Zone
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.names import HEALTH
-from emaps_dagster.monitoring.gaps import GapsCursor, Holes, decide
+from emaps_dagster.monitoring.gaps import GapsCursor, IncompleteHours, decide
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator import api
 from emaps_dagster.simulator.server import Fault, Simulator
@@ -131,7 +131,7 @@ def test_hours_of_nulls_warn_each_on_the_page_and_in_gaps_until_values_come(ware
     found = missing(warehouse.folder, GR, HOURS)
     assert found.silent == {"GR": {carbon_only, *(since + number * HOUR for number in range(6))}}
     later = NOW + timedelta(days=2)
-    holes = Holes(found.not_fetched, found.not_merged, silent=found.silent)
+    holes = IncompleteHours(found.not_fetched, found.not_merged, silent=found.silent)
     decision = decide(later, holes, {"GR": utc(2024, 1, 1)}, GapsCursor())
     assert decision.fetch == [Window(carbon_only, HOURS.end)]
     assert decision.sentences == [

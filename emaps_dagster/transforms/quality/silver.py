@@ -101,13 +101,13 @@ def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
     Consecutive ingestions with equal content count as one, known since the first of them.
     """
     findings = []
-    judged = 0
+    checked = 0
     for row in evidence.rows:
         for feed, histories in evidence.histories.items():
             record = histories.get((row["zone"], row["datetime"]))
             if record is None:
                 continue
-            judged += 1
+            checked += 1
             must = {**record.latest, f"ingested_at_{feed}": record.known_since}
             wrong = list(differences(row, must))
             if wrong:
@@ -119,7 +119,7 @@ def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
                 )
                 what = f"the {feed} record ingested last ({record.versions[-1][0]:%Y-%m-%dT%H:%M:%SZ}) did not win"
                 findings.append(Finding(row["zone"], row["datetime"], f"{what}{older}: {differing(wrong)}"))
-    return Outcome(judged, tuple(findings))
+    return Outcome(checked, tuple(findings))
 
 
 def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
@@ -162,16 +162,16 @@ class _Response:
 def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
     """No response has an `ingested_at` of a wrong clock: it would outrank later ones, or lose to earlier ones."""
     findings = []
-    judged = 0
+    checked = 0
     for responses in (evidence.power, evidence.carbon):
         rows = [row for row in responses.drop_columns("raw_json").to_pylist() if row["ingested_at"] is not None]
-        judged += len(rows)
+        checked += len(rows)
         received = [
             _Response(row["zone"], row["ingested_at"], row["window_end"], (row["source"] or "").endswith("/history"))
             for row in rows
         ]
         findings += [finding_of(rows[place], what) for place, what in wrong_clocks(received, evidence.now)]
-    return Outcome(judged, tuple(findings))
+    return Outcome(checked, tuple(findings))
 
 
 def differences(row: Mapping[str, Any], must: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
