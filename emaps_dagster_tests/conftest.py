@@ -24,6 +24,9 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
+from harness.surroundings import no_settings_of_this_machine
+
+__all__ = ["no_settings_of_this_machine"]
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
@@ -124,14 +127,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test sees neither the person's EMAPS_ variables nor their .env."""
-    for name in [name for name in os.environ if name.startswith("EMAPS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @dataclass(frozen=True)

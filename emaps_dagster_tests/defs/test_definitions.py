@@ -27,6 +27,7 @@ from emaps_dagster.defs.resources.spark import CatalogLakehouse, EmbeddedLakehou
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster_tests.support.builders import silver, utc
 from emaps_dagster_tests.support.graph import GOLDEN, graph_text
+from harness.dagster_runs import quick_instance
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,7 +149,7 @@ def test_a_zone_whose_neighbours_are_not_listed_is_warned_of_and_has_no_flow_col
     lakehouse.append(ENERGY_DATA, silver(spark, [{"datetime": hour, "import_by_zone": {"BE": 9.0}}], zone="FR"))
     settings = Settings(zones=("FR",), warehouse=tmp_path / "warehouse", _env_file=None)
     gold = gold_asset(settings.zones, hourly_partitions(settings.start))
-    with dg.DagsterInstance.ephemeral() as instance:
+    with quick_instance() as instance:
         result = dg.materialize(
             [gold, dg.AssetSpec(ENERGY_DATA.asset_key)],
             selection=[gold],

@@ -28,6 +28,7 @@ from emaps_dagster.simulator import api
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.pipeline.test_checks import Warehouse, evaluations_of
 from emaps_dagster_tests.support.builders import utc
+from harness.dagster_runs import quick_instance
 
 TOKEN = "a-token-of-an-odd-provider"
 NOW = utc(2024, 5, 4, 10, 7)
@@ -61,7 +62,7 @@ def odd() -> Iterator[Odd]:
 @pytest.fixture
 def warehouse(tmp_path: Path, odd: Odd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with quick_instance() as instance:
         yield Warehouse(tmp_path / "warehouse", instance, odd.url)
 
 
