@@ -23,6 +23,7 @@ from emaps_dagster.contracts.databricks_settings import DatabricksSettings
 from emaps_dagster.contracts.errors import SettingsError
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
+from emaps_dagster.contracts.signals import POWER_SIGNALS, PowerSignal
 from emaps_dagster.contracts.windows import parse_utc
 
 PUBLIC_API_URL = "https://api.electricitymaps.com/v3"
@@ -67,6 +68,7 @@ class Settings(DatabricksSettings):
 
     deployment: Annotated[Deployment, ON_CLUSTER] = "embedded"
     api_url: Annotated[str, ON_CLUSTER] = PUBLIC_API_URL
+    power_signal: Annotated[PowerSignal, ON_CLUSTER] = "power-breakdown"
     api_token: SecretStr | None = None
     zones: Annotated[tuple[str, ...], NoDecode, ON_CLUSTER] = ("GR",)
     warehouse: Path = Path("./warehouse")
@@ -86,6 +88,23 @@ class Settings(DatabricksSettings):
         if value not in get_args(Deployment):
             raise ValueError("embedded, spark or databricks is allowed")
         return value
+
+    @field_validator("power_signal", mode="before")
+    @classmethod
+    def _known_signal(cls, value: object) -> object:
+        if value not in POWER_SIGNALS:
+            raise ValueError(f"{' or '.join(POWER_SIGNALS)} is allowed")
+        return value
+
+    @model_validator(mode="after")
+    def _signal_of_the_version(self) -> Self:
+        # electricity-mix of v3 has other rows under the same path.
+        old = re.search(r"/[vV][0-3]$", self.api_url)
+        if self.power_signal == "electricity-mix" and old:
+            address = self.api_url[: old.start()] + "/v4"
+            why = f"EMAPS_POWER_SIGNAL is 'electricity-mix', which needs v4: set EMAPS_API_URL={address}."
+            raise PydanticCustomError("power_signal", "{why}", {"why": why})
+        return self
 
     @field_validator("api_url", "ui_url")
     @classmethod
