@@ -29,6 +29,11 @@ NEEDED_SIGNALS = (MIX, TRACED_MIX, FLOWS)
 STORAGE_KEYS = {"hydro storage": "hydro discharge", "battery storage": "battery discharge"}
 
 
+def request_name(feed: Feed) -> str:
+    """A signal as people request it: `electricity-mix flow-traced`."""
+    return f"{feed.endpoint} {feed.breakdown}" if feed.breakdown else feed.endpoint
+
+
 def power_feeds(road: str) -> tuple[Feed, ...]:
     """The signals that a road requests for the power feed of a zone."""
     return MIX_SIGNALS if road == "electricity-mix" else (POWER,)

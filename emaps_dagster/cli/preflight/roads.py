@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from emaps_dagster.cli.preflight.findings import Finding, ok, warning
 from emaps_dagster.contracts.errors import ProviderError, RateLimitedError, RejectedBodyError
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.signals import MIX_SIGNALS
+from emaps_dagster.contracts.signals import MIX_SIGNALS, request_name
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 
@@ -61,7 +61,7 @@ def roads(settings: Settings, client_of: Callable[[str], ElectricityMapsClient])
     refused = {
         road: "; ".join(
             sorted(
-                f"{_named(feed)}: {why}"
+                f"{request_name(feed)}: {why}"
                 for feed in road.feeds
                 if (why := answers[road.url, feed]) and not feed.is_optional
             )
@@ -97,7 +97,3 @@ def _refusal(client: ElectricityMapsClient, feed: Feed, zone: str) -> str | None
     except ProviderError as error:
         return type(error).__name__
     return None
-
-
-def _named(feed: Feed) -> str:
-    return f"{feed.endpoint} {feed.breakdown}" if feed.breakdown else feed.endpoint
