@@ -27,7 +27,8 @@ POWER_NUMBERS = tuple(POWER_FIELDS)
 
 def source_of(source: Column) -> Column:
     """API, version and signal of a response; the endpoint, `history` or `past-range`, is left out."""
-    return F.substring_index(source, "/", 3)
+    # Sail's substring_index gives a string view, which the initial load cannot write.
+    return F.array_join(F.slice(F.split(source, "/"), 1, 3), "/")
 
 
 def sorted_map(column: Column) -> Column:

@@ -32,7 +32,7 @@ class Seen:
     order: Order
     signal: str
     record: Mapping[str, Any]
-    source: str
+    source: str | None
 
 
 def seen_by_hour(responses: Iterable[Mapping[str, Any]], window: Window) -> dict[Key, list[Seen]]:
@@ -51,13 +51,13 @@ def seen_by_hour(responses: Iterable[Mapping[str, Any]], window: Window) -> dict
             if hour not in latest or version >= latest[hour][0]:
                 latest[hour] = (version, record)
         name = f"{response['payload_sha256'] or ''}:{response['signal']}"
-        source = "/".join((response["source"] or "").split("/")[:3])
+        source = response["source"] and "/".join(response["source"].split("/")[:3])
         for hour, (version, record) in latest.items():
             found[zone, hour].append(Seen((ingested_at, version, name), response["signal"], record, source))
     return {key: sorted(seen, key=lambda one: one.order) for key, seen in found.items()}
 
 
-def assembled(seen: Iterable[Seen]) -> list[tuple[Order, dict[str, Any], str]]:
+def assembled(seen: Iterable[Seen]) -> list[tuple[Order, dict[str, Any], str | None]]:
     """The power records of an hour in v3's form, each when a version had all it needs: order, record, source."""
     versions: dict[datetime, dict[str, Seen]] = defaultdict(dict)
     made = []

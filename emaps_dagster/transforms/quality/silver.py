@@ -20,7 +20,7 @@ from emaps_dagster.transforms.quality.mix import NEEDED, Key, Order, Seen, assem
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 
 # Order, content by silver's columns, and source of one ingestion of an hour.
-Version = tuple[Order, dict[str, Any], str]
+Version = tuple[Order, dict[str, Any], str | None]
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 FEED_NAMES = ("power", "carbon")
 
@@ -30,7 +30,7 @@ class RecordHistory:
     """History of one hour in one feed of bronze: the content of every ingestion, oldest first."""
 
     versions: tuple[tuple[datetime, dict[str, Any]], ...]
-    sources: tuple[str, ...] = ()
+    sources: tuple[str | None, ...] = ()
 
     @property
     def latest(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class RecordHistory:
         return self.versions[self._first_of_latest][0]
 
     @property
-    def source(self) -> str:
+    def source(self) -> str | None:
         """API, version and signal of the first ingestion of the latest content."""
         return self.sources[self._first_of_latest]
 
@@ -273,7 +273,7 @@ def _versions(responses: pa.Table, feed: str, window: Window) -> dict[Key, list[
             updated_at = time_of(record.get("updatedAt")) or _NEVER
             if hour not in latest or updated_at >= latest[hour][0]:
                 latest[hour] = (updated_at, record)
-        source = "/".join((response["source"] or "").split("/")[:3])
+        source = response["source"] and "/".join(response["source"].split("/")[:3])
         for hour, (updated_at, record) in latest.items():
             order = (ingested_at, updated_at, response["payload_sha256"] or "")
             versions[zone, hour].append((order, content_of(record, feed), source))
