@@ -79,7 +79,8 @@ def _with_fractions(breakdown: dict[str, Any], power: dict[str, Any], side: str,
     values = dict(breakdown)
     own = [mode for mode in MODE_KEYS if (values.get(mode) or 0) > 0]
     fractions = stream("fraction", side, power["zone"], seed)
-    version = crc32(f"{power['datetime']}{power['updatedAt']}".encode()) << 8
+    # From the content: a row whose time of update alone changes keeps its decimals.
+    version = crc32(f"{power['datetime']}{breakdown}{power['isEstimated']}".encode()) << 8
     for place, (more, less) in enumerate(zip(own[::2], own[1::2], strict=False)):
         fraction = steps[bits(fractions, version + place) % len(steps)]
         if fraction:
