@@ -32,8 +32,16 @@ class NotInPlanError(ProviderError):
     """401, 403: the token is fine, but its plan lacks this endpoint or this zone. Not retried."""
 
 
+class WithdrawnError(NotInPlanError):
+    """401, 404 or 410 for power-breakdown of a zone whose carbon-intensity is served. Not retried."""
+
+
 class BadRequestError(ProviderError):
     """400 and other 4xx: the API refused the request. Not retried."""
+
+
+class GoneError(BadRequestError):
+    """410: the endpoint was removed. Not retried."""
 
 
 class WrongAddressError(BadRequestError):

@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 
 from emaps_dagster.contracts.paths import expanded
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
+from emaps_dagster.contracts.signals import POWER_SIGNALS, PowerSignal
 from emaps_dagster.contracts.windows import parse_utc
 
 
@@ -119,6 +120,7 @@ def _present(value: object) -> object:
 
 
 Deployment = Annotated[Literal["embedded", "spark", "databricks"], Allowed("embedded, spark or databricks is allowed")]
+PowerSignalName = Annotated[PowerSignal, Allowed(f"{' or '.join(POWER_SIGNALS)} is allowed")]
 HttpAddress = Annotated[
     str,
     Field(pattern=r"^https?://[^/@?#\s]+(/[^?#\s@]*)?$"),

@@ -34,6 +34,7 @@ from emaps_dagster.contracts.setting_types import (
     MailAddress,
     MailAddresses,
     MailServer,
+    PowerSignalName,
     Present,
     Rate,
     Token,
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
 
     deployment: Annotated[Deployment, ON_CLUSTER] = "embedded"
     api_url: Annotated[HttpAddress, ON_CLUSTER] = PUBLIC_API_URL
+    power_signal: Annotated[PowerSignalName, ON_CLUSTER] = "power-breakdown"
     api_token: Token | None = None
     zones: Annotated[ZoneKeys, ON_CLUSTER] = ("GR",)
     warehouse: Folder = Path("./warehouse")
@@ -79,6 +81,16 @@ class Settings(BaseSettings):
     alert_from: MailAddress | None = None
     ui_url: HttpAddress = "http://127.0.0.1:3000"
     databricks: DatabricksSettings = DatabricksSettings()
+
+    @model_validator(mode="after")
+    def _signal_of_the_version(self) -> Self:
+        # electricity-mix of v3 has other rows under the same path.
+        old = re.search(r"/[vV][0-3]$", self.api_url)
+        if self.power_signal == "electricity-mix" and old:
+            address = self.api_url[: old.start()] + "/v4"
+            why = f"EMAPS_POWER_SIGNAL is 'electricity-mix', which needs v4: set EMAPS_API_URL={address}."
+            raise PydanticCustomError("power_signal", "{why}", {"why": why})
+        return self
 
     @model_validator(mode="after")
     def _warehouse_that_delta_can_write(self) -> Self:

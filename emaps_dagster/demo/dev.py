@@ -84,6 +84,8 @@ def main() -> int:
 
 def _with_simulator(console: Console, folder: DemoFolder, port: int, ended: threading.Event) -> None:
     with folder.claimed(), Simulator(token=TOKEN, zones=(ZONE,)) as simulator:
+        if folder.is_prepared and folder.power_signal == "electricity-mix":
+            simulator.version = "v4"
         if not folder.is_prepared:
             console.print("There was no `make demo` yet: tables are empty until you materialize some hours.")
             folder.prepare(ZONE, floor_hour(utc_now()) - timedelta(days=_DAYS_WITHOUT_DEMO))

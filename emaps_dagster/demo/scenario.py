@@ -14,14 +14,22 @@ import dagster as dg
 
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.signals import PowerSignal
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.demo.expectations import Changes, Expectation, changes, judge, rows_of
 from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.timeline import Times
+from emaps_dagster.simulator.provider import Version
 from emaps_dagster.simulator.server import Simulator
 
 ZONE = "GR"
+# API version and power signal of each value of `--road`.
+ROADS: dict[str, tuple[Version, PowerSignal]] = {
+    "v3": ("v3", "power-breakdown"),
+    "v4": ("v4", "power-breakdown"),
+    "v4-mix": ("v4", "electricity-mix"),
+}
 # The token that the simulator requires; tests check that it appears nowhere else.
 TOKEN = "token-of-the-demo-only"  # noqa: S105  # opens nothing but the simulator
 
@@ -185,7 +193,14 @@ def _job(name: str, folder: DemoFolder, simulator: Simulator, times: Times, now:
     from emaps_dagster.definitions import build_definitions
 
     definitions = build_definitions(
-        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, fixed_now=now)
+        Settings(
+            api_url=simulator.url,
+            power_signal=folder.power_signal,
+            zones=(ZONE,),
+            warehouse=folder.warehouse,
+            start=times.start,
+            fixed_now=now,
+        )
     )
     return definitions.resolve_job_def(name)
 

@@ -53,10 +53,10 @@ def admit(response: RawResponse, reach: Reach | None = None) -> AcceptedResponse
 
 
 class ElectricityMapsClient:
-    """Client of v3 `power-breakdown` and `carbon-intensity`, used as a context manager.
+    """Client of v3 and v4, used as a context manager: `power-breakdown`, `carbon-intensity`, and v4's further signals.
 
     Args:
-        base_url: with the version, e.g. `https://api.electricitymaps.com/v3`.
+        base_url: with the version, e.g. `https://api.electricitymaps.com/v3`; it decides which signals are served.
         token: sent as `auth-token`; appears in no message, log or repr.
         clock: the present, UTC; stamps every response, and is compared with the provider's clock (clocks.py).
         timeout: seconds to connect and to wait for the next bytes; a whole response may take 1.5 times as long.
@@ -213,7 +213,8 @@ class ElectricityMapsClient:
         return admit(response, reach)
 
     def _url(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str]) -> str:
-        return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
+        breakdown = {"breakdownType": feed.breakdown} if feed.breakdown else {}
+        return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **breakdown, **query})}"
 
 
 def _range_query(window: Window) -> dict[str, str]:

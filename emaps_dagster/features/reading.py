@@ -6,7 +6,7 @@ Writes nothing. coverage.py checks that the rows are complete.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -137,7 +137,9 @@ def _first_ingested(lakehouse: FolderLakehouse, query: FeatureQuery) -> FirstIng
             lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*query.zones))
             for table in (POWER_DATA, CARBON_DATA)
         )
-        columns = _plain(first_ingested(power, carbon, part.start, part.end).toArrow()).to_pydict().values()
+        mix = lakehouse.scan_mix(part, longest=LONGEST_BODY)
+        mix = None if mix is None else mix.where(F.col("zone").isin(*query.zones))
+        columns = _plain(first_ingested(power, carbon, part.start, part.end, mix=mix).toArrow()).to_pydict().values()
         found |= {(zone, hour): moments for zone, hour, *moments in zip(*columns, strict=True)}
     return found
 
@@ -147,18 +149,23 @@ def _as_known(lakehouse: FolderLakehouse, query: FeatureQuery, part: Window, zon
 
     from emaps_dagster.transforms.as_of import features_as_of, features_known_at
 
-    def responses(table: Table, until: datetime) -> DataFrame:
-        return lakehouse.scan_responses(table, gold_context(part), longest=LONGEST_BODY).where(
-            F.col("zone").isin(*query.zones) & (F.col("ingested_at") <= instant(until))
-        )
+    # The last row is computed at this moment.
+    until = query.as_of if query.as_of is not None else part.end + (query.delay or timedelta(0))
+
+    def known(rows: DataFrame) -> DataFrame:
+        return rows.where(F.col("zone").isin(*query.zones) & (F.col("ingested_at") <= instant(until)))
+
+    hours = gold_context(part)
+    power, carbon = (
+        known(lakehouse.scan_responses(table, hours, longest=LONGEST_BODY)) for table in (POWER_DATA, CARBON_DATA)
+    )
+    mix = lakehouse.scan_mix(hours, longest=LONGEST_BODY)
+    mix = None if mix is None else known(mix)
 
     if query.as_of is not None:
-        power, carbon = (responses(table, query.as_of) for table in (POWER_DATA, CARBON_DATA))
-        return features_as_of(power, carbon, zone_keys, part.start, part.end, query.as_of)
+        return features_as_of(power, carbon, zone_keys, part.start, part.end, query.as_of, mix=mix)
     assert query.delay is not None
-    # The last row is computed at this moment.
-    power, carbon = (responses(table, part.end + query.delay) for table in (POWER_DATA, CARBON_DATA))
-    return features_known_at(power, carbon, zone_keys, part.start, part.end, query.delay)
+    return features_known_at(power, carbon, zone_keys, part.start, part.end, query.delay, mix=mix)
 
 
 def _zones_of_gold(folder: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
-from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, Table
+from emaps_dagster.contracts.tables import MIX_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.electricity_maps.fetch import FetchFailure
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
@@ -105,9 +105,13 @@ def keep_evidence(lakehouse: Lakehouse, errors: Iterable[Exception]) -> None:
 
 def rows_of(table: Table, responses: list[AcceptedResponse]) -> pa.Table:
     """One row of bronze for each response."""
+    signal = (lambda response: (response.feed.name,)) if table == MIX_DATA else lambda _: ()
     return _arrow(
         table,
-        [(*_row(response), response.trusted_json, f"{response.window.start:%Y-%m}") for response in responses],
+        [
+            (*_row(response), response.trusted_json, *signal(response), f"{response.window.start:%Y-%m}")
+            for response in responses
+        ],
     )
 
 
@@ -156,6 +160,16 @@ def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
         f"{f'; and {more} more' if more > 0 else ''}. All other records are loaded. Later runs ask again; tell the "
         "provider if it stays so."
     )
+
+
+def split_tolerated(failures: list[FetchFailure]) -> tuple[list[FetchFailure], list[FetchFailure]]:
+    """The failures that only leave columns null, and the others."""
+    return [one for one in failures if one.is_tolerated], [one for one in failures if not one.is_tolerated]
+
+
+def tolerated_sentence(failure: FetchFailure) -> str:
+    """The warning about a signal that the plan lacks."""
+    return f"{failure.error} All other signals are loaded; the columns of this one are null, and are never computed."
 
 
 def explain(table: Table, window: Window, fetched: int, failures: list[FetchFailure]) -> str:

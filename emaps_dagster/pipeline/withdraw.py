@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import WithdrawalError
 from emaps_dagster.contracts.feature_query import moment_of
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
+from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
@@ -122,7 +122,7 @@ def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: st
     """
     fresh: list[DataFrame] = []
     before: list[dict[str, Any]] = []
-    for table in (POWER_DATA, CARBON_DATA):
+    for table in RESPONSE_TABLES:
         if lakehouse.version(table) is not None:
             rows = lakehouse.without_withdrawn(table, lakehouse.scan(table).where(selection.condition(instant(now))))
             fresh.append(rows.withColumn("bronze_table", F.lit(table.name)).select(*_COLUMNS).distinct())

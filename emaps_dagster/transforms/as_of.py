@@ -30,7 +30,14 @@ _ROW = "row_hour"
 
 
 def features_as_of(
-    power: DataFrame, carbon: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime, moment: datetime
+    power: DataFrame,
+    carbon: DataFrame,
+    zone_keys: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+    moment: datetime,
+    *,
+    mix: DataFrame | None = None,
 ) -> DataFrame:
     """The gold rows of [start, end), computed from the responses ingested by a moment.
 
@@ -41,14 +48,23 @@ def features_as_of(
         start: first hour wanted, UTC.
         end: end of the last hour wanted, UTC.
         moment: responses ingested at or before it count, later ones do not.
+        mix: rows of bronze.mix_data, likewise; None without the table.
     """
     by_then = F.col("ingested_at") <= instant(moment)
-    silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOKBACK, end)
+    known_mix = None if mix is None else mix.where(by_then)
+    silver = energy_data(power.where(by_then), carbon.where(by_then), start - LOOKBACK, end, mix=known_mix)
     return features(silver, zone_keys, start, end)
 
 
 def features_known_at(
-    power: DataFrame, carbon: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime, delay: timedelta
+    power: DataFrame,
+    carbon: DataFrame,
+    zone_keys: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+    delay: timedelta,
+    *,
+    mix: DataFrame | None = None,
 ) -> DataFrame:
     """The gold rows of [start, end), each computed from the responses ingested by its datetime + 1 h + delay.
 
@@ -76,7 +92,7 @@ def features_known_at(
             .select(_ROW, "zone", "datetime", "ingested_at", *content)
         )
 
-    silver = energy_data(power, carbon, start - LOOKBACK, end, pick=seen_by_rows, more_keys=(_ROW,))
+    silver = energy_data(power, carbon, start - LOOKBACK, end, mix=mix, pick=seen_by_rows, more_keys=(_ROW,))
     names = [column.name for column in key_columns(zone_keys)]
     own, previous = F.col("datetime") == F.col(_ROW), F.col("datetime") == F.col(_ROW) - F.lit(HOUR)
 
@@ -107,7 +123,9 @@ def features_known_at(
     return with_calendar(rows, zone_keys, start, end)
 
 
-def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+def first_ingested(
+    power: DataFrame, carbon: DataFrame, start: datetime, end: datetime, *, mix: DataFrame | None = None
+) -> DataFrame:
     """Ingestion time of the first record of each hour of [start, end), by feed.
 
     Args: as `features_as_of`.
@@ -124,7 +142,7 @@ def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: da
             .select("zone", "datetime", "ingested_at", *content)
         )
 
-    rows = energy_data(power, carbon, start, end, pick=earliest)
+    rows = energy_data(power, carbon, start, end, mix=mix, pick=earliest)
     return rows.select("zone", "datetime", "ingested_at_power", "ingested_at_carbon")
 
 

@@ -13,10 +13,11 @@ from operator import and_
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.tables import ENERGY_DATA
-from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
-from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
-from emaps_dagster.transforms.timestamps import in_hours
+from emaps_dagster.contracts.tables import ENERGY_DATA, IS_SUPERSEDED, SOURCE_POWER
+from emaps_dagster.contracts.zones import MODE_KEYS
+from emaps_dagster.transforms.mix import first_road_keeps_the_version, mix_records, with_superseded
+from emaps_dagster.transforms.numbers import number
+from emaps_dagster.transforms.records import POWER_FIELDS, POWER_MAPS, parsed_records, sorted_map, source_of
 
 # Numbers are strings until `number` casts them, for the reason in transforms/numbers.py.
 _MODES = "struct<" + ",".join(f"`{key}`:string" for key in MODE_KEYS) + ">"
@@ -29,22 +30,12 @@ _POWER_RECORD = _RECORD + (
 )
 _CARBON_RECORD = _RECORD + "carbonIntensity:string,emissionFactorType:string"
 
-_POWER_FIELDS: dict[str, str] = {
-    **{
-        f"{side}_{mode_column(key)}": f"power{side.title()}Breakdown.`{key}`"
-        for side in ("production", "consumption")
-        for key in MODE_KEYS
-    },
-    **{f"{what}_total": f"power{what.title()}Total" for what in ("production", "consumption", "import", "export")},
-    "fossil_free_percentage": "fossilFreePercentage",
-    "renewable_percentage": "renewablePercentage",
-}
-_POWER_MAPS = {"import_by_zone": "powerImportBreakdown", "export_by_zone": "powerExportBreakdown"}
 _CARBON_FIELDS = {"carbon_intensity": "carbonIntensity"}
-_NUMBERS = _POWER_FIELDS | _CARBON_FIELDS
+_NUMBERS = POWER_FIELDS.keys() | _CARBON_FIELDS.keys()
 _CARBON_TEXTS = {"emission_factor_type": "emissionFactorType"}
 # Field by field the same for both feeds; the feed's name is appended.
 _PROVENANCE_FIELDS = {"is_estimated": "isEstimated", "estimation_method": "estimationMethod"}
+_SOURCE = "source"
 _PROVENANCE_TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 
 # Sort order of the records of one hour, from the oldest to the newest.
@@ -52,32 +43,6 @@ INGESTION_ORDER = ("ingested_at", "updated_at", "payload_sha256")
 
 # Selects the records that silver shows, given a feed's records and the names of their content columns.
 RecordSelector = Callable[[DataFrame, list[str]], DataFrame]
-
-
-def _sorted_map(column: Column) -> Column:
-    """Sorts the entries by neighbour: comparable on every engine and independent of the body's order."""
-    entries = F.transform(
-        F.map_entries(column), lambda entry: F.struct(entry.key.alias("key"), number(entry.value).alias("value"))
-    )
-    return F.array_sort(entries)
-
-
-def _records(bronze: DataFrame, record: str, start: datetime, end: datetime) -> DataFrame:
-    """One row per record of every body whose hour lies in [start, end) and was over at its ingestion."""
-    text = with_long_numbers_as_strings(F.coalesce("trusted_json", "raw_json"))
-    body = F.from_json(text, f"history array<struct<{record}>>, data array<struct<{record}>>")
-    return (
-        bronze.select("zone", "ingested_at", "payload_sha256", body.alias("body"))
-        # posexplode: the position distinguishes two records of one hour in one body.
-        .select(
-            "zone",
-            "ingested_at",
-            "payload_sha256",
-            F.posexplode(F.coalesce("body.history", "body.data")).alias("position", "record"),
-        )
-        .withColumn("datetime", F.to_timestamp("record.datetime"))
-        .where(in_hours(start, end) & (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at")))
-    )
 
 
 def _oldest_first() -> WindowSpec:
@@ -96,7 +61,8 @@ def drop_repeated_content(records: DataFrame, content: list[str]) -> DataFrame:
     by_response = Window.partitionBy("zone").orderBy(*response, "updated_at", "position")
     # Sail converts many columns to rows one by one for a lag: one array of numbers takes a third of the time.
     numbers, others = ([name for name in content if (name in _NUMBERS) == wanted] for wanted in (True, False))
-    compared = F.struct("datetime", F.array(*numbers).alias("numbers"), *others)
+    # Another road, or a new version of the API, with the same content is no revision.
+    compared = F.struct("datetime", F.array(*numbers).alias("numbers"), *(n for n in others if n != _SOURCE))
     is_changed = ~F.col("_content").eqNullSafe(F.lag("_content").over(_oldest_first()))
     repeated = [F.col(f"_next_{name}").eqNullSafe(F.col(name)) for name in response]
     return (
@@ -126,21 +92,28 @@ def _feed(
     maps: dict[str, str],
     start: datetime,
     end: datetime,
-    pick: RecordSelector,
+    *lineage: str,
 ) -> DataFrame:
-    records = _records(bronze, record, start, end).select(
+    """The records of a feed's bodies, with the columns of the response that `lineage` names."""
+    return parsed_records(bronze, record, start, end, *lineage).select(
         "zone",
         "datetime",
         "ingested_at",
         "payload_sha256",
         "position",
+        *lineage,
         *(number(F.col(f"record.{source}")).alias(name) for name, source in numbers.items()),
         *(F.col(f"record.{source}").alias(name) for name, source in (texts | _PROVENANCE_FIELDS).items()),
-        *(_sorted_map(F.col(f"record.{source}")).alias(name) for name, source in maps.items()),
+        *(sorted_map(F.col(f"record.{source}")).alias(name) for name, source in maps.items()),
         *(F.to_timestamp(f"record.{source}").alias(name) for name, source in _PROVENANCE_TIMES.items()),
     )
-    content = [*numbers, *texts, *maps, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES]
-    return pick(records, content)
+
+
+def _power(power: DataFrame, mix: DataFrame | None, start: datetime, end: datetime) -> DataFrame:
+    """The power records of both roads."""
+    records = _feed(power, _POWER_RECORD, POWER_FIELDS, {}, POWER_MAPS, start, end, _SOURCE)
+    records = records.withColumn(_SOURCE, source_of(F.col(_SOURCE)))
+    return records if mix is None else first_road_keeps_the_version(records, mix_records(mix, start, end))
 
 
 def _provenance(feed: str) -> list[Column]:
@@ -156,6 +129,7 @@ def energy_data(
     start: datetime,
     end: datetime,
     *,
+    mix: DataFrame | None = None,
     pick: RecordSelector = latest_records,
     more_keys: tuple[str, ...] = (),
 ) -> DataFrame:
@@ -166,6 +140,7 @@ def energy_data(
         carbon: rows of bronze.carbon_data, likewise.
         start: first hour, UTC.
         end: end of the last hour, UTC.
+        mix: rows of bronze.mix_data, likewise; None without the table.
         pick: selects the records of an hour to show; as-of reads show more than the latest.
         more_keys: key columns that `pick` adds to distinguish those.
 
@@ -173,8 +148,13 @@ def energy_data(
         One row per (zone, datetime) that at least one feed delivered, as `tables.ENERGY_DATA`; with
         `more_keys` one per (zone, datetime, *more_keys), and these columns first.
     """
-    power_rows = _feed(power, _POWER_RECORD, _POWER_FIELDS, {}, _POWER_MAPS, start, end, pick)
-    carbon_rows = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, _CARBON_TEXTS, {}, start, end, pick)
+    content = {
+        "power": [*POWER_FIELDS, *POWER_MAPS, _SOURCE, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES],
+        "carbon": [*_CARBON_FIELDS, *_CARBON_TEXTS, *_PROVENANCE_FIELDS, *_PROVENANCE_TIMES],
+    }
+    power_rows = pick(_power(power, mix, start, end), content["power"])
+    carbon_records = _feed(carbon, _CARBON_RECORD, _CARBON_FIELDS, _CARBON_TEXTS, {}, start, end)
+    carbon_rows = pick(carbon_records, content["carbon"])
     power_side, carbon_side = power_rows.alias("power"), carbon_rows.alias("carbon")
     keys = {name: F.coalesce(f"power.{name}", f"carbon.{name}") for name in (*more_keys, "zone", "datetime")}
     joined = power_side.join(
@@ -183,12 +163,18 @@ def energy_data(
     columns = {
         **keys,
         "year_month": F.date_format(keys["datetime"], "yyyy-MM"),
-        **{name: F.map_from_entries(F.col(f"power.{name}")) for name in _POWER_MAPS},
+        **{name: F.map_from_entries(F.col(f"power.{name}")) for name in POWER_MAPS},
     }
-    return joined.select(
+    rows = joined.select(
         *(column.alias(name) for name, column in columns.items()),
-        *(F.col(f"power.{name}") for name in _POWER_FIELDS),
+        *(F.col(f"power.{name}") for name in POWER_FIELDS),
         *(F.col(f"carbon.{name}") for name in _CARBON_FIELDS | _CARBON_TEXTS),
         *_provenance("power"),
+        F.col(f"power.{_SOURCE}").alias(SOURCE_POWER.name),
         *_provenance("carbon"),
-    ).select(*more_keys, *ENERGY_DATA.column_names)
+    )
+    if mix is None:
+        flagged = rows.withColumn(IS_SUPERSEDED.name, F.lit(None).cast("boolean"))
+    else:
+        flagged = with_superseded(rows, mix, start, end)
+    return flagged.select(*more_keys, *ENERGY_DATA.column_names)
