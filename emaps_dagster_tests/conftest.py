@@ -31,7 +31,7 @@ __all__ = ["no_settings_of_this_machine"]
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
 
-_LOOK_AT_A_DEMO = ("test_demo", "test_readme")
+_LOOK_AT_A_DEMO = ("test_ui", "test_demo", "test_readme")
 # Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
 LONGEST_MODULES = (
     "test_databricks_end_to_end",
@@ -115,7 +115,7 @@ _NEEDS = {
     "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
     "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_stock_launcher\.py"),
     "system": re.compile(r"/system/|benchmarks/tests/|test_dg\.py|test_command\.py"),
-    "jvm": _NEEDS_JVM,
+    "jvm": re.compile(rf"test_deployment_spark\.py|{_NEEDS_JVM.pattern}"),
 }
 
 
