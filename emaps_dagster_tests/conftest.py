@@ -31,24 +31,32 @@ __all__ = ["no_settings_of_this_machine"]
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
 
-_LOOK_AT_A_DEMO = ("test_demo", "test_readme")
-# Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
+_LOOK_AT_A_DEMO = ("test_ui", "test_demo", "test_readme")
+# Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do. The first is
+# that of all tests of the JVM.
 LONGEST_MODULES = (
-    "test_databricks_end_to_end",
     "test_lakehouse",
-    "test_engines_agree",
-    "test_delta_spark",
-    "test_maintenance",
-    "test_gold",
-    "test_silver",
-    "test_databricks_faults",
-    "test_databricks_native_job",
+    "test_databricks_end_to_end",
     "test_ui",
+    "test_databricks_faults",
+    "test_remedies",
     "test_master_invariant",
-    "test_pipeline",
-    "test_backfills",
+    "test_features",
+    "test_databricks_native_job",
+    "test_types",
+    "test_deployment_spark",
     "test_deploy_runs",
+    "test_dg",
     "test_rebuild",
+    "test_quarantine",
+    "test_remedies_of_health",
+    "test_provider_faults",
+    "test_pipeline",
+    "test_gold",
+    "test_withdraw",
+    "test_endurance",
+    "test_damage",
+    "test_checks",
 )
 # The parameter of a test, or the module that compares both engines.
 _NEEDS_JVM = re.compile(r"test_engines_agree|\[(.+-)?jvm(-.+)?\]$")
@@ -115,7 +123,7 @@ _NEEDS = {
     "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
     "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_stock_launcher\.py"),
     "system": re.compile(r"/system/|benchmarks/tests/|test_dg\.py|test_command\.py"),
-    "jvm": _NEEDS_JVM,
+    "jvm": re.compile(rf"test_deployment_spark\.py|{_NEEDS_JVM.pattern}"),
 }
 
 

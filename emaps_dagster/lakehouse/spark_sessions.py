@@ -182,9 +182,13 @@ def _check_java() -> None:
         raise EngineError(f"{java} is too old: {found}. {remedy}")
 
 
+# Settings of the session; the cluster's configuration sets all others.
+CLUSTER_CONFIG = {"spark.sql.session.timeZone": "UTC"}
+
+
 def cluster_session() -> SparkSession:
-    """The session of this task on the cluster, in UTC; the cluster's configuration sets all else."""
+    """The session of this task on the cluster, in UTC."""
     session = SparkSession.builder.getOrCreate()
-    for name, value in SESSION_CONFIG.items():
+    for name, value in CLUSTER_CONFIG.items():
         session.conf.set(name, value)
     return session

@@ -26,7 +26,7 @@ from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.reports import HourChange
 from emaps_dagster_tests.support.builders import frame
-from emaps_dagster_tests.support.engines import open_folders
+from emaps_dagster_tests.support.engines import is_jvm, open_folders
 
 pytestmark = pytest.mark.both_engines
 
@@ -288,7 +288,7 @@ def test_a_race_over_the_same_new_row_inserts_it_once(warehouse: Path, table: La
 def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
     warehouse: Path, table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lakehouse_module, "_ATTEMPTS", 3)
+    monkeypatch.setattr(lakehouse_module, "_ATTEMPTS", 2)
     turns = []
 
     def compute(part: Window) -> DataFrame:
@@ -297,9 +297,9 @@ def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
         other.merge(READINGS, part, answering(rows_of(spark, (2, turns[-1]))))
         return rows_of(spark, (2, -1.0))
 
-    with pytest.raises(WriteConflictError, match=r"silver\.readings.*3 times.*pool of 1"):
+    with pytest.raises(WriteConflictError, match=r"silver\.readings.*2 times.*pool of 1"):
         table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 3 * HOUR), compute)
-    assert stored(table) == [("GR", 2, 2.0, None)]
+    assert stored(table) == [("GR", 2, 1.0, None)]
 
 
 def test_a_key_that_is_stored_twice_does_not_stop_a_merge(table: Lakehouse, spark: SparkSession) -> None:
@@ -410,8 +410,9 @@ def test_many_writers_at_once_lose_and_double_nothing(warehouse: Path, table: La
 
 
 def test_creators_at_once_make_one_table(warehouse: Path, lakehouse: Lakehouse, spark: SparkSession) -> None:
-    with ThreadPoolExecutor(12) as creators:
-        list(creators.map(lambda _: open_folders(spark, warehouse).create(READINGS), range(12)))
+    at_once = 4 if is_jvm(spark) else 12
+    with ThreadPoolExecutor(at_once) as creators:
+        list(creators.map(lambda _: open_folders(spark, warehouse).create(READINGS), range(at_once)))
     assert lakehouse.schema_differences(READINGS) == []
 
 
@@ -425,8 +426,8 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: S
     assert stored(table) == [("GR", 2, 1.0, None)]
 
 
-@pytest.mark.parametrize("name", ["my data 100%", "ü#ß (a){b}*", "what? it's"])
-def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path, name: str) -> None:
+def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path) -> None:
+    name = Path("my data 100%", "ü#ß (a){b}*", "what? it's")
     lakehouse = open_folders(spark, tmp_path / name / "warehouse")
     lakehouse.create(READINGS)
     lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0))))

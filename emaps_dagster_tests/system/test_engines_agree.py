@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,9 @@ from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.ingest import ingest
 from emaps_dagster.pipeline.silver import merge_silver
-from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster_tests.support.command_line import check_evaluations, run_hourly_job
 from emaps_dagster_tests.support.engines import is_jvm, jvm_functions, open_folders
 from emaps_dagster_tests.support.pipeline_harness import BASE, BRONZE, GOLD, Provider, stored_rows
 from emaps_dagster_tests.support.reference_implementation import differences
-
-TOKEN = "a-token-that-no-body-holds"
-NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
 
 
 def history(seed: int) -> Iterator[tuple[Provider, Window]]:
@@ -91,30 +85,3 @@ def test_tables_made_by_one_by_the_other_and_by_turns_are_equal_bit_for_bit(
         assert_equal(tmp_path / "embedded", tmp_path / name, ENERGY_DATA, GOLD)
         for table in (*BRONZE.values(), ENERGY_DATA, GOLD):
             assert schema(tmp_path / name, table) == schema(tmp_path / "embedded", table)
-
-
-def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks(
-    jvm: SparkSession, tmp_path: Path
-) -> None:
-    with Simulator(token=TOKEN, zones=("GR",), now=NOW) as simulator:
-        simulator.inject(Fault("long_numbers", times=None))
-        homes = {name: tmp_path / name / "home" for name in ("embedded", "spark")}
-        for deployment, home in homes.items():
-            done = run_hourly_job(
-                home,
-                "2024-05-04-09:00",
-                deployment=deployment,
-                api_url=simulator.url,
-                api_token=TOKEN,
-                warehouse=home.parent / "warehouse",
-                fixed_now="2024-05-04T10:07:00Z",
-                start="2024-05-01",
-            )
-            assert done.returncode == 0, done.stderr.decode()[-3000:]
-    one, other = (check_evaluations(home) for home in homes.values())
-    passed = [sorted((e.check_name, str(e.partition), e.passed) for e in each) for each in (one, other)]
-    assert passed[0] == passed[1]
-    assert all(e.passed for e in other)
-    # The running hour is left out.
-    assert len(stored_rows(tmp_path / "spark" / "warehouse", GOLD)) == 23
-    assert_equal(*(tmp_path / name / "warehouse" for name in homes), ENERGY_DATA, GOLD)

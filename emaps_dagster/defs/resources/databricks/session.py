@@ -9,13 +9,13 @@ from dagster_pyspark import PySparkResource
 from pydantic import Field
 
 from emaps_dagster.contracts.settings import on_databricks_cluster
-from emaps_dagster.lakehouse.spark_sessions import SESSION_CONFIG, cluster_session
+from emaps_dagster.lakehouse.spark_sessions import CLUSTER_CONFIG, cluster_session
 
 
 class ClusterPySpark(PySparkResource):
     """dagster-pyspark's resource on the runtime's session; none on the host, where no step runs."""
 
-    spark_config: dict[str, Any] = Field(default=SESSION_CONFIG)
+    spark_config: dict[str, Any] = Field(default=CLUSTER_CONFIG)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
         if on_databricks_cluster():
