@@ -81,7 +81,7 @@ def parse_query(
             there.start if there and start is None else start, there.end if there and end is None else end
         ),
         as_of=None if as_of is None else moment_of(as_of, "as_of"),
-        delay=None if known_at is None else _delay(known_at),
+        delay=None if known_at is None else delay_of(known_at),
         columns=None if columns is None else tuple(dict.fromkeys(columns)),
         allow=_allowed(allow),
     )
@@ -146,13 +146,23 @@ def _parsed(text: str, name: str) -> date:
         raise FeaturesError(f"{name} is {text!r}, not an ISO 8601 time such as '2024-05-01T06:00Z'.") from None
 
 
-def _delay(value: object) -> timedelta:
-    delay = value
+def duration_of(value: object) -> timedelta | None:
+    """A timedelta, or a number with its unit such as "15min", "2h" or "7d"; None for anything else."""
     if isinstance(value, str):
-        parts = re.fullmatch(r"\s*(\d{1,6})\s*(d|h|min|s)\s*", value)
         # A number without a unit is ambiguous.
-        delay = int(parts[1]) * _UNITS[parts[2]] if parts else None
-    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= _LONGEST_DELAY:
+        parts = re.fullmatch(r"\s*(\d{1,6})\s*(d|h|min|s)\s*", value)
+        return int(parts[1]) * _UNITS[parts[2]] if parts else None
+    return value if isinstance(value, timedelta) else None
+
+
+def delay_of(value: object) -> timedelta:
+    """The delay `known_at`.
+
+    Raises:
+        FeaturesError: it is no duration from 0 to ten years.
+    """
+    delay = duration_of(value)
+    if delay is None or not timedelta(0) <= delay <= _LONGEST_DELAY:
         raise FeaturesError(
             f"known_at is {value!r}; give how long after the end of its hour a row is made, as a timedelta or a "
             f"number with its unit (d, h, min, s) such as '15min' or '1h', {_LONGEST_DELAY.days} days at most."
