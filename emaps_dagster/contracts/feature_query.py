@@ -18,6 +18,8 @@ KEY = ("zone", "datetime")
 # Values of `allow`.
 MISSING, BACKFILLED = "missing", "backfilled"
 _UNITS = {"d": timedelta(days=1), "h": HOUR, "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
+# Moments at which something is known: a day leaves open whether its hours are included.
+_OF_A_DAY = ("as_of", "target_as_of", "at")
 # A longer delay is a typing error, and its times would leave the calendar.
 _LONGEST_DELAY = timedelta(days=3650)
 
@@ -118,9 +120,9 @@ def _window(start: datetime, end: datetime) -> Window:
 
 
 def moment_of(value: object, name: str) -> datetime:
-    """A moment in UTC. A date means its midnight, except for as_of, which needs a time of day."""
+    """A moment in UTC. A date means its midnight, except for `_OF_A_DAY`, which need a time of day."""
     moment = _parsed(value, name) if isinstance(value, str) else value
-    if isinstance(moment, date) and not isinstance(moment, datetime) and name != "as_of":
+    if isinstance(moment, date) and not isinstance(moment, datetime) and name not in _OF_A_DAY:
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
     if not isinstance(moment, datetime):
         raise FeaturesError(f"{name} is {value!r}; give an aware datetime, or a string such as '2024-05-01T06:00Z'.")

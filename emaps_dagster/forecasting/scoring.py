@@ -85,6 +85,8 @@ def _aligned(training_set: TrainingSet, forecasts: Any, rows: Any) -> tuple[np.n
             )
     else:
         positions = np.arange(len(training_set)) if rows is None else np.asarray(rows)
+    if not len(positions):
+        raise FeaturesError("forecasts is empty; there is nothing to score.")
     values = np.asarray(forecasts, dtype="float64").reshape(len(forecasts), -1)
     wanted = (len(positions), len(training_set.plan.targets))
     if values.shape != wanted:
@@ -92,8 +94,6 @@ def _aligned(training_set: TrainingSet, forecasts: Any, rows: Any) -> tuple[np.n
             f"forecasts has the shape {values.shape}, and {wanted} is needed: a row for each of the "
             f"{'training set' if rows is None else 'rows'}, a column for each target."
         )
-    if not wanted[0]:
-        raise FeaturesError("forecasts is empty; there is nothing to score.")
     if np.isnan(values).any():
         raise FeaturesError(f"{np.isnan(values).sum():,} forecasts are NaN; leave these rows out and score the others.")
     return positions, values
@@ -131,5 +131,5 @@ def _skills(
         mae = np.abs(values[known] - truth[known]).mean() if known.any() else np.nan
         yield f"mae_{kind}", mae
         # Against a baseline without error no skill is defined.
-        yield f"skill_{kind}", 1 - errors[known].mean() / mae if mae else np.nan
+        yield f"skill_{kind}", 1 - errors[known].mean() / mae if mae > 0 else np.nan
         yield f"n_{kind}", int(known.sum())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.forecast_plan import forecast_plan, lag_hours
+from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.forecasting import latest
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.training_rows import final_targets, issues_table, origin_of, training_rows
 from emaps_dagster_tests.support.builders import as_rows, body, bronze, record, silver, utc
 
@@ -41,10 +45,8 @@ MOMENTS = (23.5, 25.5, 26, 26.5, 27, 27.25, 27.5, 28.25)
 Rows = dict[tuple[float, int], dict[str, Any]]
 
 
-@cache
-def rows_of(spark: SparkSession, *, final: bool = False) -> Rows:
-    """The rows of all issue times, by hours after DAY and horizon."""
-    # A revision at 27:30, a hole at hour 26, a null at hour 27, an hour that is known at its very end.
+def responses(spark: SparkSession) -> tuple[DataFrame, DataFrame]:
+    """Bronze: a revision at 27:30, a hole at hour 26, a null at hour 27, an hour that is known at its very end."""
     powers = bronze(
         spark,
         (body(power(0, 100.0, 1.0), power(1, 110.0), power(2, 0.0)), at(24)),
@@ -58,10 +60,16 @@ def rows_of(spark: SparkSession, *, final: bool = False) -> Rows:
         (body(record(at(2), carbonIntensity=300.0), record(at(25), carbonIntensity=400.0)), at(26)),
         (body(record(at(25), carbonIntensity=410.0)), at(26) + timedelta(microseconds=1)),
     )
+    return powers, carbons
+
+
+@cache
+def rows_of(spark: SparkSession, *, final: bool = False) -> Rows:
+    """The rows of all issue times, by hours after DAY and horizon."""
     moments = [at(hours) for hours in MOMENTS]
     issues = spark.createDataFrame(issues_table([("GR", moment) for moment in moments]))
     origins = Window(origin_of(min(moments)), origin_of(max(moments)) + HOUR)
-    found = as_rows(training_rows(powers, carbons, issues, origins, PLAN, final=final))
+    found = as_rows(training_rows(*responses(spark), issues, origins, PLAN, final=final))
     return {((row["issued_at"] - DAY) / HOUR, row["horizon"]): row for row in found}
 
 
@@ -151,6 +159,18 @@ def test_targets_are_silvers_values(spark: SparkSession) -> None:
     hours = [{"datetime": at(1), "carbon_intensity": 5.0, "import_by_zone": {"BG": 2.0}}, {"datetime": at(2)}]
     found = final_targets(silver(spark, hours), plan).toArrow().sort_by("target_time").to_pylist()
     assert [list(row.values())[2:] for row in found] == [[2.0, 5.0], [None, None]]
+
+
+def test_a_session_of_ones_own_reads_the_tables(lakehouse: Lakehouse, spark: SparkSession, warehouse: Path) -> None:
+    # Here and not in forecasting/, as this module has a JVM already.
+    for table, rows in zip((POWER_DATA, CARBON_DATA), responses(spark), strict=True):
+        lakehouse.create(table)
+        lakehouse.append(table, rows)
+    asked: dict[str, Any] = {"columns": ["import_BG"], "horizons": 25, "lags": [24], "means": [2]}
+    rows = latest("GR", at=at(27.5), **asked, warehouse=warehouse, session=spark)
+    assert list(rows.index) == [("GR", at(27.5), 25)]
+    known = {"value_import_BG": 7.0, "age_import_BG_h": 1.0, "mean_import_BG_2h": 7.0, "count_import_BG_2h": 1}
+    assert rows[list(known)].to_dict("records") == [known]
 
 
 @pytest.mark.embedded_alone("plain Python")
