@@ -150,7 +150,7 @@ class ForecastPlan:
         yield Feature(value_column(name), f"Last known value of {name} in the week up to the origin")
         yield Feature(age_column(name), "Hours from the hour of that value to the origin; 0: it is the origin's")
         for lag in self.present_lags:
-            yield Feature(lag_column(name, lag), f"{name} of the hour {lag} h before the target hour, by the lag rule")
+            yield Feature(lag_column(name, lag), f"Value of {name} {lag} h before the target hour, by the lag rule")
         for hours in self.means:
             yield Feature(
                 mean_column(name, hours), f"Mean of {name} over the {hours} h up to the origin, nulls skipped"

@@ -51,7 +51,7 @@ def coverage_of(lakehouse: Lakehouse, zones: Sequence[str], hours: Window, delay
         rank[wait <= delay] = STATUSES.index(KNOWN)
         ranks[feed] = rank
     ranks["status"] = ranks.max(axis=1)
-    named = ranks.apply(lambda codes: pd.Series(pd.Categorical.from_codes(codes, list(STATUSES)), index=index))
+    named = ranks.apply(lambda codes: pd.Series(pd.Categorical.from_codes(codes, pd.Index(STATUSES)), index=index))
     return named[["status", *FEED_NAMES]].join(found)
 
 
