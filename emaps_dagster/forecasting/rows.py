@@ -40,7 +40,14 @@ def rows_of(lakehouse: Lakehouse, plan: ForecastPlan, issues: Iterable[Issue], *
         by_month[at.year, at.month].append((zone, at))
     # A month at a time bounds the memory of a long range.
     parts = [_month(lakehouse, plan, sorted(by_month[month]), final=final) for month in sorted(by_month)]
-    return pa.concat_tables(parts).sort_by([(name, "ascending") for name in ROW_KEY])
+    # Slices of sorted months: sorting the whole would copy it.
+    return pa.concat_tables([_of_zone(part, zone) for zone in sorted(plan.zones) for part in parts])
+
+
+def _of_zone(rows: pa.Table, zone: str) -> pa.Table:
+    """The rows of a zone, given rows sorted by zone."""
+    start = pc.index(rows["zone"], zone).as_py()
+    return rows.slice(max(start, 0), pc.sum(pc.equal(rows["zone"], zone)).as_py() or 0)
 
 
 def _month(lakehouse: Lakehouse, plan: ForecastPlan, issues: Sequence[Issue], *, final: bool) -> pa.Table:
@@ -56,7 +63,8 @@ def _month(lakehouse: Lakehouse, plan: ForecastPlan, issues: Sequence[Issue], *,
         by_then = F.col("ingested_at") <= instant(max(moments))
         power, carbon = power.where(by_then), carbon.where(by_then)
     table = lakehouse.spark.createDataFrame(issues_table(issues))
-    return plain(lakehouse.collect(training_rows(power, carbon, table, origins, plan, final=final)))
+    rows = plain(lakehouse.collect(training_rows(power, carbon, table, origins, plan, final=final)))
+    return rows.sort_by([(name, "ascending") for name in ROW_KEY])
 
 
 def targets_of(lakehouse: Lakehouse, plan: ForecastPlan, hours: Window, as_of: datetime | None) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,20 +42,29 @@ def select_rows(
             # A row without any record stays unknown.
             added = added.filter(known_in_time(added, plan, max_age))
             added = added.append_column(KNOWN_IN_TIME, pa.array([False] * added.num_rows, pa.bool_()))
-            rows = pa.concat_tables([rows, added])
+            rows = pa.concat_tables([rows, added]).sort_by([(name, "ascending") for name in ROW_KEY])
     hours = Window(
         origin_of(moments[0]) + plan.horizons[0] * HOUR, origin_of(moments[-1]) + (plan.horizons[-1] + 1) * HOUR
     )
-    targets = targets_of(lakehouse, plan, hours, target_as_of)
-    rows = rows.join(targets, keys=["zone", "target_time"], join_type="left outer")
-    rows = rows.sort_by([(name, "ascending") for name in ROW_KEY])
+    rows = _with_targets(rows, targets_of(lakehouse, plan, hours, target_as_of))
     lacking = _lacks_target(rows, plan)
-    without = rows.filter(lacking)
-    if without.num_rows and on_unknown == "raise":
-        refuse_without_target(without, of=rows.num_rows)
-    rows = rows.filter(pc.invert(lacking))
+    if pc.any(lacking).as_py():
+        if on_unknown == "raise":
+            refuse_without_target(rows.filter(lacking), of=rows.num_rows)
+        rows = rows.filter(pc.invert(lacking))
     left = set(pc.unique(rows["zone"]).to_pylist())
     refuse_without_rows([zone for zone in plan.zones if zone not in left], hours)
+    return rows
+
+
+def _with_targets(rows: pa.Table, targets: pa.Table) -> pa.Table:
+    """Appends the targets of each row's zone and target hour; a join of the tables would copy the rows."""
+    keys = ["zone", "target_time"]
+    index = pd.MultiIndex.from_frame(targets.select(keys).to_pandas())
+    places = index.get_indexer(pd.MultiIndex.from_frame(rows.select(keys).to_pandas()))
+    found = pa.array(places, mask=places < 0)
+    for name in targets.column_names[2:]:
+        rows = rows.append_column(name, targets[name].combine_chunks().take(found))
     return rows
 
 
