@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts import windows
@@ -28,17 +28,12 @@ from emaps_dagster.contracts.forecast_plan import (
     value_column,
     week_hours,
 )
-from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.gold import is_estimated, values, with_time_features
+from emaps_dagster.transforms.issued_records import latest_of_issues, seen_at_issues
 from emaps_dagster.transforms.silver import (
-    INGESTION_ORDER,
-    RecordSelector,
-    drop_repeated_content,
     energy_data,
-    latest_records,
 )
-from emaps_dagster.transforms.timestamps import instant
 
 _MICRO = 1_000_000
 _KEY = ("zone", "issued_at")
@@ -47,7 +42,6 @@ _ISSUES = pa.schema(
 )
 # The group of an issue time itself; the groups of its horizons are 1, 2, ...
 _ITSELF = 0
-_FLOWS = ("import", "export")
 
 
 def issues_table(issues: Iterable[tuple[str, datetime]]) -> pa.Table:
@@ -92,7 +86,7 @@ def training_rows(
         `_<baseline>_<target>` for each baseline and target, and `_age_power` and `_age_carbon`, the hours from the
         last known record of a feed to the origin, null without one in a week.
     """
-    pick = _latest_of_issues(issues, origins, plan) if final else _seen_at_issues(issues, origins, plan)
+    pick = latest_of_issues(issues, origins, plan) if final else seen_at_issues(issues, origins, plan)
     start = origins.start - timedelta(hours=plan.lookback - 1)
     silver = energy_data(power, carbon, start, origins.end, pick=pick, more_keys=("issued_at",))
     percentages = [name for name in plan.base_columns if name.endswith("_percentage")]
@@ -120,74 +114,6 @@ def final_targets(silver: DataFrame, plan: ForecastPlan) -> DataFrame:
         "zone",
         F.col("datetime").alias("target_time"),
         *(F.col(name).alias(f"_target_{name}") for name in plan.targets),
-    )
-
-
-def _content(plan: ForecastPlan, content: list[str]) -> tuple[list[str], list[Column]]:
-    """The content columns of a feed that the plan reads, and all of them with nulls in place of the others."""
-    read = {"is_estimated", *plan.base_columns, "production_total", "carbon_intensity"}
-    read |= {f"{flow}_by_zone" for flow in _FLOWS if any(name.startswith(f"{flow}_") for name in plan.base_columns)}
-    types = {column.name: column.type for column in ENERGY_DATA.columns}
-    entries = "array<struct<key:string,value:double>>"
-
-    def absent(name: str) -> Column:
-        type_ = entries if name.endswith("_by_zone") else types.get(name) or types[f"{name}_power"]
-        return F.lit(None).cast(type_).alias(name)
-
-    wanted = [name for name in content if name in read]
-    return wanted, [F.col(name) if name in read else absent(name) for name in content]
-
-
-def _seen_at_issues(issues: DataFrame, origins: windows.Window, plan: ForecastPlan) -> RecordSelector:
-    """Selects for each issue time the record of each hour that was the latest then."""
-
-    def pick(records: DataFrame, content: list[str]) -> DataFrame:
-        oldest_first = Window.partitionBy("zone", "datetime").orderBy(*INGESTION_ORDER)
-        wanted, columns = _content(plan, content)
-        versions = drop_repeated_content(records, wanted).withColumn(
-            "_replaced_at", F.lead("ingested_at").over(oldest_first)
-        )
-        # An issue time lies at most two hours after the start of its origin.
-        first = F.date_trunc("hour", "ingested_at") - F.lit(HOUR)
-        last = F.date_trunc("hour", "_replaced_at") - F.lit(HOUR)
-        spread = _spread(versions, origins, plan, first, last)
-        return (
-            spread.join(issues, on=["zone", "origin"], how="inner")
-            .where(F.col("ingested_at") <= F.col("issued_at"))
-            .where(F.col("_replaced_at").isNull() | (F.col("issued_at") < F.col("_replaced_at")))
-            .select("issued_at", "zone", "datetime", "ingested_at", *columns)
-        )
-
-    return pick
-
-
-def _latest_of_issues(issues: DataFrame, origins: windows.Window, plan: ForecastPlan) -> RecordSelector:
-    """Selects for each issue time the record of each hour that is the latest today."""
-
-    def pick(records: DataFrame, content: list[str]) -> DataFrame:
-        wanted, columns = _content(plan, content)
-        spread = _spread(latest_records(records, wanted), origins, plan)
-        joined = spread.join(issues, on=["zone", "origin"], how="inner")
-        return joined.select("issued_at", "zone", "datetime", "ingested_at", *columns)
-
-    return pick
-
-
-def _spread(
-    records: DataFrame,
-    origins: windows.Window,
-    plan: ForecastPlan,
-    first: Column | None = None,
-    last: Column | None = None,
-) -> DataFrame:
-    """Copies each record to the origins whose lookback contains its hour, within some bounds."""
-    begin = F.greatest(F.col("datetime"), instant(origins.start))
-    end = F.least(F.col("datetime") + F.lit(timedelta(hours=plan.lookback - 1)), instant(origins.end - HOUR))
-    return (
-        records.withColumn("_first", begin if first is None else F.greatest(begin, first))
-        .withColumn("_last", end if last is None else F.least(end, last))
-        .where(F.col("_first") <= F.col("_last"))
-        .withColumn("origin", F.explode(F.sequence("_first", "_last", F.expr("INTERVAL 1 HOUR"))))
     )
 
 

@@ -137,7 +137,7 @@ LOOK_AHEADS: dict[str, tuple[Mutant, ...]] = {
     "of one hour": (
         Mutant(
             "responses of the next hour",
-            "transforms.training_rows:_seen_at_issues",
+            "transforms.issued_records:seen_at_issues",
             'F.col("ingested_at") <= F.col("issued_at")',
             'F.col("ingested_at") <= F.col("issued_at") + F.expr("INTERVAL 1 HOUR")',
         ),
@@ -145,7 +145,7 @@ LOOK_AHEADS: dict[str, tuple[Mutant, ...]] = {
     "of one revision": (
         Mutant(
             "each revision known since the one before",
-            "transforms.training_rows:_seen_at_issues",
+            "transforms.issued_records:seen_at_issues",
             "drop_repeated_content(records, wanted)",
             'drop_repeated_content(records, wanted).withColumn("ingested_at", F.coalesce(F.lag("ingested_at").over('
             'oldest_first), F.col("ingested_at")))',
@@ -155,8 +155,8 @@ LOOK_AHEADS: dict[str, tuple[Mutant, ...]] = {
         Mutant(
             "records of today",
             "transforms.training_rows:training_rows",
-            "if final else _seen_at_issues",
-            "if True else _seen_at_issues",
+            "if final else seen_at_issues",
+            "if True else seen_at_issues",
         ),
         Mutant(
             "the running hour as origin",
