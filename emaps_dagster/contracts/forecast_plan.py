@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from numbers import Integral
 
 from emaps_dagster.contracts.errors import FeaturesError
 from emaps_dagster.contracts.tables import key_columns
@@ -185,7 +186,7 @@ def forecast_plan(
         zones=zone_keys,
         columns=_known(DEFAULT_COLUMNS if columns is None else columns, offered, "column"),
         targets=_known((targets,) if isinstance(targets, str) else targets, offered, "target"),
-        horizons=_hours((horizons,) if isinstance(horizons, int) else horizons, "horizons", LONGEST_HORIZON),
+        horizons=_hours((horizons,) if isinstance(horizons, Integral) else horizons, "horizons", LONGEST_HORIZON),
         lags=_hours(lags, "lags", LONGEST_LOOKBACK, may_be_empty=True),
         means=_hours(means, "means", LONGEST_LOOKBACK, may_be_empty=True),
     )
@@ -208,8 +209,8 @@ def _known(names: Iterable[str], offered: tuple[str, ...], what: str) -> tuple[s
 
 def _hours(values: Iterable[int], name: str, longest: int, *, may_be_empty: bool = False) -> tuple[int, ...]:
     hours = list(values)
-    # A bool is an int, and numpy's integers are not.
-    wrong = [hour for hour in hours if isinstance(hour, bool) or not hasattr(hour, "__index__")]
+    # A bool is an int; numpy's integers are integral.
+    wrong = [hour for hour in hours if isinstance(hour, bool) or not isinstance(hour, Integral)]
     numbers = sorted({int(hour) for hour in hours if hour not in wrong})
     if wrong or not (numbers or may_be_empty) or (numbers and not 1 <= numbers[0] <= numbers[-1] <= longest):
         raise FeaturesError(f"{name} is {hours!r}; give whole numbers of hours from 1 to {longest}.")

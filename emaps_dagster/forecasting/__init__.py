@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import pyarrow as pa
 
 from emaps_dagster.contracts.errors import FeaturesError
 from emaps_dagster.contracts.feature_query import delay_of, hours_between, moment_of
@@ -33,7 +32,7 @@ from emaps_dagster.forecasting.known_hours import check_on_unknown, coverage_of
 from emaps_dagster.forecasting.scoring import baselines, score
 from emaps_dagster.forecasting.selection import select_rows
 from emaps_dagster.forecasting.serving import DEFAULT_MAX_AGE, age_of, latest
-from emaps_dagster.forecasting.source import Source, plain
+from emaps_dagster.forecasting.source import Source, in_utc, plain
 from emaps_dagster.forecasting.training_sets import (
     KNOWN_IN_TIME,
     TrainingSet,
@@ -171,15 +170,8 @@ def calendar(
     window = hours_between(start, end)
     table = hours_table(plan.zones, window)
 
-    def rows_of(spark: SparkSession) -> pa.Table:
-        return plain(with_time_features(spark.createDataFrame(table), window.start, window.end).toArrow())
-
-    if session is None:
-        with embedded_session() as spark:
-            rows = rows_of(spark)
-    else:
-        session.conf.set("spark.sql.session.timeZone", "UTC")
-        rows = rows_of(session)
+    with embedded_session() if session is None else in_utc(session) as spark:
+        rows = plain(with_time_features(spark.createDataFrame(table), window.start, window.end).toArrow())
     rows = rows.sort_by([("zone", "ascending"), ("datetime", "ascending")])
     index = pd.MultiIndex.from_arrays(
         [rows["zone"].to_pandas().astype(object), rows["datetime"].to_pandas()], names=["zone", "datetime"]

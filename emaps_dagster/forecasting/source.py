@@ -55,14 +55,13 @@ class Source:
                 f"There is no folder {folder}. Give the folder of the pipeline's tables as warehouse= or "
                 "EMAPS_WAREHOUSE, or run the pipeline first."
             )
-        yield _with_tables(self._of_session(self.session), tables)
+        with in_utc(self.session):
+            yield _with_tables(self._of_session(self.session), tables)
 
     def _of_session(self, session: SparkSession) -> Lakehouse:
         from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
         from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
 
-        # Times of bodies and of months are UTC, whatever zone a notebook's session has.
-        session.conf.set("spark.sql.session.timeZone", "UTC")
         if self.warehouse is None:
             return DeltaSparkLakehouse(session, UnityCatalog(self.catalog))
         return DeltaSparkLakehouse(session, LocalFolders(self._folder()))
@@ -84,6 +83,19 @@ class Source:
         if why := why_impossible(folder):
             raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
         return folder
+
+
+@contextmanager
+def in_utc(session: SparkSession) -> Iterator[SparkSession]:
+    """Sets the time zone of a user's session to UTC, which times and months are in, and sets it back at the end."""
+    name = "spark.sql.session.timeZone"
+    before = session.conf.get(name)
+    session.conf.set(name, "UTC")
+    try:
+        yield session
+    finally:
+        if before is not None:
+            session.conf.set(name, before)
 
 
 def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table]) -> Lakehouse:

@@ -26,6 +26,7 @@ from emaps_dagster.contracts.errors import (
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.forecasting import TrainingSet
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import connect_session
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster_tests.support.builders import utc
 from harness.history_builder import Past
@@ -240,9 +241,18 @@ def test_serving_refuses_what_is_too_old(warehouse: Path, trained: TrainingSet) 
         forecasting.latest("GR", like=trained, warehouse=warehouse)
 
 
-def test_a_session_of_ones_own_reads_the_same(warehouse: Path, trained: TrainingSet, embedded: SparkSession) -> None:
-    again = forecasting.training_set(ZONES, "2024-05-08", "2024-05-10", **FEW, warehouse=warehouse, session=embedded)
-    pd.testing.assert_frame_equal(again.X, trained.X, check_exact=True)
+def test_a_session_of_ones_own_reads_the_same_whatever_its_time_zone(warehouse: Path, embedded: SparkSession) -> None:
+    asked: dict[str, Any] = {**FEW, "at": LAST, "warehouse": warehouse}
+    ours = forecasting.latest("GR", **asked)
+    session = connect_session({"spark.sql.session.timeZone": "Europe/Athens"})
+    try:
+        theirs = forecasting.latest("GR", **asked, session=session)
+        assert session.conf.get("spark.sql.session.timeZone") == "Europe/Athens"
+        days = forecasting.calendar("GR", "2024-05-04", "2024-05-05", session=session)
+    finally:
+        session.stop()
+    pd.testing.assert_frame_equal(theirs, ours, check_exact=True)
+    assert list(days["local_hour"][:3]) == [3, 4, 5]
 
 
 @pytest.mark.parametrize(
