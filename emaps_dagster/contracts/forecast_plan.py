@@ -186,7 +186,7 @@ def forecast_plan(
         zones=zone_keys,
         columns=_known(DEFAULT_COLUMNS if columns is None else columns, offered, "column"),
         targets=_known((targets,) if isinstance(targets, str) else targets, offered, "target"),
-        horizons=_hours((horizons,) if isinstance(horizons, Integral) else horizons, "horizons", LONGEST_HORIZON),
+        horizons=_hours(horizons if isinstance(horizons, Iterable) else (horizons,), "horizons", LONGEST_HORIZON),
         lags=_hours(lags, "lags", LONGEST_LOOKBACK, may_be_empty=True),
         means=_hours(means, "means", LONGEST_LOOKBACK, may_be_empty=True),
     )
