@@ -143,6 +143,10 @@ class BackfilledFeaturesError(FeaturesError):
     """Rows of a point-in-time query come from a later backfill; `allow="backfilled"` accepts them."""
 
 
+class StaleFeaturesError(FeaturesError):
+    """The last known record of a zone is older than `forecasting.latest` accepts."""
+
+
 class LauncherError(EmapsError):
     """A step could not be submitted to Databricks, or its result cannot be used."""
 

@@ -115,21 +115,25 @@ def _count(total: Column) -> Column:
     return total.bitwiseAND(F.lit(31).cast("bigint"))
 
 
+def with_time_features(rows: DataFrame, start: datetime, end: datetime) -> DataFrame:
+    """Adds the `TIME_FEATURES` of `datetime` and `zone`; all hours lie in [start, end)."""
+    return rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone())).select(
+        "*",
+        F.hour("datetime").alias("hour"),
+        F.dayofweek("datetime").alias("day_of_week"),
+        F.month("datetime").alias("month"),
+        F.hour("_local").alias("local_hour"),
+        F.dayofweek("_local").alias("local_day_of_week"),
+        F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
+        _is_holiday(start, end).alias("is_holiday"),
+    )
+
+
 def with_calendar(rows: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
     """Adds the time features to the values, lags and means of [start, end), and selects the contract's columns."""
     return (
-        rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
-        .select(
-            "*",
-            F.hour("datetime").alias("hour"),
-            F.dayofweek("datetime").alias("day_of_week"),
-            F.month("datetime").alias("month"),
-            F.hour("_local").alias("local_hour"),
-            F.dayofweek("_local").alias("local_day_of_week"),
-            F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
-            _is_holiday(start, end).alias("is_holiday"),
-            F.date_format("datetime", "yyyy-MM").alias("year_month"),
-        )
+        with_time_features(rows, start, end)
+        .withColumn("year_month", F.date_format("datetime", "yyyy-MM"))
         .select(ml_features(zone_keys).column_names)
     )
 
