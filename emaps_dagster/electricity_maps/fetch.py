@@ -94,7 +94,7 @@ def fetch(
 
 
 class _Zone:
-    """The requests of a zone, and what one response tells about the next."""
+    """The requests of a zone, and what one response determines about the next."""
 
     def __init__(
         self,

@@ -84,29 +84,31 @@ def mix_records(mix: DataFrame, start: datetime, end: datetime) -> DataFrame:
     def is_of_version(signal: Feed) -> Column:
         part = F.col(f"_{signal.name}")
         same = reduce(and_, (part[name] == F.col(name) for name in version))
-        return F.coalesce(same, F.lit(False))
+        return part.isNotNull() & F.coalesce(same, F.lit(False))
 
     complete = parts.where(reduce(and_, map(is_of_version, NEEDED_SIGNALS)))
-    optional = {signal: F.when(is_of_version(signal), F.col(f"_{signal.name}")) for signal in (RENEWABLE, CARBON_FREE)}
-    whole = complete.select("*", *(part.alias(f"_known_{signal.name}") for signal, part in optional.items()))
+
+    def field(signal: Feed, name: str) -> Column:
+        value = F.col(f"_{signal.name}")[name]
+        # Not of a struct that is null otherwise: Sail reads the fields of a null struct as they were.
+        return value if signal in NEEDED_SIGNALS else F.when(is_of_version(signal), value)
 
     def contributed(signal: Feed) -> Iterable[Column]:
-        part = F.col(f"_known_{signal.name}" if signal in optional else f"_{signal.name}")
         for place, name in enumerate(_CONTRIBUTED[signal.name]):
-            yield part["numbers"][place].alias(name)
+            yield field(signal, "numbers")[place].alias(name)
 
-    return whole.select(
+    return complete.select(
         "zone",
         "datetime",
         *_ORDER,
         "position",
-        F.col(f"_{MIX.name}")["source"].alias("source"),
+        field(MIX, "source").alias("source"),
         *(column for signal in (MIX, TRACED_MIX, RENEWABLE, CARBON_FREE) for column in contributed(signal)),
-        *(F.col(f"_{FLOWS.name}")[name].alias(name) for name in POWER_MAPS),
-        F.col(f"_{MIX.name}")["is_estimated"].alias("is_estimated"),
-        F.col(f"_{MIX.name}")["estimation_method"].alias("estimation_method"),
+        *(field(FLOWS, name).alias(name) for name in POWER_MAPS),
+        field(MIX, "is_estimated").alias("is_estimated"),
+        field(MIX, "estimation_method").alias("estimation_method"),
         "updated_at",
-        F.coalesce(*(F.col(f"_known_{signal.name}")["created_at"] for signal in optional)).alias("created_at"),
+        F.coalesce(field(RENEWABLE, "created_at"), field(CARBON_FREE, "created_at")).alias("created_at"),
     ).select("zone", "datetime", *_ORDER, "position", "source", *POWER_NUMBERS, *POWER_MAPS, *_PROVENANCE)
 
 
@@ -171,7 +173,9 @@ def with_superseded(silver: DataFrame, mix: DataFrame, start: datetime, end: dat
     )
     parts = [F.col(f"_{signal.name}") for signal in NEEDED_SIGNALS]
     is_other = (
-        (part["updated_at"] != F.col("updated_at_power")) & (part["ingested_at"] >= F.col("ingested_at_power"))
+        part.isNotNull()
+        & (part["updated_at"] != F.col("updated_at_power"))
+        & (part["ingested_at"] >= F.col("ingested_at_power"))
         for part in parts
     )
     is_newer = reduce(or_, (F.coalesce(other, F.lit(False)) for other in is_other))

@@ -41,6 +41,7 @@ DATABRICKS = {
 DEFAULTS = {
     "deployment": "embedded",
     "api_url": "https://api.electricitymaps.com/v3",
+    "power_signal": "power-breakdown",
     "api_token": None,
     "zones": ("GR",),
     "warehouse": Path("./warehouse"),
@@ -80,6 +81,7 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_API_URL", "http://127.0.0.1:8765/v3", "http://127.0.0.1:8765/v3"),
         ("EMAPS_API_URL", "https://api.example.org/v4/", "https://api.example.org/v4"),
         ("EMAPS_API_URL", "http://[::1]:80", "http://[::1]:80"),
+        ("EMAPS_POWER_SIGNAL", "power-breakdown", "power-breakdown"),
         ("EMAPS_API_TOKEN", "s3cret/Token+=~", SecretStr("s3cret/Token+=~")),
         ("EMAPS_ZONES", "BG", ("BG",)),
         ("EMAPS_ZONES", "GR,BG,IT-SO,US-CAR-DUK,DK-DK1", ("GR", "BG", "IT-SO", "US-CAR-DUK", "DK-DK1")),
@@ -125,6 +127,23 @@ def test_a_variable_sets_its_field_and_no_other(
     assert settings.model_dump() == expected
     for moment in (settings.start, settings.fixed_now or settings.start):
         assert moment.utcoffset() == timedelta(0)
+
+
+def test_electricity_mix_needs_an_address_of_v4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAPS_POWER_SIGNAL", "electricity-mix")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    remedy = "EMAPS_API_URL=https://api.electricitymaps.com/v4"
+    assert str(caught.value) == f"EMAPS_POWER_SIGNAL is 'electricity-mix', which needs v4: set {remedy}."
+    name, _, value = remedy.partition("=")
+    monkeypatch.setenv(name, value)
+    assert read_settings().power_signal == "electricity-mix"
+    # A gateway may serve v4 without its name.
+    monkeypatch.setenv(name, "http://gateway.example.org/emaps")
+    assert read_settings().power_signal == "electricity-mix"
+    monkeypatch.setenv("EMAPS_POWER_SIGNAL", "mix")
+    with pytest.raises(SettingsError, match="power-breakdown or electricity-mix is allowed"):
+        read_settings()
 
 
 DEPLOYMENTS = "embedded, spark or databricks is allowed."

@@ -131,7 +131,7 @@ def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
             checked += 1
             must = {**record.latest, f"ingested_at_{feed}": record.known_since}
             if feed == "power":
-                must["source_power"] = record.source
+                must |= _of_the_roads(evidence, (row["zone"], row["datetime"]))
             wrong = list(differences(row, must))
             if wrong:
                 carried = record.ingested_at_of(row)
@@ -168,21 +168,20 @@ def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
         for feed, histories in evidence.histories.items():
             # A feed that did not deliver the hour leaves its columns null.
             must |= histories[zone, hour].latest if (zone, hour) in histories else content_of({}, feed)
-        must["is_superseded_power"] = _is_superseded(evidence, (zone, hour))
+        must |= _of_the_roads(evidence, (zone, hour))
         wrong = list(differences(row, must))
         if wrong:
             findings.append(Finding(zone, hour, differing(wrong)))
     return Outcome(len(evidence.rows), tuple(findings))
 
 
-def _is_superseded(evidence: SilverEvidence, key: Key) -> bool | None:
-    if key not in evidence.seen:
-        return None
-    record = evidence.histories["power"].get(key)
-    seen = evidence.seen[key]
-    return is_superseded(seen, record and record.latest["updated_at_power"], record and record.known_since) or (
-        False if any(one.signal in NEEDED for one in seen) else None
-    )
+def _of_the_roads(evidence: SilverEvidence, key: Key) -> dict[str, Any]:
+    """Which signal the power record of an hour is of, and whether it waits for a newer version."""
+    record, seen = evidence.histories["power"].get(key), evidence.seen.get(key, [])
+    waits = None
+    if any(one.signal in NEEDED for one in seen):
+        waits = is_superseded(seen, record and record.latest["updated_at_power"], record and record.known_since)
+    return {"source_power": record and record.source, "is_superseded_power": waits}
 
 
 @dataclass(frozen=True)
