@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from emaps_dagster.contracts.errors import NotInPlanError, RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.signals import CARBON_FREE, FLOWS, MIX, MIX_SIGNALS, RENEWABLE, TRACED_MIX
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import Feed
@@ -46,7 +46,7 @@ GOOD: dict[Feed, dict[str, Any]] = {
 
 def response(feed: Feed, body: Any, zone: str = "GR") -> Response:
     text = body if isinstance(body, str) else json.dumps(body)
-    return Response(feed, zone, "history", f"/v4/{feed.endpoint}/history?zone={zone}", text, NOW)
+    return RawResponse(feed, zone, "history", f"/v4/{feed.endpoint}/history?zone={zone}", text, NOW)
 
 
 def with_rows(*rows: Any, **envelope: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def with_rows(*rows: Any, **envelope: Any) -> dict[str, Any]:
 def test_a_good_body_is_admitted_whole(feed: Feed) -> None:
     admitted = admit(response(feed, with_rows(GOOD[feed])))
     assert (admitted.trusted_json, admitted.rejected) == (None, ())
-    assert f"{admitted.window_start:%H:%M}" == "18:00"
+    assert f"{admitted.window.start:%H:%M}" == "18:00"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_recorded_sandbox_mix_is_rejected() -> None:
 # --- over HTTP ------------------------------------------------------------------------------------
 
 
-def outcomes_of(sim: Simulator, window: Window = HOURS) -> list[Response | FetchFailure]:
+def outcomes_of(sim: Simulator, window: Window = HOURS) -> list[AcceptedResponse | FetchFailure]:
     with ElectricityMapsClient(sim.url, SecretStr("a-token"), clock=sim.now, attempts=1) as client:
         return list(fetch(client, MIX_SIGNALS, ("GR",), window, NOW))
 
@@ -145,7 +145,7 @@ def test_the_signals_of_each_range_are_requested_side_by_side() -> None:
         window = Window(datetime(2026, 8, 1, tzinfo=UTC), datetime(2026, 8, 22, 20, tzinfo=UTC))
         outcomes = outcomes_of(sim, window)
         asked = [request.path for request in sim.requests]
-    assert all(isinstance(outcome, Response) for outcome in outcomes)
+    assert all(isinstance(outcome, AcceptedResponse) for outcome in outcomes)
     names = [path.split("?")[0].removeprefix("/v4/") for path in asked]
     signals = ["electricity-mix"] * 2 + ["electricity-flows", "renewable-energy", "carbon-free-energy"]
     assert names == [f"{name}/history" for name in signals] + 3 * [f"{name}/past-range" for name in signals]
@@ -162,7 +162,7 @@ def test_flows_of_a_sandbox_key_are_refused_though_they_carry_no_mark() -> None:
     assert all(isinstance(outcome, FetchFailure) for outcome in outcomes)
     reasons = [str(one.error) for one in outcomes if isinstance(one, FetchFailure)]
     assert "electricity-mix of the same call is marked as the provider's sandbox data" in reasons[2]
-    assert all(isinstance(outcome, Response) for outcome in mended)
+    assert all(isinstance(outcome, AcceptedResponse) for outcome in mended)
 
 
 @pytest.mark.parametrize("kind", ["not_in_plan", "not_in_trial"])

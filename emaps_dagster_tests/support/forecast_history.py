@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS, Feed
@@ -113,9 +113,9 @@ def write(spark: SparkSession, folder: Path, past: Past) -> Path:
     return folder
 
 
-def _withdrawal(response: Response) -> tuple[object, ...]:
+def _withdrawal(response: AcceptedResponse) -> tuple[object, ...]:
     table = POWER_DATA if response.feed.name == "power" else CARBON_DATA
-    span = response.first_hour, response.window_end
-    month = f"{response.window_start:%Y-%m}"
+    span = response.first_hour, response.window.end
+    month = f"{response.window.start:%Y-%m}"
     key = (response.zone, response.request, response.payload_sha256, response.received_at)
     return (table.name, *key, *span, "a test", LAST, month)
