@@ -44,7 +44,7 @@ GOOD: dict[Feed, dict[str, Any]] = {
 }
 
 
-def response(feed: Feed, body: Any, zone: str = "GR") -> Response:
+def response(feed: Feed, body: Any, zone: str = "GR") -> RawResponse:
     text = body if isinstance(body, str) else json.dumps(body)
     return RawResponse(feed, zone, "history", f"/v4/{feed.endpoint}/history?zone={zone}", text, NOW)
 

@@ -31,8 +31,8 @@ MINUTE = timedelta(minutes=1)
 class Past:
     """Responses by feed in the order of their ingestion, and those of them that were withdrawn."""
 
-    responses: dict[str, list[Response]]
-    withdrawn: list[Response]
+    responses: dict[str, list[AcceptedResponse]]
+    withdrawn: list[AcceptedResponse]
 
     def counted(self, feed: Feed) -> list[Response]:
         return [response for response in self.responses[feed.name] if response not in self.withdrawn]
