@@ -23,7 +23,7 @@ demo: setup ## two weeks of Greece from a simulated API through the whole pipeli
 dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours, if EMAPS_API_TOKEN is set)
 	@$(BIN)/python -m emaps_dagster.demo.dev
 
-test: lint types imports ## every test that this machine can run, after lint, types and imports
+test: lint imports ## every test that this machine can run, mypy among them (test_types.py), after lint and imports
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the tests of single rooms: no Java, no browser, no PostgreSQL, no Databricks, no whole system
@@ -44,7 +44,7 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 
 docs: setup ## docs/tables.md and the generated pages of docs/reference
 	$(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
-	for page in settings checks commands; do $(BIN)/python -m emaps_dagster.cli.reference_doc $$page > docs/reference/$$page.md || exit 1; done
+	for page in settings checks commands forecasting; do $(BIN)/python -m emaps_dagster.cli.reference_doc $$page > docs/reference/$$page.md || exit 1; done
 
 screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
 	@$(BIN)/python -m emaps_dagster_tests.support.screenshots

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from emaps_dagster import simulator
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, Feed
 from emaps_dagster.electricity_maps.client import admit
@@ -34,11 +34,11 @@ class StoredApi:
         # Asked by what is measured or prepared; each would be a request.
         self.calls = 0
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         running = floor_hour(self.now)
         return self._answer(feed, zone, "history", Window(running - 23 * HOUR, running + HOUR))
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         return self._answer(feed, zone, "past-range", window)
 
     def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
@@ -54,7 +54,7 @@ class StoredApi:
                 made += 1
         return made
 
-    def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> Response:
+    def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> AcceptedResponse:
         self.calls += 1
         name = f"{feed.name}-{endpoint}-{zone}-{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}-{self.now:%Y%m%dT%H%M}"
         path = _store() / f"{self.seed}-{name}.json"
@@ -62,7 +62,9 @@ class StoredApi:
             written = path.with_suffix(f".{os.getpid()}")
             written.write_bytes(self._provider.body(feed, zone, endpoint, self.now, window))
             written.replace(path)
-        return admit(Response(feed, zone, endpoint, _request(feed, zone, endpoint, window), path.read_text(), self.now))
+        return admit(
+            RawResponse(feed, zone, endpoint, _request(feed, zone, endpoint, window), path.read_text(), self.now)
+        )
 
     @cached_property
     def _provider(self) -> Provider:

@@ -28,7 +28,7 @@ from benchmarks.bodies import PRESENT, StoredApi, days_before
 from benchmarks.measurements import Figures, all_processes, progress
 from benchmarks.peers.sides import SIDES, Side
 from benchmarks.tick import BRONZE, take_in
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.tables import ENERGY_DATA, Table, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.electricity_maps.fetch import fetch
@@ -116,11 +116,11 @@ def give(folder: Path, zones: tuple[str, ...], days: int, ticks: int) -> None:
         _answers(number)
 
 
-def _answers(number: int) -> dict[Table, list[Response]]:
+def _answers(number: int) -> dict[Table, list[AcceptedResponse]]:
     """What the run of an hour is told, with the provider's revisions of the hours before."""
     api = StoredApi(PRESENT + timedelta(hours=1 + number))
     outcomes = {table: fetch(api, feed, ONE_ZONE, _hour(number), api.now) for feed, table in BRONZE.items()}
-    return {table: [it for it in told if isinstance(it, Response)] for table, told in outcomes.items()}
+    return {table: [it for it in told if isinstance(it, AcceptedResponse)] for table, told in outcomes.items()}
 
 
 def _hour(number: int) -> Window:

@@ -78,7 +78,7 @@ def floor(window: Window) -> dg.Definitions:
     # The report of health is no part of the hourly job.
     tables = [a for a in real.assets or () if isinstance(a, dg.AssetsDefinition) and a.partitions_def is not None]
     assets = [_empty(asset) for asset in tables]
-    checks = [_passing(definition) for definition in check_definitions(ZONES, partitions)]
+    checks = [_passing(definition) for definition in check_definitions(ZONES, partitions, "power-breakdown")]
     hourly = dg.define_asset_job("hourly", selection=dg.AssetSelection.all())
     return dg.Definitions(assets=assets, asset_checks=checks, jobs=[hourly], executor=dg.in_process_executor)
 
@@ -125,7 +125,9 @@ def once(definitions: dg.Definitions, window: Window, home: Path) -> float:
     assert result.success
     statuses = sum(event.event_type_value == "ASSET_CHECK_EVALUATION" for event in result.all_events)
     specs = [
-        spec for checks in check_definitions(ZONES, hourly_partitions(window.start)) for spec in checks.check_specs
+        spec
+        for checks in check_definitions(ZONES, hourly_partitions(window.start), "power-breakdown")
+        for spec in checks.check_specs
     ]
     of_the_table = sum(spec.partitions_def is None for spec in specs)
     assert statuses == (len(specs) - of_the_table) * len(keys) + of_the_table, statuses

@@ -8,6 +8,7 @@ Rooms, from the bottom to the top; each imports only from those above it in this
   lakehouse/         Delta tables by contract: read, append, merge, rebuild
   monitoring/        what is run again (gaps, revisions), what is reported (incidents, alerts, health)
   features/          `features.load` and its siblings
+  forecasting/       training sets by issue time, and the rows to serve
   pipeline/          the use cases without Dagster: ingest, silver, gold, checks, rebuild, withdraw, maintenance
   defs/              everything that imports Dagster: assets, checks, jobs, schedules, sensors, resources
   cli/, definitions.py, demo/   commands, what Dagster loads, and two weeks of data to try it on

@@ -39,17 +39,17 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     report = health_job()
     return dg.Definitions(
         assets=[
-            *bronze_assets(settings.zones, partitions),
-            silver_asset(partitions),
+            *bronze_assets(settings.zones, partitions, settings.power_signal),
+            silver_asset(partitions, settings.power_signal),
             gold_asset(settings.zones, partitions),
             health_asset(settings.zones),
         ],
-        asset_checks=check_definitions(settings.zones, partitions),
+        asset_checks=check_definitions(settings.zones, partitions, settings.power_signal),
         jobs=[
             job,
             rebuild_job(settings.zones, settings.start),
             withdraw_job(settings.zones, settings.start),
-            backfill_cost_job(settings.zones),
+            backfill_cost_job(settings.zones, settings.power_signal),
             maintenance,
             report,
         ],

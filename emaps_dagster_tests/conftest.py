@@ -24,28 +24,39 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
+from harness.surroundings import no_settings_of_this_machine
+
+__all__ = ["no_settings_of_this_machine"]
 
 # Skips that CI expects; any other there means that it does not test what it should.
 EXPECTED_SKIPS = ("the long run", "atheris")
 
-_LOOK_AT_A_DEMO = ("test_demo", "test_readme")
-# Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do.
+_LOOK_AT_A_DEMO = ("test_ui", "test_demo", "test_readme")
+# Begun first: whoever begins them last works alone at the end, while the other cores have nothing to do. The first is
+# that of all tests of the JVM.
 LONGEST_MODULES = (
-    "test_databricks_end_to_end",
     "test_lakehouse",
-    "test_engines_agree",
-    "test_delta_spark",
-    "test_maintenance",
-    "test_gold",
-    "test_silver",
-    "test_databricks_faults",
-    "test_databricks_native_job",
+    "test_databricks_end_to_end",
     "test_ui",
+    "test_databricks_faults",
+    "test_remedies",
     "test_master_invariant",
-    "test_pipeline",
-    "test_backfills",
+    "test_features",
+    "test_databricks_native_job",
+    "test_types",
+    "test_deployment_spark",
     "test_deploy_runs",
+    "test_dg",
     "test_rebuild",
+    "test_quarantine",
+    "test_remedies_of_health",
+    "test_provider_faults",
+    "test_pipeline",
+    "test_gold",
+    "test_withdraw",
+    "test_endurance",
+    "test_damage",
+    "test_checks",
 )
 # The parameter of a test, or the module that compares both engines.
 _NEEDS_JVM = re.compile(r"test_engines_agree|\[(.+-)?jvm(-.+)?\]$")
@@ -112,7 +123,7 @@ _NEEDS = {
     "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
     "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_stock_launcher\.py"),
     "system": re.compile(r"/system/|benchmarks/tests/|test_dg\.py|test_command\.py"),
-    "jvm": _NEEDS_JVM,
+    "jvm": re.compile(rf"test_deployment_spark\.py|{_NEEDS_JVM.pattern}"),
 }
 
 
@@ -124,14 +135,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test sees neither the person's EMAPS_ variables nor their .env."""
-    for name in [name for name in os.environ if name.startswith("EMAPS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @dataclass(frozen=True)

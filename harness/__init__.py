@@ -1,1 +1,1 @@
-"""Shared by tests and benchmarks: histories of tables, a PostgreSQL server, an emulated Databricks workspace."""
+"""Shared by tests and benchmarks: surroundings, histories of tables, PostgreSQL, an emulated Databricks workspace."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
@@ -53,20 +53,20 @@ class Past:
         merge_silver(self.lakehouse, silver_window(run))
         merge_gold(self.lakehouse, self.zones, gold_window(run))
 
-    def history(self, feed: Feed, zone: str, now: datetime) -> Response | None:
+    def history(self, feed: Feed, zone: str, now: datetime) -> AcceptedResponse | None:
         return self._response(feed, zone, now, "history", None, f"zone={zone}")
 
-    def past_range(self, feed: Feed, zone: str, hours: Window, now: datetime) -> Response | None:
+    def past_range(self, feed: Feed, zone: str, hours: Window, now: datetime) -> AcceptedResponse | None:
         query = f"zone={zone}&start={hours.start:%Y-%m-%dT%H:%MZ}&end={hours.end:%Y-%m-%dT%H:%MZ}"
         return self._response(feed, zone, now, "past-range", hours, query)
 
     def _response(
         self, feed: Feed, zone: str, now: datetime, endpoint: Endpoint, hours: Window | None, query: str
-    ) -> Response | None:
+    ) -> AcceptedResponse | None:
         body = self.provider.body(feed, zone, endpoint, now, hours).decode()
         try:
             span = hours_of_body(body, feed, zone)
         except UnusableBodyError:
             # No rows in a gap: the client would reject it.
             return None
-        return Response(feed, zone, endpoint, f"/{feed.endpoint}/{endpoint}?{query}", body, now, *span)
+        return AcceptedResponse(feed, zone, endpoint, f"/{feed.endpoint}/{endpoint}?{query}", body, now, span)

@@ -17,17 +17,18 @@ from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchE
 from emaps_dagster.contracts.feature_query import hours_between
 from emaps_dagster.contracts.partition_keys import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.contracts.settings import Settings, read_settings
+from emaps_dagster.contracts.signals import power_feeds
 from emaps_dagster.contracts.tables import (
-    CARBON_DATA,
     ENERGY_DATA,
     POWER_DATA,
     REJECTED_RECORDS,
     REJECTED_RESPONSES,
     Table,
+    bronze_tables,
     ml_features,
 )
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, parse_utc, silver_window, utc_now
-from emaps_dagster.contracts.zones import CARBON, POWER
+from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.base import Lakehouse
@@ -35,7 +36,14 @@ from emaps_dagster.lakehouse.reports import MergeReport
 from emaps_dagster.pipeline.check_catalog import Check, checks_of
 from emaps_dagster.pipeline.checks import CheckContext, evaluate_hours, evaluate_table
 from emaps_dagster.pipeline.gold import merge_gold
-from emaps_dagster.pipeline.ingest import explain, ingest, noting, quarantine_sentence
+from emaps_dagster.pipeline.ingest import (
+    explain,
+    ingest,
+    noting,
+    quarantine_sentence,
+    split_tolerated,
+    tolerated_sentence,
+)
 from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster.transforms.quality.outcome import Outcome
 
@@ -142,20 +150,27 @@ def _bronze(task: Task) -> tuple[Table, ...]:
     failed = []
     task.lakehouse.create(REJECTED_RESPONSES)
     task.lakehouse.create(REJECTED_RECORDS)
-    for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA)):
+    road = task.settings.power_signal
+    tables = bronze_tables(road)
+    # Silver reads power_data on both roads.
+    task.lakehouse.create(POWER_DATA)
+    for feeds, table in zip((power_feeds(road), (CARBON,)), tables, strict=True):
         task.lakehouse.create(table)
         with _client(task) as client:
-            outcomes = fetch(client, feed, task.zones, task.window, task.clock())
+            outcomes = fetch(client, feeds, task.zones, task.window, task.clock())
             quarantined: list[str] = []
             stored, failures, fetched = ingest(task.lakehouse, table, noting(outcomes, quarantined))
         print(f"{table.qualified_name}: {fetched} responses fetched, {len(stored)} stored, {len(failures)} failed")
+        tolerated, failures = split_tolerated(failures)
+        for failure in tolerated:
+            print(tolerated_sentence(failure))
         if quarantined:
             print(quarantine_sentence(table, quarantined))
         if failures:
             failed.append(explain(table, task.window, fetched, failures))
     if failed:
         raise FetchError("\n".join(failed))
-    return POWER_DATA, CARBON_DATA
+    return tables
 
 
 def _silver(task: Task) -> tuple[Table, ...]:

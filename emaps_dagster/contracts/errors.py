@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emaps_dagster.contracts.responses import Response
+    from emaps_dagster.contracts.responses import RawResponse
 
 
 class EmapsError(Exception):
@@ -32,8 +32,16 @@ class NotInPlanError(ProviderError):
     """401, 403: the token is fine, but its plan lacks this endpoint or this zone. Not retried."""
 
 
+class WithdrawnError(NotInPlanError):
+    """401, 404 or 410 for power-breakdown of a zone whose carbon-intensity is served. Not retried."""
+
+
 class BadRequestError(ProviderError):
     """400 and other 4xx: the API refused the request. Not retried."""
+
+
+class GoneError(BadRequestError):
+    """410: the endpoint was removed. Not retried."""
 
 
 class WrongAddressError(BadRequestError):
@@ -70,7 +78,7 @@ class RejectedBodyError(ProviderError):
     `response` is the rejected response, `reason` one sentence without its full stop.
     """
 
-    def __init__(self, response: Response, reason: str) -> None:
+    def __init__(self, response: RawResponse, reason: str) -> None:
         self.response = response
         self.reason = reason
         super().__init__(
@@ -79,7 +87,7 @@ class RejectedBodyError(ProviderError):
             "bronze.rejected_responses, run these hours again later, and tell the provider if it stays so."
         )
 
-    def __reduce__(self) -> tuple[type[RejectedBodyError], tuple[Response, str]]:
+    def __reduce__(self) -> tuple[type[RejectedBodyError], tuple[RawResponse, str]]:
         return type(self), (self.response, self.reason)
 
 
@@ -133,6 +141,10 @@ class PartialFeaturesError(FeaturesError):
 
 class BackfilledFeaturesError(FeaturesError):
     """Rows of a point-in-time query come from a later backfill; `allow="backfilled"` accepts them."""
+
+
+class StaleFeaturesError(FeaturesError):
+    """The last known record of a zone is older than `forecasting.latest` accepts."""
 
 
 class LauncherError(EmapsError):

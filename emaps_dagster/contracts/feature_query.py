@@ -18,6 +18,8 @@ KEY = ("zone", "datetime")
 # Values of `allow`.
 MISSING, BACKFILLED = "missing", "backfilled"
 _UNITS = {"d": timedelta(days=1), "h": HOUR, "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
+# Moments at which something is known: a day leaves open whether its hours are included.
+_OF_A_DAY = ("as_of", "target_as_of", "at")
 # A longer delay is a typing error, and its times would leave the calendar.
 _LONGEST_DELAY = timedelta(days=3650)
 
@@ -81,7 +83,7 @@ def parse_query(
             there.start if there and start is None else start, there.end if there and end is None else end
         ),
         as_of=None if as_of is None else moment_of(as_of, "as_of"),
-        delay=None if known_at is None else _delay(known_at),
+        delay=None if known_at is None else delay_of(known_at),
         columns=None if columns is None else tuple(dict.fromkeys(columns)),
         allow=_allowed(allow),
     )
@@ -118,9 +120,9 @@ def _window(start: datetime, end: datetime) -> Window:
 
 
 def moment_of(value: object, name: str) -> datetime:
-    """A moment in UTC. A date means its midnight, except for as_of, which needs a time of day."""
+    """A moment in UTC. A date means its midnight, except for `_OF_A_DAY`, which need a time of day."""
     moment = _parsed(value, name) if isinstance(value, str) else value
-    if isinstance(moment, date) and not isinstance(moment, datetime) and name != "as_of":
+    if isinstance(moment, date) and not isinstance(moment, datetime) and name not in _OF_A_DAY:
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
     if not isinstance(moment, datetime):
         raise FeaturesError(f"{name} is {value!r}; give an aware datetime, or a string such as '2024-05-01T06:00Z'.")
@@ -146,13 +148,23 @@ def _parsed(text: str, name: str) -> date:
         raise FeaturesError(f"{name} is {text!r}, not an ISO 8601 time such as '2024-05-01T06:00Z'.") from None
 
 
-def _delay(value: object) -> timedelta:
-    delay = value
+def duration_of(value: object) -> timedelta | None:
+    """A timedelta, or a number with its unit such as "15min", "2h" or "7d"; None for anything else."""
     if isinstance(value, str):
-        parts = re.fullmatch(r"\s*(\d{1,6})\s*(d|h|min|s)\s*", value)
         # A number without a unit is ambiguous.
-        delay = int(parts[1]) * _UNITS[parts[2]] if parts else None
-    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= _LONGEST_DELAY:
+        parts = re.fullmatch(r"\s*(\d{1,6})\s*(d|h|min|s)\s*", value)
+        return int(parts[1]) * _UNITS[parts[2]] if parts else None
+    return value if isinstance(value, timedelta) else None
+
+
+def delay_of(value: object) -> timedelta:
+    """The delay `known_at`.
+
+    Raises:
+        FeaturesError: it is no duration from 0 to ten years.
+    """
+    delay = duration_of(value)
+    if delay is None or not timedelta(0) <= delay <= _LONGEST_DELAY:
         raise FeaturesError(
             f"known_at is {value!r}; give how long after the end of its hour a row is made, as a timedelta or a "
             f"number with its unit (d, h, min, s) such as '15min' or '1h', {_LONGEST_DELAY.days} days at most."

@@ -8,7 +8,10 @@ from __future__ import annotations
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     ENERGY_DATA,
+    IS_SUPERSEDED,
+    MIX_DATA,
     POWER_DATA,
+    SOURCE_POWER,
     Table,
     count_column,
     key_columns,
@@ -24,15 +27,19 @@ _OF_CARBON = ("carbon_intensity", "emission_factor_type")
 _LOCAL = ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")
 
 
-def silver_sources() -> dict[str, tuple[Source, ...]]:
-    """Each column of silver.energy_data with its source columns in bronze."""
+def silver_sources(power: Table = POWER_DATA) -> dict[str, tuple[Source, ...]]:
+    """Each column of silver.energy_data with its source columns in bronze, of which `power` is the power feed's."""
 
     def sources(name: str) -> tuple[Source, ...]:
         if name == "zone":
-            return (POWER_DATA, "zone"), (CARBON_DATA, "zone")
+            return (power, "zone"), (CARBON_DATA, "zone")
         if name in ("datetime", ENERGY_DATA.partition):
-            return (POWER_DATA, "raw_json"), (CARBON_DATA, "raw_json")
-        feed = CARBON_DATA if name in _OF_CARBON or name.endswith("_carbon") else POWER_DATA
+            return (power, "raw_json"), (CARBON_DATA, "raw_json")
+        if name == SOURCE_POWER.name:
+            return ((power, "source"),)
+        if name == IS_SUPERSEDED.name:
+            return ((MIX_DATA, "raw_json"),)
+        feed = CARBON_DATA if name in _OF_CARBON or name.endswith("_carbon") else power
         return ((feed, "ingested_at" if name.startswith("ingested_at_") else "raw_json"),)
 
     return {name: sources(name) for name in ENERGY_DATA.column_names}
@@ -59,8 +66,8 @@ def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
     return {name: tuple((ENERGY_DATA, source) for source in sources) for name, sources in named.items()}
 
 
-def sources_of(table: Table, zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
+def sources_of(table: Table, zone_keys: tuple[str, ...], power: Table = POWER_DATA) -> dict[str, tuple[Source, ...]]:
     """The lineage of a table; empty for bronze, which stores the provider's bodies."""
     if table.layer == "silver":
-        return silver_sources()
+        return silver_sources(power)
     return gold_sources(zone_keys) if table.layer == "gold" else {}

@@ -1,4 +1,4 @@
-"""An API response and its quarantined records."""
+"""An API response as received, and as admitted with its quarantined records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import Feed
 
 
@@ -28,15 +29,8 @@ class RejectedRecord:
 
 
 @dataclass(frozen=True)
-class Response:
-    """One body received with status 200. Admission fills the fields after `received_at`.
-
-    Attributes:
-        window_start: first hour of a trusted record; of rejected records when none is trusted.
-        window_end: end of the last such hour.
-        trusted_json: the body with its trusted records only; None when engines may read `body` itself.
-        rejected: the quarantined records.
-    """
+class RawResponse:
+    """One body received with status 200, before admission."""
 
     feed: Feed
     zone: str
@@ -44,10 +38,6 @@ class Response:
     request: str
     body: str
     received_at: datetime
-    window_start: datetime | None = None
-    window_end: datetime | None = None
-    trusted_json: str | None = None
-    rejected: tuple[RejectedRecord, ...] = ()
 
     @property
     def source(self) -> str:
@@ -61,6 +51,34 @@ class Response:
     def payload_sha256(self) -> str:
         return hashlib.sha256(self.body.encode()).hexdigest()
 
+
+@dataclass(frozen=True)
+class AcceptedResponse(RawResponse):
+    """A response that bronze may store.
+
+    Attributes:
+        window: the hours from the first to the last trusted record; of rejected records when none is trusted.
+        trusted_json: the body with its trusted records only; None when engines may read `body` itself.
+        rejected: the quarantined records.
+    """
+
+    window: Window
+    trusted_json: str | None = None
+    rejected: tuple[RejectedRecord, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        raw: RawResponse,
+        window: Window,
+        trusted_json: str | None = None,
+        rejected: tuple[RejectedRecord, ...] = (),
+    ) -> AcceptedResponse:
+        """`raw` with the results of its admission."""
+        return cls(
+            raw.feed, raw.zone, raw.endpoint, raw.request, raw.body, raw.received_at, window, trusted_json, rejected
+        )
+
     @property
     def trusted_body(self) -> str:
         """The body without its quarantined records."""
@@ -69,5 +87,4 @@ class Response:
     @property
     def first_hour(self) -> datetime:
         """The first hour of any record, trusted or not."""
-        assert self.window_start is not None
-        return min([self.window_start, *(record.hour for record in self.rejected if record.hour is not None)])
+        return min([self.window.start, *(record.hour for record in self.rejected if record.hour is not None)])

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from emaps_dagster.contracts.zones import MODES, neighbours_of, zone_column
+from emaps_dagster.contracts.signals import MIX_SIGNALS
+from emaps_dagster.contracts.zones import CARBON, MODES, POWER, neighbours_of, zone_column
 
 MEGAWATT = "MW"
 CARBON_INTENSITY_UNIT = "gCO2eq/kWh"
@@ -111,6 +112,25 @@ CARBON_DATA = _responses(
     window_nullable=False,
     more=(_TRUSTED,),
 )
+MIX_DATA = _responses(
+    "mix_data",
+    "Raw responses of the signals of v4 that replace power-breakdown, one row per response, append-only",
+    window_nullable=False,
+    more=(
+        _TRUSTED,
+        Column("signal", "string", f"Which of them: {', '.join(feed.name for feed in MIX_SIGNALS)}", nullable=False),
+    ),
+)
+# The tables of each feed of silver. mix_data exists once a run has requested electricity-mix.
+FEED_TABLES = {POWER.name: (POWER_DATA, MIX_DATA), CARBON.name: (CARBON_DATA,)}
+RESPONSE_TABLES = tuple(table for tables in FEED_TABLES.values() for table in tables)
+
+
+def bronze_tables(road: str) -> tuple[Table, Table]:
+    """The tables that the runs of a road fill: of the power feed, and of carbon-intensity."""
+    return MIX_DATA if road == "electricity-mix" else POWER_DATA, CARBON_DATA
+
+
 REJECTED_RESPONSES = _responses(
     "rejected_responses",
     "Bodies that must not be loaded, kept as evidence, append-only",
@@ -122,7 +142,12 @@ WITHDRAWN_RESPONSES = Table(
     name="withdrawn_responses",
     meaning="Responses of bronze that silver, gold and every look into the past leave out, append-only",
     columns=(
-        Column("bronze_table", "string", "Table that holds the response: power_data or carbon_data", nullable=False),
+        Column(
+            "bronze_table",
+            "string",
+            "Table that holds the response: power_data, mix_data or carbon_data",
+            nullable=False,
+        ),
         Column("zone", "string", "Zone key that was asked for", nullable=False),
         Column("request", "string", "Path and query of the request", nullable=False),
         Column("payload_sha256", "string", "SHA-256 of the body, hexadecimal", nullable=False),
@@ -205,6 +230,18 @@ def _provenance(feed: str) -> tuple[Column, ...]:
     )
 
 
+SOURCE_POWER = Column(
+    "source_power",
+    "string",
+    "API, version and signal of the response that first had this content of the power record, such as "
+    "electricitymaps/v3/power-breakdown",
+)
+IS_SUPERSEDED = Column(
+    "is_superseded_power",
+    "boolean",
+    "Whether a newer version of the hour arrived in part and is requested again; null without electricity-mix",
+)
+
 ENERGY_DATA = Table(
     layer="silver",
     name="energy_data",
@@ -219,6 +256,8 @@ ENERGY_DATA = Table(
         _CARBON_VALUE,
         _EMISSION_FACTOR_TYPE,
         *_provenance("power"),
+        SOURCE_POWER,
+        IS_SUPERSEDED,
         *_provenance("carbon"),
         _YEAR_MONTH,
     ),
@@ -325,6 +364,7 @@ def all_tables(zone_keys: tuple[str, ...]) -> tuple[Table, ...]:
     """Every table, in the order of the data flow."""
     return (
         POWER_DATA,
+        MIX_DATA,
         CARBON_DATA,
         REJECTED_RESPONSES,
         REJECTED_RECORDS,

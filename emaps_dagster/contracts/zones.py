@@ -11,10 +11,21 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Feed:
-    """One signal of the API: `name` is our name for it, `endpoint` the API's path segment."""
+    """One signal of the API.
+
+    Attributes:
+        name: our name for it.
+        endpoint: the API's path segment.
+        breakdown: the `breakdownType` to request, for signals that have one.
+        unit: unit that the envelope states, for signals that state one.
+        is_optional: a plan without it loses only these columns.
+    """
 
     name: str
     endpoint: str
+    breakdown: str | None = None
+    unit: str | None = None
+    is_optional: bool = False
 
 
 POWER = Feed("power", "power-breakdown")

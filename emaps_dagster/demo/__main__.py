@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.windows import Window, utc_now
 from emaps_dagster.demo import terminal
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.plot import draw, read_gold
-from emaps_dagster.demo.scenario import TOKEN, ZONE, DemoResult, environment, run_scenario
+from emaps_dagster.demo.scenario import ROADS, TOKEN, ZONE, DemoResult, environment, run_scenario
 from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
@@ -33,15 +33,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m emaps_dagster.demo", description=__doc__)
     parser.add_argument("--days", type=int, default=14, help="how much to backfill (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
+    parser.add_argument(
+        "--road", choices=ROADS, default="v3", help="API version and power signal, v4-mix for electricity-mix"
+    )
     options = parser.parse_args()
     if options.days < 1:
         parser.error(f"--days is {options.days}: at least 1 is needed")
-    folder = Folder(options.folder.resolve())
+    folder = DemoFolder(options.folder.resolve())
     # A pipe has no width: 120 columns fit the tables.
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         with folder.claimed():
-            return _demo(console, folder, options.days)
+            return _demo(console, folder, options.days, options.road)
     except EmapsError as error:
         console.print(f"[red]{error}")
         return 1
@@ -50,12 +53,13 @@ def main() -> int:
         return _INTERRUPTED
 
 
-def _demo(console: Console, folder: Folder, days: int) -> int:
+def _demo(console: Console, folder: DemoFolder, days: int, road: str) -> int:
     began = time.monotonic()
     folder.start_afresh()
     times = Times.until(utc_now().replace(microsecond=0), days)
-    folder.prepare(ZONE, times.start, times.present)
-    with Simulator(token=TOKEN, zones=(ZONE,)) as simulator:
+    version, signal = ROADS[road]
+    folder.prepare(ZONE, times.start, times.present, signal)
+    with Simulator(token=TOKEN, zones=(ZONE,), version=version) as simulator:
         terminal.opening(console, simulator.url, folder, times)
         with (
             environment(folder.environment(simulator.url, TOKEN, times.present), folder.root),
@@ -69,7 +73,7 @@ def _demo(console: Console, folder: Folder, days: int) -> int:
     return 0 if result.ok else 1
 
 
-def _draw(folder: Folder, result: DemoResult) -> None:
+def _draw(folder: DemoFolder, result: DemoResult) -> None:
     if result.ok:
         times = result.times
         window = Window(max(times.start, times.tick.end - _PICTURED), times.tick.end)

@@ -28,7 +28,7 @@ from emaps_dagster.cli.home import HERE, prepare
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.settings import PUBLIC_API_URL, Settings, read_settings
 from emaps_dagster.contracts.windows import floor_hour, utc_now
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.scenario import TOKEN, ZONE, revise
 from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
@@ -75,15 +75,17 @@ def main() -> int:
         if settings.api_token is not None or settings.api_url != PUBLIC_API_URL:
             _with_api(console, settings, options.port, ended)
         else:
-            _with_simulator(console, Folder(options.folder.resolve()), options.port, ended)
+            _with_simulator(console, DemoFolder(options.folder.resolve()), options.port, ended)
     except EmapsError as error:
         console.print(f"[red]{error}")
         return 1
     return 0
 
 
-def _with_simulator(console: Console, folder: Folder, port: int, ended: threading.Event) -> None:
+def _with_simulator(console: Console, folder: DemoFolder, port: int, ended: threading.Event) -> None:
     with folder.claimed(), Simulator(token=TOKEN, zones=(ZONE,)) as simulator:
+        if folder.is_prepared and folder.power_signal == "electricity-mix":
+            simulator.version = "v4"
         if not folder.is_prepared:
             console.print("There was no `make demo` yet: tables are empty until you materialize some hours.")
             folder.prepare(ZONE, floor_hour(utc_now()) - timedelta(days=_DAYS_WITHOUT_DEMO))

@@ -150,9 +150,15 @@ def _agrees(row: Row, served: tuple[Row | None, ...]) -> bool:
     power, carbon = served
     if power is None or carbon is None:
         return False
+    # electricity-mix has decimals, which round to the whole MW of power-breakdown.
+    is_mix = row["source_power"].endswith("/electricity-mix")
+
+    def same(side: str, key: str) -> bool:
+        value, whole = row[f"{side}_{mode_column(key)}"], power[f"power{side.title()}Breakdown"][key]
+        return bool(value == whole or (is_mix and None not in (value, whole) and round(value) == whole))
+
     return (
-        all(row[f"consumption_{mode_column(key)}"] == power["powerConsumptionBreakdown"][key] for key in MODE_KEYS)
-        and all(row[f"production_{mode_column(key)}"] == power["powerProductionBreakdown"][key] for key in MODE_KEYS)
+        all(same(side, key) for side in ("consumption", "production") for key in MODE_KEYS)
         and dict(row["import_by_zone"]) == power["powerImportBreakdown"]
         and dict(row["export_by_zone"]) == power["powerExportBreakdown"]
         and row["consumption_total"] == power["powerConsumptionTotal"]

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from emaps_dagster.cli import home
 from emaps_dagster.contracts.errors import EmapsError
+from emaps_dagster.contracts.signals import PowerSignal
 
 _PRESENT = "DEMO_PRESENT"
 _MARK = ".made-by-emaps-demo"
@@ -29,7 +30,7 @@ class FolderError(EmapsError):
 
 
 @dataclass(frozen=True)
-class Folder:
+class DemoFolder:
     """Paths and settings of a demo; `root` need not exist."""
 
     root: Path
@@ -84,10 +85,16 @@ class Folder:
             else:
                 path.unlink(missing_ok=True)
 
-    def prepare(self, zone: str, start: datetime, present: datetime | None = None) -> None:
+    def prepare(
+        self, zone: str, start: datetime, present: datetime | None = None, signal: PowerSignal = "power-breakdown"
+    ) -> None:
         """Create Dagster's home, and write the file that `make dev` reads: settings, and the demo's present."""
         home.prepare(self.dagster_home)
-        values = {"EMAPS_ZONES": zone, "EMAPS_START": f"{start:%Y-%m-%dT%H:%M}"}
+        values = {
+            "EMAPS_ZONES": zone,
+            "EMAPS_START": f"{start:%Y-%m-%dT%H:%M}",
+            "EMAPS_POWER_SIGNAL": signal,
+        }
         if present:
             values[_PRESENT] = present.isoformat()
         self._settings_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
@@ -103,6 +110,12 @@ class Folder:
     def is_prepared(self) -> bool:
         """Whether `prepare` has run here."""
         return self._settings_file.exists()
+
+    @property
+    def power_signal(self) -> PowerSignal:
+        """The signal of the demo's runs, as `prepare` wrote it."""
+        mix: PowerSignal = "electricity-mix"
+        return mix if self._read_settings().get("EMAPS_POWER_SIGNAL") == mix else "power-breakdown"
 
     @property
     def present(self) -> datetime | None:

@@ -14,14 +14,22 @@ import dagster as dg
 
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.signals import PowerSignal
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.demo.expectations import Changes, Expectation, changes, judge, rows_of
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.timeline import Times
+from emaps_dagster.simulator.provider import Version
 from emaps_dagster.simulator.server import Simulator
 
 ZONE = "GR"
+# API version and power signal of each value of `--road`.
+ROADS: dict[str, tuple[Version, PowerSignal]] = {
+    "v3": ("v3", "power-breakdown"),
+    "v4": ("v4", "power-breakdown"),
+    "v4-mix": ("v4", "electricity-mix"),
+}
 # The token that the simulator requires; tests check that it appears nowhere else.
 TOKEN = "token-of-the-demo-only"  # noqa: S105  # opens nothing but the simulator
 
@@ -58,15 +66,15 @@ class DemoResult:
     tick: RunReport | None
     silver_changes: Changes
     gold_changes: Changes
-    truths: list[Expectation]
+    expectations: list[Expectation]
 
     @property
     def ok(self) -> bool:
-        return all(truth.holds for truth in self.truths)
+        return all(truth.holds for truth in self.expectations)
 
 
 def run_scenario(
-    folder: Folder,
+    folder: DemoFolder,
     instance: dg.DagsterInstance,
     simulator: Simulator,
     times: Times,
@@ -95,17 +103,17 @@ def run_scenario(
     tick = run("Hourly tick after the revisions", times.present, times.tick)
     silver, gold_rows = rows_of(folder.warehouse, ENERGY_DATA), rows_of(folder.warehouse, gold)
     silver_changes, gold_changes = changes(silver_before, silver), changes(gold_before, gold_rows)
-    truths = [
+    expectations = [
         *_green("the backfill", backfill),
         *_green("the tick", tick),
         *judge(simulator.provider, ZONE, times, silver, gold_rows, silver_changes, gold_changes),
         make_health(folder, instance, simulator, times),
     ]
-    return DemoResult(times, backfill, tick, silver_changes, gold_changes, truths)
+    return DemoResult(times, backfill, tick, silver_changes, gold_changes, expectations)
 
 
 def run_job(
-    folder: Folder,
+    folder: DemoFolder,
     instance: dg.DagsterInstance,
     simulator: Simulator,
     times: Times,
@@ -148,7 +156,7 @@ def run_job(
     return _report(result, instance, evaluations)
 
 
-def make_health(folder: Folder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Expectation:
+def make_health(folder: DemoFolder, instance: dg.DagsterInstance, simulator: Simulator, times: Times) -> Expectation:
     """Materialize the page `health` at the present, so that the UI shows it."""
     from emaps_dagster.defs.names import HEALTH
 
@@ -180,12 +188,19 @@ def environment(variables: dict[str, str], where: Path) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _job(name: str, folder: Folder, simulator: Simulator, times: Times, now: datetime) -> dg.JobDefinition:
+def _job(name: str, folder: DemoFolder, simulator: Simulator, times: Times, now: datetime) -> dg.JobDefinition:
     # Imported here, since the import reads the environment, which is now the demo's.
     from emaps_dagster.definitions import build_definitions
 
     definitions = build_definitions(
-        Settings(api_url=simulator.url, zones=(ZONE,), warehouse=folder.warehouse, start=times.start, fixed_now=now)
+        Settings(
+            api_url=simulator.url,
+            power_signal=folder.power_signal,
+            zones=(ZONE,),
+            warehouse=folder.warehouse,
+            start=times.start,
+            fixed_now=now,
+        )
     )
     return definitions.resolve_job_def(name)
 
@@ -222,7 +237,7 @@ def _green(what: str, report: RunReport) -> Iterator[Expectation]:
     yield Expectation(f"{what} ran green, all blocking checks passed", report.ok and not wrong, "; ".join(wrong))
     evaluated = report.passed + sum(report.failed.values()) + sum(report.warned.values())
     yield Expectation(
-        f"each check of {what} judged each of its hours, or its table",
+        f"each check of {what} covered each of its hours, or its table",
         evaluated == report.expected,
         f"{evaluated} evaluations, not {report.expected}",
     )

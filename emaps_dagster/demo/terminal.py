@@ -19,10 +19,11 @@ from emaps_dagster.contracts.tables import (
 )
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.demo.expectations import Changes, rows_of
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.scenario import ZONE, DemoResult, RunReport
 from emaps_dagster.demo.timeline import Times
 from emaps_dagster.lakehouse.local_files import dataset
+from emaps_dagster.monitoring.hour_ranges import to_windows
 
 _SHOWN_CHANGES = {
     "consumption_total": f"consumption\n{MEGAWATT}",
@@ -33,7 +34,7 @@ _SHOWN_CHANGES = {
 _LAST_ROWS = 6
 
 
-def opening(console: Console, url: str, folder: Folder, times: Times) -> None:
+def opening(console: Console, url: str, folder: DemoFolder, times: Times) -> None:
     """Print zone, hours, and locations."""
     console.print(
         f"[bold]emaps_dagster[/]: zone {ZONE}, hours {_time(times.start)} to {_time(times.tick.end)} UTC\n"
@@ -43,7 +44,7 @@ def opening(console: Console, url: str, folder: Folder, times: Times) -> None:
     )
 
 
-def summary(console: Console, folder: Folder, result: DemoResult, seconds: float) -> None:
+def summary(console: Console, folder: DemoFolder, result: DemoResult, seconds: float) -> None:
     """Print the results; failures come last, where they are seen."""
     if result.silver_changes:
         console.print(_changes(result))
@@ -54,9 +55,11 @@ def summary(console: Console, folder: Folder, result: DemoResult, seconds: float
     for what, report in (("backfill", result.backfill), ("tick", result.tick)):
         if report:
             console.print(_checks(what, report), highlight=False)
-    for truth in result.truths:
-        mark = "[green]✓[/]" if truth.holds else "[bold red]✗[/]"
-        console.print(f"{mark} {truth.says}" + ("" if truth.holds else f": {truth.detail}"), highlight=False)
+    for expectation in result.expectations:
+        mark = "[green]✓[/]" if expectation.holds else "[bold red]✗[/]"
+        console.print(
+            f"{mark} {expectation.says}" + ("" if expectation.holds else f": {expectation.detail}"), highlight=False
+        )
     if result.ok:
         console.print(
             f"[bold green]All right[/], in {seconds:.0f} s. Picture: {folder.picture}\n"
@@ -98,21 +101,15 @@ def _followed(changes: Changes) -> str:
     hours = sorted(changes)
     if not hours:
         return "gold.ml_features: no earlier row changed."
-    spans: list[list[datetime]] = []
-    for hour in hours:
-        if spans and hour - spans[-1][1] == HOUR:
-            spans[-1][1] = hour
-        else:
-            spans.append([hour, hour])
     columns = len({name for found in changes.values() for name in found})
     return (
         f"gold.ml_features followed in {len(hours)} rows ({columns} columns): "
-        + ", ".join(f"{_time(first)} to {_time(last)}" for first, last in spans)
+        + ", ".join(f"{_time(span.start)} to {_time(span.end - HOUR)}" for span in to_windows(hours))
         + "; a mean reaches 23 hours on, a lag one."
     )
 
 
-def _tables(folder: Folder) -> Grid:
+def _tables(folder: DemoFolder) -> Grid:
     grid = Grid(title="Tables", title_justify="left")
     for heading in ("table", "rows", "Delta version", "columns"):
         grid.add_column(heading, justify="left" if heading == "table" else "right")
@@ -125,7 +122,7 @@ def _tables(folder: Folder) -> Grid:
     return grid
 
 
-def _gold(folder: Folder) -> Grid:
+def _gold(folder: DemoFolder) -> Grid:
     shown = {
         "consumption_total": f"consumption\n{MEGAWATT}",
         "production_solar": f"solar\n{MEGAWATT}",

@@ -12,26 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from emaps_dagster.contracts.body_fields import sandbox_mark
-from emaps_dagster.contracts.responses import RejectedRecord, Response
-from emaps_dagster.contracts.zones import FEEDS, Feed
+from emaps_dagster.contracts.body_fields import sandbox_mark, sandbox_mark_of_body
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse, RejectedRecord
+from emaps_dagster.contracts.windows import Window
+from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps import strict_json
-from emaps_dagster.electricity_maps.records import (
-    HOUR,
-    REQUIRED,
-    UnusableRecordError,
-    hour_between,
-    hour_of,
-    readable_hour,
-    refuse_case_variants,
-    refuse_other_granularity,
-)
+from emaps_dagster.electricity_maps.fields import UnusableRecordError, refuse_case_variants, refuse_other_granularity
+from emaps_dagster.electricity_maps.records import HOUR, REQUIRED, hour_between, hour_of, readable_hour
 from emaps_dagster.electricity_maps.strict_json import Part, UnusableJSONError
 
 # Fifty times the longest response of the API, ten days of power-breakdown.
 _LONGEST_BODY = 16_000_000
 # Keys of the envelope that admission reads: a repeated one would be ambiguous.
-_READ = ("zone", "history", "data", "temporalGranularity", "_disclaimer", "estimationMethod")
+_READ = ("zone", "history", "data", "temporalGranularity", "unit", "_disclaimer", "estimationMethod")
 # A request for at most so many hours, such as one of `gaps`, may cover only hours whose records are bad.
 _FEW_HOURS = timedelta(days=1)
 # Farther from the request, a record counts as one without a readable hour.
@@ -58,7 +51,7 @@ class UnusableBodyError(ValueError):
     """The body is rejected as a whole; the message is one phrase."""
 
 
-def admitted(response: Response, reach: Reach | None = None) -> Response:
+def admitted(response: RawResponse, reach: Reach | None = None) -> AcceptedResponse:
     """Validates a response: returns it with its window, its trusted body and its quarantined records.
 
     Args:
@@ -73,14 +66,22 @@ def admitted(response: Response, reach: Reach | None = None) -> Response:
         hours = _hours_of_good_body(response.body, response.feed, response.zone)
         first, last = min(hours), max(hours)
         if reach is None or (first in reach and last in reach):
-            return replace(response, window_start=first, window_end=last + HOUR, trusted_json=None, rejected=())
+            return AcceptedResponse.of(response, Window(first, last + HOUR))
     except (UnusableBodyError, UnusableRecordError, UnusableJSONError):
         pass
     return _admitted_one_by_one(response, reach)
 
 
-def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]:
-    """First hour and end of the last hour of a body without faults.
+def is_sandbox(response: RawResponse) -> bool:
+    """Whether a body that can be parsed is marked as the provider's sandbox data."""
+    try:
+        return sandbox_mark_of_body(json.loads(response.body)) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
+def hours_of_body(body: str, feed: Feed, zone: str) -> Window:
+    """The hours from the first to the last record of a body without faults.
 
     Raises:
         UnusableBodyError: a record cannot be trusted.
@@ -89,7 +90,7 @@ def hours_of_body(body: str, feed: Feed, zone: str) -> tuple[datetime, datetime]
         hours = _hours_of_good_body(body, feed, zone)
     except (UnusableRecordError, UnusableJSONError) as error:
         raise UnusableBodyError(str(error)) from None
-    return min(hours), max(hours) + HOUR
+    return Window(min(hours), max(hours) + HOUR)
 
 
 def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
@@ -98,16 +99,16 @@ def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
     if not isinstance(envelope, dict):
         raise UnusableBodyError(f"it is a JSON {type(envelope).__name__}, not an object")
     refuse_case_variants(envelope, "the body")
-    rows = envelope[_name_of_rows(envelope, zone)]
+    rows = envelope[_name_of_rows(envelope, feed, zone)]
     for row in rows:
         if isinstance(row, dict):
             _refuse_sandbox(row, "a row")
     return [hour_of(row, place, feed, zone) for place, row in enumerate(rows)]
 
 
-def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
+def _admitted_one_by_one(response: RawResponse, reach: Reach | None) -> AcceptedResponse:
     feed, zone, body = response.feed, response.zone, response.body
-    name, parts = _rows(body, zone)
+    name, parts = _rows(body, feed, zone)
     few = reach.asked if reach and reach.asked and reach.asked[1] - reach.asked[0] <= _FEW_HOURS else None
     _refuse_sandbox_rows(parts)
     if few is None:
@@ -149,16 +150,15 @@ def _admitted_one_by_one(response: Response, reach: Reach | None) -> Response:
         rejected = [replace(record, hour=start + record.position * HOUR) for record in rejected]
     # Copies the text of each record, so that a number keeps its digits.
     texts = ",".join(body[part.start : part.end] for part, _ in trusted)
-    return replace(
+    return AcceptedResponse.of(
         response,
-        window_start=start,
-        window_end=end,
+        Window(start, end),
         trusted_json=f'{{"zone":{json.dumps(zone)},"{name}":[{texts}]}}',
         rejected=tuple(rejected),
     )
 
 
-def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
+def _rows(body: str, feed: Feed, zone: str) -> tuple[str, list[Part]]:
     """The name and the elements of a body's list of records; ignores the other fields of the envelope."""
     _refuse_unusable_text(body)
     try:
@@ -174,12 +174,12 @@ def _rows(body: str, zone: str) -> tuple[str, list[Part]]:
             raise UnusableBodyError(f"the body has the keys {other!r} and {member.key!r}")
         if sum(member.key == other_member.key for other_member in members) > 1:
             raise UnusableBodyError(f"the key {member.key!r} stands twice in one object")
-    name = _name_of_rows({member.key: member.value for member in members}, zone)
+    name = _name_of_rows({member.key: member.value for member in members}, feed, zone)
     start = next(member.start for member in members if member.key == name)
     return name, list(strict_json.elements(body, start))
 
 
-def _name_of_rows(envelope: dict[str, Any], zone: str) -> str:
+def _name_of_rows(envelope: dict[str, Any], feed: Feed, zone: str) -> str:
     """The key of the envelope that holds the records."""
     _refuse_sandbox(envelope, "the body")
     if envelope.get("zone") != zone:
@@ -188,6 +188,8 @@ def _name_of_rows(envelope: dict[str, Any], zone: str) -> str:
         refuse_other_granularity(envelope, "the body")
     except UnusableRecordError as error:
         raise UnusableBodyError(str(error)) from None
+    if feed.unit is not None and envelope.get("unit", feed.unit) != feed.unit:
+        raise UnusableBodyError(f"its unit is {str(envelope['unit'])[:50]!r}, not {feed.unit!r}")
     lists = [name for name in ("history", "data") if name in envelope]
     if len(lists) != 1:
         raise UnusableBodyError("it has both 'history' and 'data'" if lists else "it has neither 'history' nor 'data'")
@@ -226,8 +228,13 @@ def _refuse_other_answers(parts: Sequence[Part], feed: Feed, zone: str) -> None:
     if "hourly" not in granularities:
         first = str(granularities[0])[:50]
         raise UnusableBodyError(f"temporalGranularity of {name} is {first!r}, not 'hourly', as is that of every row")
+    if feed.breakdown is not None and all(row.get("breakdownType") != feed.breakdown for row in rows):
+        given = str(rows[0].get("breakdownType"))[:50]
+        raise UnusableBodyError(
+            f"breakdownType of {name} is {given!r}, not {feed.breakdown!r}, as is that of every row"
+        )
     own = set(REQUIRED[feed.name])
-    others = {key for other in FEEDS if other != feed for key in REQUIRED[other.name]}
+    others = {key for keys in REQUIRED.values() for key in keys} - own
     if all(own.isdisjoint(row) and not others.isdisjoint(row) for row in rows):
         lacks = REQUIRED[feed.name][0]
         raise UnusableBodyError(f"{name} lacks the key {lacks!r}, so it is no row of {feed.endpoint}, nor is any other")

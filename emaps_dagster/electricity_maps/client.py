@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from emaps_dagster.contracts.api_limits import LONGEST_RANGE
 from emaps_dagster.contracts.errors import ProviderError, RejectedBodyError, SettingsError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.secrets import SENDABLE, is_token
 from emaps_dagster.contracts.windows import Window, floor_hour, parse_utc, utc_now
 from emaps_dagster.contracts.zones import Feed
@@ -40,7 +40,7 @@ def past_range_chunks(window: Window) -> list[Window]:
     return chunks
 
 
-def admit(response: Response, reach: Reach | None = None) -> Response:
+def admit(response: RawResponse, reach: Reach | None = None) -> AcceptedResponse:
     """Validates a response: returns it with its window and its quarantined records, those beyond `reach` included.
 
     Raises:
@@ -53,10 +53,10 @@ def admit(response: Response, reach: Reach | None = None) -> Response:
 
 
 class ElectricityMapsClient:
-    """Client of v3 `power-breakdown` and `carbon-intensity`, used as a context manager.
+    """Client of v3 and v4, used as a context manager: `power-breakdown`, `carbon-intensity`, and v4's further signals.
 
     Args:
-        base_url: with the version, e.g. `https://api.electricitymaps.com/v3`.
+        base_url: with the version, e.g. `https://api.electricitymaps.com/v3`; it decides which signals are served.
         token: sent as `auth-token`; appears in no message, log or repr.
         clock: the present, UTC; stamps every response, and is compared with the provider's clock (clocks.py).
         timeout: seconds to connect and to wait for the next bytes; a whole response may take 1.5 times as long.
@@ -109,7 +109,7 @@ class ElectricityMapsClient:
     def __reduce__(self) -> NoReturn:
         raise TypeError("an ElectricityMapsClient holds a token and is not pickled; make one where it is used")
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         """Requests the running hour and the 23 before it.
 
         Raises:
@@ -117,7 +117,7 @@ class ElectricityMapsClient:
         """
         return self._signal(feed, "history", zone, {}, "the last 24 hours")
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         """Requests the hours of a window, at most 10 days.
 
         Raises:
@@ -192,13 +192,13 @@ class ElectricityMapsClient:
 
     def _signal(
         self, feed: Feed, endpoint: str, zone: str, query: dict[str, str], hours: str, reach: Reach | None = None
-    ) -> Response:
+    ) -> AcceptedResponse:
         url = self._url(feed, endpoint, zone, query)
         answer = self._requester.get(url, f"{feed.endpoint}/{endpoint} of zone {zone}, {hours}")
         # Escapes preserve every byte of a body that is not UTF-8.
         text = answer.content.decode("utf-8", errors="backslashreplace")
         body = self._requester.redacted(text)
-        response = Response(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)
+        response = RawResponse(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)
         if body != text:
             raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
         if is_cut_off(answer.content):
@@ -213,7 +213,8 @@ class ElectricityMapsClient:
         return admit(response, reach)
 
     def _url(self, feed: Feed, endpoint: str, zone: str, query: dict[str, str]) -> str:
-        return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **query})}"
+        breakdown = {"breakdownType": feed.breakdown} if feed.breakdown else {}
+        return f"{self._base_url}/{feed.endpoint}/{endpoint}?{urlencode({'zone': zone, **breakdown, **query})}"
 
 
 def _range_query(window: Window) -> dict[str, str]:

@@ -5,19 +5,31 @@ Chooses between /history and /past-range and continues with the next zone after 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from emaps_dagster.contracts.api_limits import HISTORY_SPAN, LONGEST_BODY
-from emaps_dagster.contracts.errors import NoDataError, ProviderError, RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.errors import (
+    GoneError,
+    InvalidTokenError,
+    NoDataError,
+    NotInPlanError,
+    ProviderError,
+    RejectedBodyError,
+    WrongAddressError,
+)
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
+from emaps_dagster.contracts.signals import FLOWS, MIX
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
-from emaps_dagster.contracts.zones import Feed
-from emaps_dagster.electricity_maps.admission import Reach
+from emaps_dagster.contracts.zones import CARBON, POWER, Feed
+from emaps_dagster.electricity_maps.admission import Reach, is_sandbox
 from emaps_dagster.electricity_maps.client import admit, past_range_chunks
+from emaps_dagster.electricity_maps.http_errors import withdrawn
 
+# 401, 404 and 410; the address is wrong for 404 without the API's own words.
+_REFUSALS = (NotInPlanError, InvalidTokenError, NoDataError, GoneError, WrongAddressError)
 # Records of /history may lie so far ahead of the present: a clock may be wrong by hours.
 _AHEAD = timedelta(days=1)
 
@@ -25,10 +37,10 @@ _AHEAD = timedelta(days=1)
 class ResponseSource(Protocol):
     """The methods of `ElectricityMapsClient` that `fetch` calls."""
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         """The running hour and the 23 before it."""
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         """The hours of a window, at most 10 days."""
 
     def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
@@ -37,9 +49,13 @@ class ResponseSource(Protocol):
 
 @dataclass(frozen=True)
 class FetchFailure:
-    """Hours that could not be fetched: `error` names zone, feed, window, cause and remedy."""
+    """Hours that could not be fetched: `error` names zone, feed, window, cause and remedy.
+
+    `is_tolerated`: the plan lacks a signal without which only the percentages and the time of creation are null.
+    """
 
     error: ProviderError
+    is_tolerated: bool = False
 
 
 def count_requests(window: Window, now: datetime) -> int:
@@ -53,17 +69,17 @@ def count_requests(window: Window, now: datetime) -> int:
 
 def fetch(
     client: ResponseSource,
-    feed: Feed,
+    feeds: Feed | tuple[Feed, ...],
     zones: tuple[str, ...],
     window: Window,
     now: datetime,
     answered: Set[str] = frozenset(),
-) -> Iterator[Response | FetchFailure]:
+) -> Iterator[AcceptedResponse | FetchFailure]:
     """Fetches a window of one feed for every zone; a zone that fails does not stop the others.
 
     Args:
         client: the API, or a stand-in of it.
-        feed: the signal.
+        feeds: the signal, or the signals that make up the feed: each range is requested of all before the next range.
         zones: zone keys.
         window: the hours to fetch.
         now: the present, UTC; it determines the hours that /history carries.
@@ -72,37 +88,109 @@ def fetch(
     Yields:
         Usable responses and failures, in the order of the requests, so that the caller can store each at once.
     """
+    signals = feeds if isinstance(feeds, tuple) else (feeds,)
     for zone in zones:
-        yield from _fetch_zone(client, feed, zone, window, now, answered)
+        yield from _Zone(client, signals, zone, window, now, answered).outcomes()
 
 
-def _fetch_zone(
-    client: ResponseSource, feed: Feed, zone: str, window: Window, now: datetime, answered: Set[str]
-) -> Iterator[Response | FetchFailure]:
-    older_than = floor_hour(now) - HISTORY_SPAN
-    if window.end > older_than:
-        try:
-            response = _near(client.history(feed, zone), window, now)
-        except ProviderError as error:
-            yield FetchFailure(error)
-        else:
-            yield response
+class _Zone:
+    """The requests of a zone, and what one response determines about the next."""
+
+    def __init__(
+        self,
+        client: ResponseSource,
+        feeds: tuple[Feed, ...],
+        zone: str,
+        window: Window,
+        now: datetime,
+        answered: Set[str],
+    ) -> None:
+        self._client, self._feeds, self._zone, self._window = client, feeds, zone, window
+        self._now, self._answered = now, answered
+        # Signals whose next chunk would fail as this one did.
+        self._stopped: set[Feed] = set()
+        self._is_sandbox = False
+
+    def outcomes(self) -> Iterator[AcceptedResponse | FetchFailure]:
+        older_than = floor_hour(self._now) - HISTORY_SPAN
+        window = self._window
+        if window.end > older_than:
+            first_hours = []
+            for feed in self._feeds:
+                try:
+                    response = self._request(feed, lambda feed: self._client.history(feed, self._zone))
+                except ProviderError as error:
+                    yield self._failure(feed, error)
+                else:
+                    yield response
+                    first_hours.append(response.first_hour)
             # The clock may have passed a full hour meanwhile, and a body may be shorter than a day.
-            older_than = max(older_than, min(response.first_hour, window.end))
-    if window.start >= older_than:
-        return
-    older = Window(window.start, min(window.end, older_than))
-    for chunk in past_range_chunks(older):
-        if answered and client.past_range_request(feed, zone, chunk) in answered:
-            continue
+            if first_hours:
+                older_than = max(older_than, min(max(first_hours), window.end))
+        if window.start < older_than:
+            yield from self._older(Window(window.start, min(window.end, older_than)))
+
+    def _older(self, older: Window) -> Iterator[AcceptedResponse | FetchFailure]:
+        for chunk in past_range_chunks(older):
+            for feed in self._feeds:
+                if feed not in self._stopped:
+                    yield from self._chunk(feed, chunk, older)
+
+    def _chunk(self, feed: Feed, chunk: Window, older: Window) -> Iterator[AcceptedResponse | FetchFailure]:
+        client, zone = self._client, self._zone
+        if self._answered and client.past_range_request(feed, zone, chunk) in self._answered:
+            return
         try:
-            yield _near(client.past_range(feed, zone, chunk), window, now)
+            yield self._request(feed, lambda feed: client.past_range(feed, zone, chunk))
         except (RejectedBodyError, NoDataError) as error:
-            yield FetchFailure(error)
+            yield self._failure(feed, error)
         except ProviderError as error:
             # A wrong token, a missing plan or a provider that is down would fail the next chunk too.
-            yield FetchFailure(_naming_the_rest(error, chunk.end, older.end))
-            return
+            self._stopped.add(feed)
+            yield self._failure(feed, _naming_the_rest(error, chunk.end, older.end))
+
+    def _failure(self, feed: Feed, error: ProviderError) -> FetchFailure:
+        return FetchFailure(error, is_tolerated=feed.is_optional and isinstance(error, NotInPlanError))
+
+    def _request(self, feed: Feed, send: Callable[[Feed], AcceptedResponse]) -> AcceptedResponse:
+        """Sends a request for a signal, and reports a refusal of power-breakdown that carbon-intensity does not get.
+
+        Raises:
+            ProviderError: no usable response.
+        """
+        try:
+            response = _near(send(feed), self._window, self._now)
+        except RejectedBodyError as error:
+            if feed == MIX:
+                self._is_sandbox = is_sandbox(error.response)
+            raise
+        except _REFUSALS as error:
+            refusal = error
+        else:
+            if feed == MIX:
+                self._is_sandbox = False
+            if feed == FLOWS and self._is_sandbox:
+                raise RejectedBodyError(
+                    response,
+                    "electricity-mix of the same call is marked as the provider's sandbox data, and rows of "
+                    "electricity-flows carry no mark",
+                )
+            return response
+        if feed == POWER and _may_be_withdrawn(refusal):
+            try:
+                answer: RawResponse = send(CARBON)
+            except RejectedBodyError as error:
+                answer = error.response
+            except ProviderError:
+                raise refusal from None
+            is_v4 = answer.source.startswith("electricitymaps/v4/")
+            raise withdrawn(refusal, f"{answer.feed.endpoint}/{answer.endpoint}", is_v4=is_v4)
+        raise refusal
+
+
+def _may_be_withdrawn(refusal: ProviderError) -> bool:
+    """Whether a refusal fits a removed endpoint: one of 401, 404 and 410, and not of a single range of old hours."""
+    return not isinstance(refusal, NoDataError) or "/history of zone" in str(refusal)
 
 
 def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> ProviderError:
@@ -111,7 +199,7 @@ def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> Pr
     return type(error)(f"{error} The later hours {Window(end, until)} were not asked for.")
 
 
-def _near(response: Response, window: Window, now: datetime) -> Response:
+def _near(response: AcceptedResponse, window: Window, now: datetime) -> AcceptedResponse:
     """Quarantines the records whose hours lie too far from the run's own hours for this run to merge them.
 
     Raises:
@@ -131,8 +219,6 @@ def _near(response: Response, window: Window, now: datetime) -> Response:
     return near
 
 
-def _lies_in(response: Response, reach: Window) -> bool:
-    start, end = response.window_start, response.window_end
-    assert start is not None
-    assert end is not None
-    return reach.start <= start and end <= reach.end and end - start <= LONGEST_BODY
+def _lies_in(response: AcceptedResponse, reach: Window) -> bool:
+    held = response.window
+    return reach.start <= held.start and held.end <= reach.end and held.duration <= LONGEST_BODY

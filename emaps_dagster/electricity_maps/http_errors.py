@@ -18,6 +18,7 @@ from emaps_dagster.contracts.errors import (
     BadRequestError,
     BlockedError,
     ClockSkewError,
+    GoneError,
     InvalidTokenError,
     NoDataError,
     NotInPlanError,
@@ -25,8 +26,10 @@ from emaps_dagster.contracts.errors import (
     ProviderUnavailableError,
     RateLimitedError,
     ResponseTooLongError,
+    WithdrawnError,
     WrongAddressError,
 )
+from emaps_dagster.contracts.signals import PUBLIC_API_URL_V4
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.clocks import http_date, length, provider_clock
 from emaps_dagster.electricity_maps.transport import MOST_BYTES
@@ -169,6 +172,11 @@ def error_for_status(status: int, what: str, words: Words, text: str, *, target:
         )
     if status == 404:
         return _no_data(what, answer)
+    if status == 410:
+        return GoneError(
+            f"{what}: the provider has removed this endpoint ({answer}). Set EMAPS_API_URL to a version that serves "
+            "it; `python -m emaps_dagster.cli.preflight` lists what the token is served."
+        )
     return BadRequestError(
         f"{what}: refused ({answer}). Check EMAPS_API_URL and EMAPS_ZONES; the same request would be refused again."
     )
@@ -207,6 +215,24 @@ def _invalid_token(what: str, answer: str, *, of_api: bool) -> InvalidTokenError
     return InvalidTokenError(
         f"{what}: the token is missing or wrong ({answer}). Set EMAPS_API_TOKEN, or on Databricks the secret that "
         f"stands for it; a new token can take a while to work.{gateway}"
+    )
+
+
+def withdrawn(refusal: ProviderError, carbon: str, *, is_v4: bool) -> WithdrawnError:
+    """The error of power-breakdown refused for a zone whose carbon-intensity is served.
+
+    The API checks the plan before the path, so that a removed endpoint may be refused like one that is not paid for.
+
+    Args:
+        refusal: of power-breakdown.
+        carbon: the request that was answered.
+        is_v4: whether the base URL is v4's.
+    """
+    version = "" if is_v4 else f"EMAPS_API_URL={PUBLIC_API_URL_V4} and "
+    return WithdrawnError(
+        f"{refusal} But {carbon} of the same zone is answered: power-breakdown is withdrawn, or not in the token's "
+        f"plan. Set {version}EMAPS_POWER_SIGNAL=electricity-mix, which serves the same columns by other signals "
+        "(docs/how-to/change-to-v4.md); `python -m emaps_dagster.cli.preflight` lists what the token is served."
     )
 
 

@@ -10,13 +10,18 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from emaps_dagster.contracts.body_fields import aware_time, time_of
 from emaps_dagster.contracts.zones import MODE_KEYS, POWER, Feed
+from emaps_dagster.electricity_maps.fields import (
+    UnusableRecordError,
+    moment_of,
+    refuse_case_variants,
+    refuse_other_granularity,
+    refuse_wrong_flows,
+    refuse_wrong_numbers,
+)
+from emaps_dagster.electricity_maps.signal_records import SIGNAL_FIELDS, refuse_wrong_signal
 
 HOUR = timedelta(hours=1)
-# Far above any hourly mean or intensity; beyond it gold's fixed-point sums would overflow.
-LARGEST_NUMBER = 1e9
-_LONGEST_ZONE_KEY = 50
 
 _BREAKDOWNS = (
     "powerConsumptionBreakdown",
@@ -36,13 +41,9 @@ _NUMBERS = {
     "carbon": ("carbonIntensity",),
 }
 # A row without these keys does not belong to its feed, and would replace a row with values by nulls.
-REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",)}
+REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",), **SIGNAL_FIELDS}
 
 _MODES = frozenset(MODE_KEYS)
-
-
-class UnusableRecordError(ValueError):
-    """The record is quarantined; the message is one phrase."""
 
 
 def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:
@@ -53,7 +54,7 @@ def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:
     """
     if not isinstance(row, dict):
         raise UnusableRecordError(f"row {place} is not an object")
-    hour = _time(row.get("datetime"), f"datetime of row {place}")
+    hour = moment_of(row.get("datetime"), f"datetime of row {place}")
     if (hour.minute, hour.second, hour.microsecond) != (0, 0, 0):
         raise UnusableRecordError(f"datetime of row {place} is {row['datetime']!r}, not a full UTC hour")
     name = f"row {row['datetime']}"
@@ -71,7 +72,7 @@ def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:
 def readable_hour(row: Any) -> datetime | None:
     """The hour of a record's `datetime`, regardless of other faults; None if it is unreadable."""
     try:
-        hour = _time(row.get("datetime") if isinstance(row, dict) else None, "")
+        hour = moment_of(row.get("datetime") if isinstance(row, dict) else None, "")
     except UnusableRecordError:
         return None
     return hour if (hour.minute, hour.second, hour.microsecond) == (0, 0, 0) else None
@@ -103,13 +104,16 @@ def hour_between(known: Mapping[int, datetime], place: int) -> datetime | None:
 def _refuse_wrong_types(row: dict[str, Any], feed: Feed, name: str) -> None:
     for field in ("updatedAt", "createdAt"):
         if row.get(field) is not None:
-            _time(row[field], f"{field} of {name}")
+            moment_of(row[field], f"{field} of {name}")
     for field in ("estimationMethod", "emissionFactorType"):
         if not isinstance(row.get(field), (str, type(None))):
             raise UnusableRecordError(f"{field} of {name} is not a string")
     if not isinstance(row.get("isEstimated"), (bool, type(None))):
         raise UnusableRecordError(f"isEstimated of {name} is not true or false")
-    _refuse_wrong_numbers({field: row.get(field) for field in _NUMBERS[feed.name]}, "", name)
+    if feed.name in SIGNAL_FIELDS:
+        refuse_wrong_signal(row, feed, name)
+        return
+    refuse_wrong_numbers({field: row.get(field) for field in _NUMBERS[feed.name]}, "", name)
     for field in _BREAKDOWNS if feed == POWER else ():
         if row.get(field) is not None:
             _refuse_wrong_breakdown(row[field], field, name)
@@ -125,49 +129,6 @@ def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
                 # Dropping the mode would lose data silently; it must be added to the contract first.
                 raise UnusableRecordError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
     else:
-        for key in breakdown:
-            if not (0 < len(key) <= _LONGEST_ZONE_KEY and key.isprintable()):
-                raise UnusableRecordError(f"{field} of {name} has {key[:50]!r} where a zone key belongs")
-    _refuse_wrong_numbers(breakdown, f"{field}.", name)
-
-
-def _refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None:
-    given = [value for value in values.values() if value is not None]
-    # The fast path: nearly all records have no fault; a boolean has another type.
-    if {int, float}.issuperset(map(type, given)) and max(map(abs, given), default=0) <= LARGEST_NUMBER:
+        refuse_wrong_flows(breakdown, field, name)
         return
-    for key, value in values.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UnusableRecordError(f"{where}{key[:50]} of {name} is not a number")
-        if abs(value) > LARGEST_NUMBER:
-            raise UnusableRecordError(f"{where}{key[:50]} of {name} is beyond {LARGEST_NUMBER:g}")
-
-
-def _time(value: Any, what: str) -> datetime:
-    moment = time_of(value)
-    if moment is None and aware_time(value):
-        raise UnusableRecordError(f"{what} is {value!r}, outside the years 1901 to 2199")
-    if moment is None:
-        raise UnusableRecordError(
-            f"{what} is {str(value)[:50]!r}, not a time with its time zone such as 2024-01-01T00:00:00.000Z"
-        )
-    return moment
-
-
-def refuse_case_variants(part: dict[str, Any], name: str) -> None:
-    """Rejects keys that differ in case only: engines that ignore case would each choose one of the two."""
-    if len(set(map(str.lower, part))) == len(part):
-        return
-    seen: dict[str, str] = {}
-    for key in part:
-        other = seen.setdefault(key.lower(), key)
-        if other != key:
-            raise UnusableRecordError(f"{name} has the keys {other[:50]!r} and {key[:50]!r}")
-
-
-def refuse_other_granularity(part: dict[str, Any], name: str) -> None:
-    granularity = part.get("temporalGranularity", "hourly")
-    if granularity != "hourly":
-        raise UnusableRecordError(f"temporalGranularity of {name} is {str(granularity)[:50]!r}, not 'hourly'")
+    refuse_wrong_numbers(breakdown, f"{field}.", name)

@@ -18,7 +18,7 @@ from emaps_dagster.contracts.errors import FeaturesError
 from emaps_dagster.contracts.feature_query import KEY, parse_query
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.settings import read_settings
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
+from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.features.reading import answer, held
 from emaps_dagster.lakehouse.damage import explaining
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _COUNTS = [column.name for column in ml_features(()).columns if column.type == "int" and not column.nullable]
 
 # Tables that a point-in-time query reads besides gold's schema.
-_OF_THE_PAST = (POWER_DATA, CARBON_DATA, WITHDRAWN_RESPONSES)
+_OF_THE_PAST = (*RESPONSE_TABLES, WITHDRAWN_RESPONSES)
 
 
 def load(

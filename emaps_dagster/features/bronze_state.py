@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from emaps_dagster.contracts.errors import NoFeaturesError
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES, Table
+from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES, Table
 from emaps_dagster.features.reading import open_delta
 
 # The tables that rows as known are computed from; rejected bodies and records have no part in them.
-_READ = (POWER_DATA, CARBON_DATA, WITHDRAWN_RESPONSES)
+_READ = (*RESPONSE_TABLES, WITHDRAWN_RESPONSES)
 
 
 class BronzeState:
@@ -35,6 +35,11 @@ class BronzeState:
             for month in wanted:
                 digest.update("\n".join([month, *sorted(by_month.get(month, ()))]).encode() + b"\n")
         return digest.hexdigest()
+
+
+def filled_months(folder: Path, table: Table) -> frozenset[str]:
+    """The months of which a table of bronze has files; none without the table."""
+    return frozenset(_files(folder, table)[1])
 
 
 def _files(folder: Path, table: Table) -> tuple[str, dict[str, list[str]]]:

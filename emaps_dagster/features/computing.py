@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.feature_query import FeatureQuery
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.tables import CARBON_DATA, MIX_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import Window, gold_context
+from emaps_dagster.features.bronze_state import filled_months
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.transforms.as_of import features_as_of, features_known_at, first_ingested
@@ -35,6 +36,7 @@ class Computing:
 
     def __enter__(self) -> Computing:
         self._lakehouse = FolderLakehouse(self._stack.enter_context(embedded_session()), self._folder)
+        self._months_of_mix = filled_months(self._folder, MIX_DATA)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,27 +51,33 @@ class Computing:
 
     def _as_known(self, part: Window, columns: list[str]) -> DataFrame:
         query = self._query
-
-        def responses(table: Table, until: datetime) -> DataFrame:
-            return self._lakehouse.scan_responses(table, gold_context(part), longest=LONGEST_BODY).where(
-                F.col("zone").isin(*query.zones) & (F.col("ingested_at") <= instant(until))
-            )
-
+        # The last row is computed at this moment.
+        until = query.as_of if query.as_of is not None else part.end + (query.delay or timedelta(0))
+        power, carbon, mix = self._responses(gold_context(part), F.col("ingested_at") <= instant(until))
         if query.as_of is not None:
-            power, carbon = (responses(table, query.as_of) for table in (POWER_DATA, CARBON_DATA))
-            rows = features_as_of(power, carbon, self._zone_keys, part.start, part.end, query.as_of, columns)
+            rows = features_as_of(power, carbon, self._zone_keys, part.start, part.end, query.as_of, columns, mix=mix)
         else:
             assert query.delay is not None
-            # The last row is computed at this moment.
-            power, carbon = (responses(table, part.end + query.delay) for table in (POWER_DATA, CARBON_DATA))
-            rows = features_known_at(power, carbon, self._zone_keys, part.start, part.end, query.delay, columns)
+            rows = features_known_at(
+                power, carbon, self._zone_keys, part.start, part.end, query.delay, columns, mix=mix
+            )
         return rows.select(columns)
 
     def _first(self, part: Window) -> DataFrame:
+        power, carbon, mix = self._responses(part)
+        return first_ingested(power, carbon, part.start, part.end, mix=mix)
+
+    def _responses(
+        self, hours: Window, condition: Column | None = None
+    ) -> tuple[DataFrame, DataFrame, DataFrame | None]:
+        """The responses of the query's zones that contain these hours; None for electricity-mix without one."""
+        of_zones = F.col("zone").isin(*self._query.zones)
+        wanted = of_zones if condition is None else of_zones & condition
         power, carbon = (
-            self._lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(
-                F.col("zone").isin(*self._query.zones)
-            )
+            self._lakehouse.scan_responses(table, hours, longest=LONGEST_BODY).where(wanted)
             for table in (POWER_DATA, CARBON_DATA)
         )
-        return first_ingested(power, carbon, part.start, part.end)
+        # Records of both roads are parsed whole, which costs a month without electricity-mix what it need not.
+        has_mix = not self._months_of_mix.isdisjoint(hours.widen(LONGEST_BODY, timedelta(0)).months())
+        mix = self._lakehouse.scan_mix(hours, longest=LONGEST_BODY) if has_mix else None
+        return power, carbon, None if mix is None else mix.where(wanted)

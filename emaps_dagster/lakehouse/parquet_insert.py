@@ -17,7 +17,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.lakehouse.delta_commits import commit_conflicts, delta_schema, made_from
-from emaps_dagster.transforms.quality.contract import schema_matches_the_contract
+from emaps_dagster.transforms.quality.contract import column_differences
 
 
 def keys_of(path: Path, table: Table) -> pa.Table:
@@ -25,7 +25,7 @@ def keys_of(path: Path, table: Table) -> pa.Table:
     with pq.ParquetFile(path) as file:
         stored = from_arrow_schema(file.schema_arrow)
         types = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
-        differences = [finding.what for finding in schema_matches_the_contract(types, table).findings]
+        differences = column_differences(types, table)
         required = {column.name for column in table.columns if not column.nullable}
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         chunks = [group.column(place) for group in groups for place in range(group.num_columns)]

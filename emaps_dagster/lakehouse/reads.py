@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.tables import TRUSTED, WITHDRAWN_RESPONSES, Table
+from emaps_dagster.contracts.tables import MIX_DATA, TRUSTED, WITHDRAWN_RESPONSES, Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.storage import TableStorage
 from emaps_dagster.transforms.timestamps import in_hours, instant
@@ -43,6 +43,15 @@ class TableReads(TableStorage):
         if TRUSTED not in self.types(table):
             rows = rows.withColumn(TRUSTED, F.lit(None).cast("string"))
         return self.without_withdrawn(table, rows, months)
+
+    def scan_mix(self, window: Window, *, longest: timedelta) -> DataFrame | None:
+        """`scan_responses` of bronze.mix_data; None while no run has requested electricity-mix.
+
+        Without the table no plan reads it, so that power-breakdown alone costs what it did.
+        """
+        if self.version(MIX_DATA) is None:
+            return None
+        return self.scan_responses(MIX_DATA, window, longest=longest)
 
     def without_withdrawn(self, table: Table, rows: DataFrame, months: list[str] | None = None) -> DataFrame:
         """Removes withdrawn responses from the rows of a bronze table (docs/adr/0014).

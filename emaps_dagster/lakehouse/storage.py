@@ -23,6 +23,7 @@ from emaps_dagster.lakehouse.reports import (
     CommitConflictError,
     Size,
 )
+from emaps_dagster.transforms.quality.contract import column_differences
 from emaps_dagster.transforms.timestamps import in_hours
 
 T = TypeVar("T")
@@ -131,17 +132,7 @@ class TableStorage(ABC):
 
     def schema_differences(self, table: Table, *, version: int | None = None) -> list[str]:
         """Differences of the stored schema from the contract, one phrase each; empty without any."""
-        stored = self.types(table, version=version)
-        wanted = {column.name: column.type for column in table.columns}
-        return [
-            *(f"column {name} is missing" for name in wanted if name not in stored),
-            *(f"column {name} is not in the contract" for name in stored if name not in wanted),
-            *(
-                f"column {name} is {stored[name]}, not {type_}"
-                for name, type_ in wanted.items()
-                if stored.get(name, type_) != type_
-            ),
-        ]
+        return column_differences(self.types(table, version=version), table)
 
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
         """Spark's simple type of each stored column, by name."""

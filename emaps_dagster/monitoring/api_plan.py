@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from emaps_dagster.contracts.zones import FEEDS
+from emaps_dagster.contracts.zones import FEEDS, Feed
 from emaps_dagster.monitoring.hour_ranges import oldest_history_hour
 
 
@@ -30,17 +30,18 @@ class Plan:
         return cls(frozenset(value["past_range"]), frozenset(value["updated_since"]))
 
 
-def plan_from(listed: Mapping[str, Any], zones: tuple[str, ...]) -> Plan:
+def plan_from(listed: Mapping[str, Any], zones: tuple[str, ...], signals: tuple[Feed, ...] = FEEDS) -> Plan:
     """Parse the plan from the body of `/zones`.
 
     A zone without an `access` list counts as served: the first request shows otherwise.
     """
     past, updates = set(), set()
+    needed = [signal for signal in signals if not signal.is_optional]
     for zone in zones:
         entry = listed.get(zone)
         access = entry.get("access") if isinstance(entry, dict) else None
         allowed = {str(path) for path in access} if isinstance(access, list) else {"*"}
-        if "*" in allowed or all(allowed & {f"{f.endpoint}/past-range", f"{f.endpoint}/past"} for f in FEEDS):
+        if "*" in allowed or all(allowed & {f"{f.endpoint}/past-range", f"{f.endpoint}/past"} for f in needed):
             past.add(zone)
         # Every plan that serves past ranges serves the list of updates.
         if allowed & {"*", "updated-since"} or (zone in past and access):

@@ -66,7 +66,7 @@ class GapsCursor:
 
 
 @dataclass(frozen=True)
-class Holes:
+class IncompleteHours:
     """The missing hours of the watched window.
 
     Attributes:
@@ -103,7 +103,7 @@ class Decision:
 
 def decide(
     now: datetime,
-    holes: Holes,
+    holes: IncompleteHours,
     oldest_served: Mapping[str, datetime],
     memory: GapsCursor,
     *,

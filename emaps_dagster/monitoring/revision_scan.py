@@ -20,8 +20,9 @@ from emaps_dagster.contracts.errors import (
     RejectedBodyError,
 )
 from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.signals import power_feeds
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
-from emaps_dagster.contracts.zones import Feed
+from emaps_dagster.contracts.zones import POWER, Feed
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.monitoring import revisions
 from emaps_dagster.monitoring.api_plan import Plan
@@ -154,5 +155,7 @@ class RevisionScan:
             # Tables of a catalog cannot be read here: the run itself writes only rows that differ.
             return set(window.hours())
         stored = updated_at(self._settings.warehouse, zone, feed, window)
-        body = client.past_range(feed, zone, window).trusted_body
+        # One signal is enough: the time of update of an hour is that of all its signals.
+        signal = power_feeds(self._settings.power_signal)[0] if feed == POWER else feed
+        body = client.past_range(signal, zone, window).trusted_body
         return {hour for hour, at in records(body) if hour in stored and stored[hour] != at}

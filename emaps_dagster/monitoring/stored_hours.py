@@ -18,10 +18,10 @@ from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.body_fields import time_of
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.tables import (
-    CARBON_DATA,
     ENERGY_DATA,
+    FEED_TABLES,
     FEED_VALUES,
-    POWER_DATA,
+    IS_SUPERSEDED,
     REJECTED_RECORDS,
     TRUSTED,
     WITHDRAWN_RESPONSES,
@@ -29,10 +29,9 @@ from emaps_dagster.contracts.tables import (
     ml_features,
 )
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
+from emaps_dagster.contracts.zones import FEEDS, POWER, Feed
 from emaps_dagster.monitoring.hour_ranges import to_windows
 
-_BRONZE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
 # Missing hours that lie no farther apart share one scan.
 _NEAR = timedelta(days=1)
 
@@ -42,7 +41,8 @@ class MissingHours:
     """The missing hours, from the first stored hour of each zone on.
 
     Attributes:
-        not_fetched: by zone, hours that neither silver nor bronze has.
+        not_fetched: by zone, hours that neither silver nor bronze has, and those with a newer version of which only
+            some signals of electricity-mix arrived.
         not_merged: hours that a lower layer has and the next layer lacks.
         silent: by zone, hours for which a feed delivered nulls only.
         quarantined: by zone, those of `not_fetched` whose record arrived and was quarantined.
@@ -66,8 +66,11 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
         LakehouseError: a table cannot be read.
     """
     silver = {zone: {feed: set[datetime]() for feed in FEEDS} for zone in zones}
-    columns = ["zone", "datetime", *(f"ingested_at_{feed.name}" for feed in FEEDS)]
+    columns = ["zone", "datetime", IS_SUPERSEDED.name, *(f"ingested_at_{feed.name}" for feed in FEEDS)]
+    superseded: dict[str, set[datetime]] = defaultdict(set)
     for row in _rows(warehouse, ENERGY_DATA, columns, watched):
+        if row["zone"] in silver and row.get(IS_SUPERSEDED.name):
+            superseded[row["zone"]].add(row["datetime"])
         for feed in FEEDS:
             if row["zone"] in silver and row[f"ingested_at_{feed.name}"] is not None:
                 silver[row["zone"]][feed].add(row["datetime"])
@@ -85,8 +88,12 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     stored = _stored(warehouse, holes)
     not_fetched: dict[str, set[datetime]] = defaultdict(set)
     for (zone, feed), hours in holes.items():
-        not_merged |= hours & stored[zone, feed]
-        not_fetched[zone] |= hours - stored[zone, feed]
+        # Merging cannot complete an hour of which only some signals, or several versions, arrived.
+        held = stored[zone, feed] - (superseded[zone] if feed == POWER else set())
+        not_merged |= hours & held
+        not_fetched[zone] |= hours - held
+    for zone, hours in superseded.items():
+        not_fetched[zone] |= hours
     return MissingHours(
         dict(not_fetched), not_merged, _silent(warehouse, zones, watched), _quarantined(warehouse, not_fetched)
     )
@@ -144,13 +151,18 @@ def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) ->
     for feed in FEEDS:
         hours = sorted(set().union(*(missed for (_, other), missed in holes.items() if other == feed)))
         for window in to_windows(hours, bridge=_NEAR):
-            for row in _responses(warehouse, _BRONZE[feed], window.start, window.end):
+            for row in _responses_of(warehouse, feed, window):
                 wanted = holes.get((row["zone"], feed), set()) - found[row["zone"], feed]
                 if any(row["window_start"] <= hour < row["window_end"] for hour in wanted):
                     body = row["raw_json"] if row.get(TRUSTED) is None else row[TRUSTED]
                     held = {hour for hour, _ in records(body) if hour + HOUR <= row["ingested_at"]}
                     found[row["zone"], feed] |= held & wanted
     return found
+
+
+def _responses_of(warehouse: Path, feed: Feed, window: Window) -> Iterator[dict[str, Any]]:
+    for table in FEED_TABLES[feed.name]:
+        yield from _responses(warehouse, table, window.start, window.end)
 
 
 def _responses(warehouse: Path, table: Table, start: datetime, end: datetime) -> Iterator[dict[str, Any]]:

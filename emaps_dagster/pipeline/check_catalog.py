@@ -29,6 +29,10 @@ from emaps_dagster.transforms.quality.plausibility import (
 )
 from emaps_dagster.transforms.quality.quarantine import every_record_is_trusted
 from emaps_dagster.transforms.quality.reported import values_are_reported
+from emaps_dagster.transforms.quality.roads import (
+    flows_are_not_carried_forward,
+    rolling_avg_24h_is_of_one_power_signal,
+)
 from emaps_dagster.transforms.quality.silver import (
     ingestion_times_are_right,
     latest_ingestion_wins,
@@ -171,6 +175,12 @@ _SILVER = [
         blocking=False,
     ),
     Check(
+        flows_are_not_carried_forward,
+        "No hour of electricity-mix repeats flows of the hour before. If not, the provider has not received them yet: "
+        "later runs read the hour again; materialize it again, all layers, if it stays so after a day.",
+        blocking=False,
+    ),
+    Check(
         values_change,
         f"No zone reports the same production modes for {STUCK_AFTER} hours ({STUCK_AFTER_IN_A_SMALL_ZONE} in a zone "
         "of a few MW). If not, the provider repeats an old hour: leave these hours out of training, tell the provider, "
@@ -208,6 +218,15 @@ _GOLD = [
         "Each mean of carbon_intensity is over one emission factor type. If not, materialize the hours of the other "
         "emission_factor_type again, all layers; while the provider mixes them, leave the hours named out of training "
         "or average by type from silver.",
+        blocking=False,
+    ),
+    Check(
+        rolling_avg_24h_is_of_one_power_signal,
+        "Each 24-hour mean of the power feed is over one signal (silver's source_power). If not, EMAPS_POWER_SIGNAL "
+        "was changed within these hours: the values differ by less than a megawatt, so that nothing has to be "
+        "repaired, and the warning ends 23 hours after the change. For a history of one signal launch the job "
+        "`withdraw` with the payload_sha256 of the other signal's responses, then materialize these hours again, all "
+        "layers.",
         blocking=False,
     ),
     _FRESH,

@@ -10,7 +10,7 @@ from pyspark.errors import PySparkException
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, MIX_DATA, POWER_DATA, Table
 from emaps_dagster.contracts.windows import Window, floor_hour, gold_context, gold_window, silver_window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
@@ -103,5 +103,6 @@ def _collect(context: CheckContext, table: Table, part: Window) -> tuple[pa.Tabl
     rows = context.lakehouse.read_arrow(table, part)
     if table == ENERGY_DATA:
         power, carbon = responses(POWER_DATA), responses(CARBON_DATA)
-        return rows, SilverEvidence(part, context.run, context.zones, context.now, rows, power, carbon)
+        mix = responses(MIX_DATA) if context.lakehouse.version(MIX_DATA) is not None else None
+        return rows, SilverEvidence(part, context.run, context.zones, context.now, rows, power, carbon, mix)
     return rows, GoldEvidence(part, context.zones, rows, context.lakehouse.read_arrow(ENERGY_DATA, gold_context(part)))

@@ -11,8 +11,10 @@ from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     ENERGY_DATA,
+    MIX_DATA,
     POWER_DATA,
     REJECTED_RESPONSES,
+    RESPONSE_TABLES,
     Table,
     ml_features,
 )
@@ -46,17 +48,17 @@ def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: dateti
         StoredResponse(
             feed.name, row["zone"], row["ingested_at"], row["window_end"], row["source"].endswith("/history")
         )
-        for feed, table in ((POWER, POWER_DATA), (CARBON, CARBON_DATA))
+        for feed, table in ((POWER, POWER_DATA), (POWER, MIX_DATA), (CARBON, CARBON_DATA))
         for row in _ingested_since(
             lakehouse, table, now - HEALTH_LOOKBACK, "zone", "ingested_at", "window_end", "source"
         )
     ]
     rejected = _ingested_since(lakehouse, REJECTED_RESPONSES, now - HEALTH_LOOKBACK, "ingested_at")
-    records = {feed: rejected_records(lakehouse, table) for feed, table in BRONZE.items()}
+    records = {table: rejected_records(lakehouse, table) for _, table in BRONZE}
     waiting = [
         Quarantined(row["zone"], feed.name, row["datetime"], row["reason"])
-        for feed, table in BRONZE.items()
-        for row in charged(records[feed], mending_responses(lakehouse, table, records[feed]))
+        for feed, table in BRONZE
+        for row in charged(records[table], mending_responses(lakehouse, table, records[table]))
     ]
     return HealthInputs(
         now=now,
@@ -84,7 +86,7 @@ def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *column
     # All months: a backfill of last year is ingested, and costs calls, today.
     if lakehouse.version(table) is not None:
         rows = lakehouse.scan(table).where(F.col("ingested_at") >= instant(since))
-        if table in (POWER_DATA, CARBON_DATA):
+        if table in RESPONSE_TABLES:
             rows = lakehouse.without_withdrawn(table, rows)
         yield from in_utc(lakehouse.collect(rows.select(*columns)).to_pylist())
 
@@ -95,5 +97,6 @@ def _of_bodies(
     """The rows that a transform computes from both feeds' bodies."""
     if lakehouse.version(POWER_DATA) is not None and lakehouse.version(CARBON_DATA) is not None:
         power, carbon = (lakehouse.scan_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
-        rows = read(power, carbon, window.start, window.end)
+        mix = lakehouse.scan_mix(window, longest=LONGEST_BODY)
+        rows = read(power, carbon, window.start, window.end, mix=mix)
         yield from in_utc(lakehouse.collect(rows.select(*columns) if columns else rows).to_pylist())

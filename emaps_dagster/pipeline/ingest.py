@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import RejectedBodyError
-from emaps_dagster.contracts.responses import Response
-from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, Table
-from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
+from emaps_dagster.contracts.tables import MIX_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.electricity_maps.fetch import FetchFailure
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
@@ -30,7 +30,7 @@ _NAMED = 10
 def ingest(
     lakehouse: Lakehouse,
     table: Table,
-    outcomes: Iterator[Response | FetchFailure],
+    outcomes: Iterator[AcceptedResponse | FetchFailure],
     after_batch: Callable[[int, list[Window]], None] | None = None,
 ) -> tuple[list[Window], list[FetchFailure], int]:
     """Store the responses batch by batch.
@@ -48,7 +48,7 @@ def ingest(
     failures: list[FetchFailure] = []
     fetched = 0
     for batch in _batches(outcomes):
-        responses = [outcome for outcome in batch if isinstance(outcome, Response)]
+        responses = [outcome for outcome in batch if isinstance(outcome, AcceptedResponse)]
         failed = [outcome for outcome in batch if isinstance(outcome, FetchFailure)]
         added = store(lakehouse, table, responses)
         keep_evidence(lakehouse, [failure.error for failure in failed])
@@ -71,17 +71,19 @@ def answered_since(lakehouse: Lakehouse, table: Table, window: Window, since: da
     return frozenset(lakehouse.collect(requests)[0].to_pylist())
 
 
-def noting(outcomes: Iterator[Response | FetchFailure], quarantined: list[str]) -> Iterator[Response | FetchFailure]:
+def noting(
+    outcomes: Iterator[AcceptedResponse | FetchFailure], quarantined: list[str]
+) -> Iterator[AcceptedResponse | FetchFailure]:
     """Pass the outcomes through and append a line to `quarantined` for each quarantined record."""
     for outcome in outcomes:
-        if isinstance(outcome, Response):
+        if isinstance(outcome, AcceptedResponse):
             for record in outcome.rejected:
                 hour = f"{record.hour:%Y-%m-%dT%H:%MZ}" if record.hour else f"record {record.position}"
                 quarantined.append(f"{outcome.zone} {hour}: {record.reason}")
         yield outcome
 
 
-def store(lakehouse: Lakehouse, table: Table, responses: list[Response]) -> list[Window]:
+def store(lakehouse: Lakehouse, table: Table, responses: list[AcceptedResponse]) -> list[Window]:
     """Append the responses, their quarantined records first; returns the hours they hold."""
     rejected = [row for response in responses for row in _rejected_rows(response)]
     if rejected:
@@ -90,7 +92,7 @@ def store(lakehouse: Lakehouse, table: Table, responses: list[Response]) -> list
         lakehouse.append(REJECTED_RECORDS, _arrow(REJECTED_RECORDS, rejected))
     if responses:
         lakehouse.append(table, rows_of(table, responses))
-    return [_span(response) for response in responses]
+    return [response.window for response in responses]
 
 
 def keep_evidence(lakehouse: Lakehouse, errors: Iterable[Exception]) -> None:
@@ -101,11 +103,15 @@ def keep_evidence(lakehouse: Lakehouse, errors: Iterable[Exception]) -> None:
         lakehouse.append(REJECTED_RESPONSES, _arrow(REJECTED_RESPONSES, rows))
 
 
-def rows_of(table: Table, responses: list[Response]) -> pa.Table:
+def rows_of(table: Table, responses: list[AcceptedResponse]) -> pa.Table:
     """One row of bronze for each response."""
+    signal = (lambda response: (response.feed.name,)) if table == MIX_DATA else lambda _: ()
     return _arrow(
         table,
-        [(*_row(response), response.trusted_json, f"{_span(response).start:%Y-%m}") for response in responses],
+        [
+            (*_row(response), response.trusted_json, *signal(response), f"{response.window.start:%Y-%m}")
+            for response in responses
+        ],
     )
 
 
@@ -156,6 +162,16 @@ def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
     )
 
 
+def split_tolerated(failures: list[FetchFailure]) -> tuple[list[FetchFailure], list[FetchFailure]]:
+    """The failures that only leave columns null, and the others."""
+    return [one for one in failures if one.is_tolerated], [one for one in failures if not one.is_tolerated]
+
+
+def tolerated_sentence(failure: FetchFailure) -> str:
+    """The warning about a signal that the plan lacks."""
+    return f"{failure.error} All other signals are loaded; the columns of this one are null, and are never computed."
+
+
 def explain(table: Table, window: Window, fetched: int, failures: list[FetchFailure]) -> str:
     """The error message of a fetch: failed requests, causes, and the remedy."""
     kinds = Counter(type(failure.error).__name__ for failure in failures)
@@ -167,8 +183,8 @@ def explain(table: Table, window: Window, fetched: int, failures: list[FetchFail
     )
 
 
-def _batches(outcomes: Iterator[Response | FetchFailure]) -> Iterator[list[Response | FetchFailure]]:
-    batch: list[Response | FetchFailure] = []
+def _batches(outcomes: Iterator[AcceptedResponse | FetchFailure]) -> Iterator[list[AcceptedResponse | FetchFailure]]:
+    batch: list[AcceptedResponse | FetchFailure] = []
     began = time.monotonic()
     for outcome in outcomes:
         batch.append(outcome)
@@ -185,20 +201,22 @@ def _arrow(table: Table, rows: list[tuple[object, ...]]) -> pa.Table:
     return pa.table(columns, schema=arrow_schema(table))
 
 
-def _row(response: Response) -> tuple[object, ...]:
+def _row(response: RawResponse) -> tuple[object, ...]:
+    # A body that was rejected as a whole has no window.
+    window = response.window if isinstance(response, AcceptedResponse) else None
     return (
         response.source,
         response.zone,
         response.body,
         response.received_at,
-        response.window_start,
-        response.window_end,
+        window and window.start,
+        window and window.end,
         response.request,
         response.payload_sha256,
     )
 
 
-def _rejected_rows(response: Response) -> Iterator[tuple[object, ...]]:
+def _rejected_rows(response: AcceptedResponse) -> Iterator[tuple[object, ...]]:
     for record in response.rejected:
         yield (
             response.source,
@@ -212,9 +230,3 @@ def _rejected_rows(response: Response) -> Iterator[tuple[object, ...]]:
             response.payload_sha256,
             f"{record.hour or response.received_at:%Y-%m}",
         )
-
-
-def _span(response: Response) -> Window:
-    assert response.window_start is not None
-    assert response.window_end is not None
-    return Window(floor_hour(response.window_start), response.window_end)

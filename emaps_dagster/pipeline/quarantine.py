@@ -6,23 +6,28 @@ transforms/quality/quarantine.py decides which hours are still affected.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED, Table
+from emaps_dagster.contracts.signals import MIX_SIGNALS
+from emaps_dagster.contracts.tables import CARBON_DATA, MIX_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED, Table
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
+from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.hour_ranges import to_windows
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
 Rows = tuple[dict[str, Any], ...]
-BRONZE: dict[Feed, Table] = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# The table and the signals of each name under which quarantined hours are reported.
+BRONZE: tuple[tuple[Feed, Table], ...] = ((POWER, POWER_DATA), (POWER, MIX_DATA), (CARBON, CARBON_DATA))
+_SIGNALS = {POWER_DATA: (POWER,), MIX_DATA: MIX_SIGNALS, CARBON_DATA: (CARBON,)}
 # Hours that lie no farther apart share one read.
 _NEAR = timedelta(days=31)
-_COLUMNS = ("zone", "datetime", "position", "reason", "ingested_at", "payload_sha256")
+_COLUMNS = ("zone", "datetime", "position", "reason", "ingested_at", "payload_sha256", "source", "request")
 _RESPONSE = ("zone", "raw_json", TRUSTED, "ingested_at", "window_start", "window_end", "payload_sha256")
 
 
@@ -31,11 +36,13 @@ def rejected_records(lakehouse: Lakehouse, table: Table, window: Window | None =
     # Version 0 is the empty table as created, the usual case: no read is needed.
     if not lakehouse.version(REJECTED_RECORDS):
         return ()
-    feed = next(feed for feed in FEEDS if BRONZE[feed] == table)
-    rows = lakehouse.scan(REJECTED_RECORDS).where(F.col("source").contains(f"/{feed.endpoint}/"))
+    signals = _SIGNALS[table]
+    of_table = (F.col("source").contains(f"/{endpoint}/") for endpoint in {signal.endpoint for signal in signals})
+    rows = lakehouse.scan(REJECTED_RECORDS).where(reduce(or_, of_table))
     if window is not None:
         rows = rows.where(in_hours(window.start, window.end) | F.col("datetime").isNull())
-    return tuple(in_utc(lakehouse.collect(rows.select(*_COLUMNS)).to_pylist()))
+    found = in_utc(lakehouse.collect(rows.select(*_COLUMNS)).to_pylist())
+    return tuple({**row, "signal": _signal_of(row, signals)} for row in found)
 
 
 def mending_responses(lakehouse: Lakehouse, table: Table, rejected: Rows) -> Rows:
@@ -49,8 +56,19 @@ def mending_responses(lakehouse: Lakehouse, table: Table, rejected: Rows) -> Row
         rows = lakehouse.scan_responses(table, hours, longest=LONGEST_BODY).where(
             F.col("zone").isin(*zones) & (F.col("ingested_at") >= instant(since))
         )
-        found += in_utc(lakehouse.collect(rows.select(*_RESPONSE)).to_pylist())
+        signal = "signal" if table == MIX_DATA else F.lit(_SIGNALS[table][0].name).alias("signal")
+        found += in_utc(lakehouse.collect(rows.select(*_RESPONSE, signal)).to_pylist())
     return tuple(found)
+
+
+def _signal_of(row: dict[str, Any], signals: tuple[Feed, ...]) -> str:
+    """The signal of a quarantined record, from its source and request."""
+    return next(
+        signal.name
+        for signal in signals
+        if f"/{signal.endpoint}/" in row["source"]
+        and (signal.breakdown is None or f"breakdownType={signal.breakdown}" in row["request"])
+    )
 
 
 def in_utc(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

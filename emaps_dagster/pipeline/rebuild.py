@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.feature_query import hours_between
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, RESPONSE_TABLES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_context, rebuilt_gold, rebuilt_silver
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import RebuildReport
@@ -69,7 +69,7 @@ def rebuild_gold(
 def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
     """The span from the first to the last hour that bronze, silver or gold holds."""
     bounds: list[datetime] = []
-    for bronze in (POWER_DATA, CARBON_DATA):
+    for bronze in RESPONSE_TABLES:
         if lakehouse.version(bronze) is not None:
             row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
                 0

@@ -1,5 +1,7 @@
 """Computes silver from bronze and merges it."""
 
+from functools import reduce
+
 from pyspark.sql import DataFrame
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
@@ -14,8 +16,8 @@ def merge_silver(lakehouse: Lakehouse, window: Window) -> MergeReport:
     """Compute silver's rows of the window from bronze and merge them."""
 
     def zones() -> int:
-        power, carbon = (bodies.select("zone") for bodies in _bodies(lakehouse, window))
-        return lakehouse.zones(power.unionByName(carbon))
+        frames = [bodies.select("zone") for bodies in _bodies(lakehouse, window) if bodies is not None]
+        return lakehouse.zones(reduce(DataFrame.unionByName, frames))
 
     lakehouse.create(ENERGY_DATA)
     return lakehouse.merge(ENERGY_DATA, window, lambda part: silver_from_bronze(lakehouse, part), zones)
@@ -23,11 +25,12 @@ def merge_silver(lakehouse: Lakehouse, window: Window) -> MergeReport:
 
 def silver_from_bronze(lakehouse: Lakehouse, window: Window) -> DataFrame:
     """The rows of silver for the window, computed from bronze."""
-    return energy_data(*_bodies(lakehouse, window), window.start, window.end)
+    power, carbon, mix = _bodies(lakehouse, window)
+    return energy_data(power, carbon, window.start, window.end, mix=mix)
 
 
-def _bodies(lakehouse: Lakehouse, window: Window) -> tuple[DataFrame, DataFrame]:
+def _bodies(lakehouse: Lakehouse, window: Window) -> tuple[DataFrame, DataFrame, DataFrame | None]:
     power, carbon = (
         lakehouse.scan_responses(table, window, longest=LONGEST_BODY) for table in (POWER_DATA, CARBON_DATA)
     )
-    return power, carbon
+    return power, carbon, lakehouse.scan_mix(window, longest=LONGEST_BODY)

@@ -13,12 +13,13 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import WithdrawalError
 from emaps_dagster.contracts.feature_query import moment_of
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
+from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import CLOCK_TOLERANCE, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import Differences
 from emaps_dagster.lakehouse.reports import RebuildReport
+from emaps_dagster.monitoring.hour_ranges import to_windows
 from emaps_dagster.pipeline.rebuild import rebuild_gold, rebuild_silver
 from emaps_dagster.transforms.timestamps import instant
 
@@ -121,7 +122,7 @@ def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: st
     """
     fresh: list[DataFrame] = []
     before: list[dict[str, Any]] = []
-    for table in (POWER_DATA, CARBON_DATA):
+    for table in RESPONSE_TABLES:
         if lakehouse.version(table) is not None:
             rows = lakehouse.without_withdrawn(table, lakehouse.scan(table).where(selection.condition(instant(now))))
             fresh.append(rows.withColumn("bronze_table", F.lit(table.name)).select(*_COLUMNS).distinct())
@@ -178,13 +179,8 @@ def sentence(selected: Selected, *, dry_run: bool) -> str:
 
 def _hours_of(rows: Iterable[dict[str, Any]]) -> tuple[Window, ...]:
     """The hours that responses hold; ranges near each other are joined and rebuilt together."""
-    spans: list[Window] = []
-    for start, end in sorted((floor_hour(row["window_start"]), row["window_end"]) for row in rows):
-        if spans and start - spans[-1].end <= LATE_DATA_MARGIN:
-            spans[-1] = Window(spans[-1].start, max(spans[-1].end, end))
-        else:
-            spans.append(Window(start, end))
-    return tuple(spans)
+    spans = (Window(floor_hour(row["window_start"]), row["window_end"]) for row in rows)
+    return tuple(to_windows((hour for span in spans for hour in span.hours()), bridge=LATE_DATA_MARGIN))
 
 
 def _rebuild_each(

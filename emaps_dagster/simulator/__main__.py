@@ -19,6 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--zones", type=_zones, help="comma-separated zone keys; any zone without it")
     parser.add_argument("--token", help="refuse clients that do not send this token")
     parser.add_argument("--plan", choices=("free", "paid"), default="paid", help="free has no past-range")
+    parser.add_argument(
+        "--api", choices=("v3", "v4"), default="v3", help="version of the printed address; both are served"
+    )
     parser.add_argument("--now", type=_moment, help="a fixed clock, ISO 8601 (default: the machine's)")
     parser.add_argument(
         "--fault", type=_fault, action="append", default=[], metavar="KIND[:TIMES]", help=", ".join(FAULT_KINDS)
@@ -35,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             plan=options.plan,
             now=options.now,
             port=options.port,
+            version=options.api,
         )
     except OSError as error:
         parser.error(f"--port {options.port}: {error.strerror or error}; 0 takes a free one")

@@ -11,14 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
+from emaps_dagster.contracts.signals import MIX_SIGNALS
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, parse_utc
 from emaps_dagster.contracts.zones import FEEDS, ZONES, Feed, zone_facts
 from emaps_dagster.simulator.perturbations import FIRST_HOUR
-from emaps_dagster.simulator.provider import Endpoint, FactorType, NoDataError, Provider, encode
+from emaps_dagster.simulator.provider import Endpoint, FactorType, NoDataError, Provider, Version, encode
 
 Plan = Literal["free", "paid"]
 Answer = tuple[int, dict[str, str], bytes]
 
+SIGNAL_ENDPOINTS = ("latest", "history", "past", "past-range")
 _LONGEST_RANGE = timedelta(days=10)
 # A request without a location gets the zone of the client's address; the simulated client is in Copenhagen.
 _CALLERS_ZONE = "DK-DK2"
@@ -42,12 +44,16 @@ class Account:
 
 @dataclass(frozen=True)
 class Route:
-    """A parsed request; `feed` is None for an endpoint without one, `endpoint` for an unknown path."""
+    """A parsed request; `feed` is None for an endpoint without one, `endpoint` for an unknown path.
+
+    An unknown `breakdownType` gives the signal of the default, and is refused by `answer`.
+    """
 
     feed: Feed | None
     endpoint: str | None
     zone: str
     query: dict[str, str]
+    version: Version = "v3"
 
 
 def route(target: str) -> Route:
@@ -60,12 +66,18 @@ def route(target: str) -> Route:
     names = parts.path.strip("/").split("/")
     if names == ["health"]:
         return Route(None, "health", "", query)
-    if len(names) == 2 and names[0] == "v3" and names[1] in ("zones", "updated-since"):
-        return Route(None, names[1], zone, query)
-    feed = next((f for f in FEEDS if len(names) == 3 and names[:2] == ["v3", f.endpoint]), None)
-    if feed and names[2] in ("latest", "history", "past", "past-range"):
-        return Route(feed, names[2], zone, query)
-    return Route(feed, None, zone, query)
+    version: Version = "v4" if names[0] == "v4" else "v3"
+    if names[0] != version:
+        return Route(None, None, zone, query)
+    if len(names) == 2 and names[1] in ("zones", "updated-since"):
+        return Route(None, names[1], zone, query, version)
+    served = (*FEEDS, *MIX_SIGNALS) if version == "v4" else FEEDS
+    found = [feed for feed in served if len(names) == 3 and names[1] == feed.endpoint]
+    asked = query.get("breakdownType")
+    feed = next((feed for feed in found if asked and feed.breakdown == asked), found[0] if found else None)
+    if feed and names[2] in SIGNAL_ENDPOINTS:
+        return Route(feed, names[2], zone, query, version)
+    return Route(feed, None, zone, query, version)
 
 
 def answer(to: Route, provider: Provider, account: Account, token: str | None, now: datetime) -> Answer:
@@ -76,11 +88,11 @@ def answer(to: Route, provider: Provider, account: Account, token: str | None, n
         return json_answer(200, {"monitors": {"state": "ok"}, "status": "ok"})
     known = token is not None and account.token in (None, token)
     if to.endpoint == "zones" and token is None:
-        return json_answer(200, _zones(account, access=False))
+        return json_answer(200, _zones(to, account, access=False))
     if account.token is not None and not known:
         return unauthorised(token)
     if to.endpoint == "zones":
-        return json_answer(200, _zones(account, access=known))
+        return json_answer(200, _zones(to, account, access=known))
     if account.plan == "free" and to.endpoint in ("past", "past-range", "updated-since"):
         return not_in_plan(to)
     if not to.zone:
@@ -99,6 +111,8 @@ def answer(to: Route, provider: Provider, account: Account, token: str | None, n
 
 def _signal(to: Route, feed: Feed, provider: Provider, now: datetime) -> bytes:
     _one_of(to, "temporalGranularity", ("hourly",))
+    if feed.breakdown and to.query.get("breakdownType", "normal") not in ("normal", "flow-traced"):
+        raise BadRequestError("Valid breakdown types are: normal, flow-traced")
     factors = _one_of(to, "emissionFactorType", ("lifecycle", "direct"))
     estimations = _one_of(to, "disableEstimations", ("false", "true")) == "false"
     window = None
@@ -111,7 +125,14 @@ def _signal(to: Route, feed: Feed, provider: Provider, now: datetime) -> bytes:
             raise BadRequestError("The range is longer than 10 days")
     endpoint = cast("Endpoint", to.endpoint)
     return provider.body(
-        feed, to.zone, endpoint, now, window, estimations=estimations, factors=cast("FactorType", factors)
+        feed,
+        to.zone,
+        endpoint,
+        now,
+        window,
+        estimations=estimations,
+        factors=cast("FactorType", factors),
+        version=to.version,
     )
 
 
@@ -141,8 +162,9 @@ def _updates(to: Route, provider: Provider, now: datetime) -> dict[str, Any]:
     }
 
 
-def _zones(account: Account, *, access: bool) -> dict[str, Any]:
-    paid = ["*"] if account.plan == "paid" else [f"{f.endpoint}/{e}" for f in FEEDS for e in ("latest", "history")]
+def _zones(to: Route, account: Account, *, access: bool) -> dict[str, Any]:
+    served = dict.fromkeys(feed.endpoint for feed in ((*FEEDS, *MIX_SIGNALS) if to.version == "v4" else FEEDS))
+    paid = ["*"] if account.plan == "paid" else [f"{name}/{e}" for name in served for e in ("latest", "history")]
     listed = {}
     for zone in account.zones or tuple(ZONES):
         country, below, _ = zone.partition("-")
@@ -202,6 +224,17 @@ def not_in_plan(to: Route) -> Answer:
             "message": "You do not have access to this specific endpoint for this specific zone.",
         },
     )
+
+
+def not_in_trial() -> Answer:
+    """401 for an endpoint that a trial key does not have."""
+    return json_answer(401, {"error": "This endpoint is not included in your API trial"})
+
+
+def gone(to: Route) -> Answer:
+    """410 for an endpoint that was removed."""
+    name = to.feed.endpoint if to.feed else to.endpoint
+    return json_answer(410, {"error": f"The endpoint {name} has been discontinued"})
 
 
 def no_data(zone: str) -> Answer:

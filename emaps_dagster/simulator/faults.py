@@ -10,14 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from emaps_dagster.contracts.signals import FLOWS, MIX, MIX_SIGNALS, TRACED_MIX
 from emaps_dagster.contracts.zones import FEEDS
-from emaps_dagster.simulator.api import Answer, Route, json_answer, no_data, not_in_plan, unauthorised
+from emaps_dagster.simulator.api import (
+    SIGNAL_ENDPOINTS,
+    Answer,
+    Route,
+    gone,
+    json_answer,
+    no_data,
+    not_in_plan,
+    not_in_trial,
+    unauthorised,
+)
 
 FaultKind = Literal[
     # Replacing the response:
     "invalid_token",  # 401, wrong token
     "not_in_plan",  # 401, this endpoint of this zone is not paid for
+    "not_in_trial",  # 401, the text that a trial key gets
     "not_found",  # 404
+    "gone",  # 410, the endpoint is discontinued
     "rate_limited",  # 429 with Retry-After
     "server_error",  # 503
     "echo_token",  # 400 whose text repeats the token
@@ -33,6 +46,8 @@ FaultKind = Literal[
     # The right response, with changed content:
     "wrong_zone",  # for another zone
     "sandbox",  # with the marks of a sandbox key
+    "quarter_hours",  # four rows an hour, of 15 minutes
+    "other_breakdown",  # of electricity-mix: the type that was not asked for
     "empty",  # no rows
     "missing_rows",  # every third hour is missing
     "null_row",  # a null instead of the second row
@@ -43,7 +58,8 @@ FaultKind = Literal[
 ]
 FAULT_KINDS: tuple[str, ...] = get_args(FaultKind)
 # A fault matches `zones`, `health` and `updated-since` only if it names them.
-SIGNAL_ENDPOINTS = ("latest", "history", "past", "past-range")
+_WITHOUT_ZONE = (MIX, TRACED_MIX, FLOWS)
+_VALUES = ("power", "carbonIntensity", "fossil", "renewable", "mix", "import", "export", "value")
 _ENDPOINTS = (*SIGNAL_ENDPOINTS, "updated-since", "zones", "health")
 
 
@@ -66,7 +82,7 @@ class Fault:
     def __post_init__(self) -> None:
         for what, given, allowed in (
             ("kind", self.kind, FAULT_KINDS),
-            ("feed", self.feed, tuple(feed.endpoint for feed in FEEDS)),
+            ("feed", self.feed, tuple(feed.endpoint for feed in (*FEEDS, *MIX_SIGNALS))),
             ("endpoint", self.endpoint, _ENDPOINTS),
         ):
             if given is not None and given not in allowed:
@@ -89,25 +105,32 @@ class Fault:
 
 def replacement_response(fault: Fault, route: Route, token: str | None) -> Answer | None:
     """The response of a fault that needs no data; None for the other kinds."""
-    if fault.kind == "invalid_token":
-        return unauthorised(token or "?")
-    if fault.kind == "not_in_plan":
-        return not_in_plan(route)
-    if fault.kind == "not_found":
-        return no_data(route.zone)
-    if fault.kind == "rate_limited":
-        status, headers, body = json_answer(429, {"error": "Too many requests"})
-        return status, {**headers, "Retry-After": str(fault.retry_after)}, body
-    if fault.kind == "server_error":
-        return json_answer(503, {"status": "error", "message": "Service unavailable"})
-    if fault.kind == "html":
-        return 200, {"Content-Type": "text/html"}, b"<!DOCTYPE html><html><body>Just a moment...</body></html>"
-    if fault.kind == "echo_token":
-        return json_answer(400, {"status": "error", "message": f"cannot use auth-token {token}"})
-    return None
+    make = _REPLACEMENTS.get(fault.kind)
+    return make(fault, route, token) if make else None
 
 
-def corrupt(answer: Answer, fault: Fault) -> Answer:
+def _rate_limited(fault: Fault, _route: Route, _token: str | None) -> Answer:
+    status, headers, body = json_answer(429, {"error": "Too many requests"})
+    return status, {**headers, "Retry-After": str(fault.retry_after)}, body
+
+
+_PAGE = b"<!DOCTYPE html><html><body>Just a moment...</body></html>"
+_REPLACEMENTS: dict[str, Callable[[Fault, Route, str | None], Answer]] = {
+    "invalid_token": lambda _, __, token: unauthorised(token or "?"),
+    "not_in_plan": lambda _, route, __: not_in_plan(route),
+    "not_in_trial": lambda _, __, ___: not_in_trial(),
+    "not_found": lambda _, route, __: no_data(route.zone),
+    "gone": lambda _, route, __: gone(route),
+    "rate_limited": _rate_limited,
+    "server_error": lambda _, __, ___: json_answer(503, {"status": "error", "message": "Service unavailable"}),
+    "html": lambda _, __, ___: (200, {"Content-Type": "text/html"}, _PAGE),
+    "echo_token": lambda _, __, token: json_answer(
+        400, {"status": "error", "message": f"cannot use auth-token {token}"}
+    ),
+}
+
+
+def corrupt(answer: Answer, fault: Fault, route: Route) -> Answer:
     """Changes the content of a good response; kinds that change rows leave a body of one row unchanged."""
     status, headers, content = answer
     if fault.kind == "not_utf8":
@@ -116,29 +139,63 @@ def corrupt(answer: Answer, fault: Fault) -> Answer:
     name = next((name for name in ("history", "data", "updates") if name in body), None)
     rows = body[name] if name else [body]
     if fault.kind == "wrong_zone":
-        for part in (body, *rows):
+        for part in (body, *(rows if route.feed not in _WITHOUT_ZONE else ())):
             part["zone"] = "US-CAR-DUK"
     elif fault.kind == "sandbox":
-        body["_disclaimer"] = "SANDBOX MODE: this data is not real"
+        _mark_sandbox(body, rows, route)
+    elif fault.kind == "quarter_hours" and name:
+        body["temporalGranularity"] = "15_minutes"
+        body[name] = [
+            {**row, "datetime": row["datetime"].replace(":00:00.000Z", f":{minute:02}:00.000Z")}
+            for row in rows
+            for minute in (0, 15, 30, 45)
+        ]
+    elif fault.kind in _ROW_CHANGES:
         for row in rows:
-            row["estimationMethod"] = "SANDBOX_MODE_DATA"
-    elif fault.kind == "null_values":
-        for row in rows:
-            row.update(_with_values(row, lambda _: None))
-    elif fault.kind == "long_numbers":
-        for row in rows:
-            row.update(_with_values(row, lambda value: None if value is None else value / 3))
+            row.update(_ROW_CHANGES[fault.kind](row))
     elif name:
         body[name] = _other_rows(rows, fault)
     return json_answer(status, body)
 
 
+def _mark_sandbox(body: dict[str, Any], rows: list[Any], route: Route) -> None:
+    """Marks a body as a sandbox key gets it: a row of v4's mix has no disclaimer, and one of flows no mark at all."""
+    if route.feed == FLOWS:
+        return
+    if route.feed not in MIX_SIGNALS:
+        body["_disclaimer"] = "SANDBOX MODE: this data is not real"
+    for row in rows:
+        row["estimationMethod"] = "SANDBOX_MODE_DATA"
+        if route.feed in MIX_SIGNALS:
+            row["isEstimated"] = True
+            row.pop("breakdownType", None)
+
+
 def _with_values(row: dict[str, Any], change: Callable[[Any], float | None]) -> dict[str, Any]:
-    values = {key: value for key, value in row.items() if key.startswith(("power", "carbon", "fossil", "renewable"))}
+    values = {key: value for key, value in row.items() if key.startswith(_VALUES)}
     return {
-        key: {name: change(part) for name, part in value.items()} if isinstance(value, dict) else change(value)
+        key: {name: _changed(part, change) for name, part in value.items()}
+        if isinstance(value, dict)
+        else change(value)
         for key, value in values.items()
     }
+
+
+def _other_breakdown(row: dict[str, Any]) -> dict[str, Any]:
+    other = {"normal": "flow-traced", "flow-traced": "normal"}
+    return {"breakdownType": other[row["breakdownType"]]} if "breakdownType" in row else {}
+
+
+_ROW_CHANGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "other_breakdown": _other_breakdown,
+    "null_values": lambda row: _with_values(row, lambda _: None),
+    "long_numbers": lambda row: _with_values(row, lambda value: None if value is None else value / 3),
+}
+
+
+def _changed(part: Any, change: Callable[[Any], float | None]) -> Any:
+    """A value of a breakdown, or the object of a storage."""
+    return {name: change(value) for name, value in part.items()} if isinstance(part, dict) else change(part)
 
 
 def _other_rows(rows: list[Any], fault: Fault) -> list[Any]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from emaps_dagster.contracts.zones import CARBON, Feed
+from emaps_dagster.contracts.signals import FLOWS, MIX, TRACED_MIX
+from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 
+_REQUIRED = {
+    POWER: "powerConsumptionBreakdown",
+    CARBON: "carbonIntensity",
+    MIX: "mix",
+    TRACED_MIX: "mix",
+    FLOWS: "import",
+}
 # Placeholders for JSON that Python cannot write; `as_written` replaces them in the bytes of the body.
 _INFINITE = "number beyond a double"
 _TWICE = "key that stands twice"
@@ -26,11 +34,13 @@ def corrupt(feed: Feed, row: dict[str, Any], flaw: str) -> Any:
         "repeated_key": {_TWICE: 0},
     }
     if flaw == "unknown_mode":
-        if feed == CARBON:
-            return {**row, "isEstimated": "maybe"}
+        if feed in (MIX, TRACED_MIX):
+            return {**row, "mix": {**row["mix"], "fusion": 50}}
+        if feed != POWER:
+            return {**row, "isEstimated": "maybe"} if feed != FLOWS else {**row, "import": {"": 50}}
         return {**row, "powerProductionBreakdown": {**row["powerProductionBreakdown"], "fusion": 50}}
     if flaw == "missing_key":
-        lacking = "carbonIntensity" if feed == CARBON else "powerConsumptionBreakdown"
+        lacking = _REQUIRED.get(feed, "value")
         return {name: value for name, value in row.items() if name != lacking}
     return {**row, **changes[flaw]}
 
@@ -44,4 +54,10 @@ def as_written(body: bytes) -> bytes:
 def _with_number(feed: Feed, row: dict[str, Any], number: Any) -> dict[str, Any]:
     if feed == CARBON:
         return {"carbonIntensity": number}
+    if feed in (MIX, TRACED_MIX):
+        return {"mix": {**row["mix"], "gas": number}}
+    if feed == FLOWS:
+        return {"import": {**row["import"], "BG": number}}
+    if feed != POWER:
+        return {"value": number}
     return {"powerImportBreakdown": {**(row.get("powerImportBreakdown") or {}), "BG": number}}

@@ -9,10 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, get_args
 
+from emaps_dagster.contracts.signals import MIX_SIGNALS
 from emaps_dagster.contracts.windows import HOUR, parse_utc
-from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS, Feed
+from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS, POWER, Feed
 
-Kind = Literal["revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil"]
+Kind = Literal[
+    "revise",
+    "withhold",
+    "drop_neighbour",
+    "add_neighbour",
+    "swap_flows",
+    "both_ways",
+    "carry_flows",
+    "silence",
+    "duplicate",
+    "shuffle",
+    "spoil",
+]
 
 # The first hour the simulator knows, and a moment after all others.
 FIRST_HOUR = datetime(2021, 1, 1, tzinfo=timezone.utc)
@@ -43,7 +56,7 @@ class Perturbation:
     """One planted change.
 
     Attributes:
-        feed: None for both.
+        feed: None for all; the power feed stands for each signal that v4 serves instead of it.
         name: the affected neighbour or mode.
         variant: number of the variant of values that the hour shows; equal numbers show equal values.
         updated_at: the `updatedAt` of a revision; None for the moment it is first seen.
@@ -70,7 +83,8 @@ class Perturbation:
                 raise ValueError(f"{self.kind}: {moment.isoformat()} has no time zone")
 
     def is_seen(self, feed: Feed, zone: str, at: datetime) -> bool:
-        return self.zone == zone and self.feed in (None, feed) and self.since <= at < self.until
+        of_feed = self.feed in (None, feed) or (self.feed == POWER and feed in MIX_SIGNALS)
+        return self.zone == zone and of_feed and self.since <= at < self.until
 
 
 class Perturbations:
@@ -136,6 +150,44 @@ class Perturbations:
     ) -> None:
         """Adds flows to and from a neighbour that `zones.py` does not list."""
         self._plant("add_neighbour", zone, start, end, since, until, name=neighbour)
+
+    def swap_flows(
+        self,
+        zone: str,
+        neighbour: str,
+        start: datetime,
+        end: datetime | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        """Exchanges a neighbour's import and export in the maps; the totals keep the right directions."""
+        self._plant("swap_flows", zone, start, end, since, until, name=neighbour)
+
+    def both_ways(
+        self,
+        zone: str,
+        neighbour: str,
+        start: datetime,
+        end: datetime | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        """Adds 7 MW to a neighbour's import and export, so that it is in both maps; the totals include them."""
+        self._plant("both_ways", zone, start, end, since, until, name=neighbour)
+
+    def carry_flows(
+        self,
+        zone: str,
+        start: datetime,
+        end: datetime | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        """Shows the flows of the hour before, maps and totals; production and consumption keep their values."""
+        self._plant("carry_flows", zone, start, end, since, until)
 
     def silence(
         self,
@@ -215,8 +267,9 @@ class Perturbations:
         for key in arguments.keys() & {"hour", "start", "end", "at", "since", "until", "updated_at"}:
             arguments[key] = parse_utc(str(arguments[key]))
         if "feed" in arguments:
-            arguments["feed"] = next((feed for feed in FEEDS if arguments["feed"] in (feed.name, feed.endpoint)), None)
+            known = (*FEEDS, *MIX_SIGNALS)
+            arguments["feed"] = next((feed for feed in known if arguments["feed"] in (feed.name, feed.endpoint)), None)
         getattr(self, str(name))(**arguments)
 
 
-_ORDERS = ("revise", "withhold", "drop_neighbour", "add_neighbour", "silence", "duplicate", "shuffle", "spoil", "clear")
+_ORDERS = (*get_args(Kind), "clear")

@@ -7,10 +7,12 @@ plants (perturbations.py). HTTP is in api.py and server.py.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Literal
 
+from emaps_dagster.contracts.signals import FLOWS, MIX, MIX_SIGNALS, TRACED_MIX
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed, zone_facts
 from emaps_dagster.simulator.flaws import as_written, corrupt
@@ -18,8 +20,10 @@ from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.noise import bits, draw, stream
 from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
 from emaps_dagster.simulator.profiles import DIRECT, LIFECYCLE, RENEWABLE
+from emaps_dagster.simulator.signals import envelope, signal_row
 
 Endpoint = Literal["latest", "history", "past", "past-range"]
+Version = Literal["v3", "v4"]
 FactorType = Literal["lifecycle", "direct"]
 
 # Recorded bodies of 2024 have no granularity, those of late 2025 have one.
@@ -30,6 +34,8 @@ _NO_ZERO_FLOWS = datetime(2026, 1, 1, tzinfo=timezone.utc)
 _REFETCHED_AFTER_DAYS = (1, 7, 30, 90)
 # A row exists 3 days ahead, as a forecast.
 _CREATED_BEFORE = 72
+# Signals whose `latest` is a list of one row.
+_OF_THE_MIX = (MIX, TRACED_MIX, FLOWS)
 # Number of passes after its start in which an hour is checked again.
 _WATCHED = 27
 
@@ -69,9 +75,11 @@ class Provider(Perturbations):
         *,
         estimations: bool = True,
         factors: FactorType = "lifecycle",
+        version: Version = "v3",
     ) -> list[dict[str, Any]]:
         """The rows of a window in a body: in order and once each, unless a perturbation changes that."""
         seen = self._seen(feed, zone, at)
+        signal, feed = feed, POWER if feed in MIX_SIGNALS else feed
         rows = []
         for hour in window.hours():
             row = self._record(feed, zone, hour, at, seen, factors)
@@ -88,7 +96,7 @@ class Provider(Perturbations):
         if any(change.kind == "shuffle" for change in seen):
             order = stream("shuffle", self.seed)
             rows.sort(key=lambda pair: bits(order, _index(pair[0])))
-        return [self._spoiled(feed, row, hour, seen) for hour, row in rows]
+        return [self._spoiled(signal, self._as_served(signal, row, version), hour, seen) for hour, row in rows]
 
     def body(
         self,
@@ -100,6 +108,7 @@ class Provider(Perturbations):
         *,
         estimations: bool = True,
         factors: FactorType = "lifecycle",
+        version: Version = "v3",
     ) -> bytes:
         """The whole body as the server sends it; `past` and `past-range` need a window.
 
@@ -108,14 +117,19 @@ class Provider(Perturbations):
         """
         if window is None:
             window = Window(floor_hour(at) - 23 * HOUR, floor_hour(at) + HOUR)
-        rows = self.rows(feed, zone, window, at, estimations=estimations, factors=factors)
-        whole = {"temporalGranularity": "hourly"} if at >= _NAMED_GRANULARITY else {}
+        rows = self.rows(feed, zone, window, at, estimations=estimations, factors=factors, version=version)
+        whole = {"temporalGranularity": "hourly"} if version == "v4" or at >= _NAMED_GRANULARITY else {}
         if endpoint in ("history", "past-range"):
-            return as_written(encode({"zone": zone, "history" if endpoint == "history" else "data": rows, **whole}))
+            name = "history" if endpoint == "history" else "data"
+            several = envelope(feed, zone, name, rows) if feed in MIX_SIGNALS else {"zone": zone, name: rows, **whole}
+            return as_written(encode(several))
         rows = [row for row in rows if row]
         if not rows:
             raise NoDataError(zone)
-        return encode({**max(rows, key=lambda row: str(row["datetime"])), **whole})
+        newest = max(rows, key=lambda row: str(row["datetime"]))
+        if feed in _OF_THE_MIX:
+            return encode(envelope(feed, zone, "data", [newest]))
+        return encode({**newest, **whole})
 
     def updates(
         self,
@@ -151,6 +165,17 @@ class Provider(Perturbations):
         late = bits(stream("tail", zone, self.seed), block) & 1
         other = draw(stream("tail", feed.name, zone, self.seed), block) < 0.05
         return 2 + (late ^ other)
+
+    def _as_served(self, feed: Feed, row: dict[str, Any], version: Version) -> dict[str, Any]:
+        if feed in MIX_SIGNALS:
+            return signal_row(feed, row, self.seed)
+        if feed == CARBON and version == "v4":
+            # As recorded: behind the type of the factors.
+            flags = ("isEstimated", "estimationMethod")
+            return {**{key: row[key] for key in row if key not in flags}, "flowTraced": True} | {
+                key: row[key] for key in flags
+            }
+        return row
 
     def _spoiled(self, feed: Feed, row: dict[str, Any], hour: datetime, seen: list[Perturbation]) -> Any:
         for change in seen:
@@ -211,7 +236,11 @@ class Provider(Perturbations):
         neighbours = tuple(n for n in dict.fromkeys(zone_facts(zone).neighbours + new) if n not in gone)
         now = state(zone, hour, self.seed, variant, neighbours=neighbours, silent=silent)
         if feed == POWER:
-            return _power(now, neighbours, zeros=hour < _NO_ZERO_FLOWS)
+            carried = [change for change in seen if change.kind == "carry_flows" and change.start <= hour < change.end]
+            if carried:
+                before = state(zone, hour - HOUR, self.seed, variant, neighbours=neighbours, silent=silent)
+                now = replace(now, imports=before.imports, exports=before.exports)
+            return _with_wrong_flows(_power(now, neighbours, zeros=hour < _NO_ZERO_FLOWS), planted)
         table = LIFECYCLE if factors == "lifecycle" else DIRECT
         return {CARBON_INTENSITY: None if CARBON_INTENSITY in silent else intensity(zone, now.consumption, table)}
 
@@ -279,6 +308,22 @@ def _power(now: State, neighbours: tuple[str, ...], *, zeros: bool) -> dict[str,
         "powerImportTotal": sum(imports.values()) if neighbours else None,
         "powerExportTotal": sum(exports.values()) if neighbours else None,
     }
+
+
+def _with_wrong_flows(values: dict[str, Any], planted: list[Perturbation]) -> dict[str, Any]:
+    """Applies the perturbations of the flow maps."""
+    imports, exports = dict(values["powerImportBreakdown"]), dict(values["powerExportBreakdown"])
+    for change in planted:
+        if change.kind == "swap_flows":
+            ways = imports.pop(change.name, None), exports.pop(change.name, None)
+            for flows, megawatts in zip((exports, imports), ways, strict=True):
+                if megawatts is not None:
+                    flows[change.name] = megawatts
+        elif change.kind == "both_ways":
+            for flows, total in ((imports, "powerImportTotal"), (exports, "powerExportTotal")):
+                flows[change.name] = flows.get(change.name, 0) + 7
+                values = {**values, total: (values[total] or 0) + 7}
+    return {**values, "powerImportBreakdown": imports, "powerExportBreakdown": exports}
 
 
 def _index(moment: datetime) -> int:

@@ -25,7 +25,7 @@ from emaps_dagster.simulator import api
 from emaps_dagster.simulator.api import Account, Answer, Plan
 from emaps_dagster.simulator.faults import FAULT_KINDS, Fault, FaultKind, corrupt, replacement_response
 from emaps_dagster.simulator.perturbations import FIRST_HOUR
-from emaps_dagster.simulator.provider import Provider
+from emaps_dagster.simulator.provider import Provider, Version
 
 __all__ = ["FAULT_KINDS", "FIRST_HOUR", "Fault", "FaultKind", "Plan", "Request", "Simulator"]
 
@@ -45,6 +45,7 @@ class Simulator:
         token: token that clients must send; None disables the check.
         now: a fixed clock; None for the machine's.
         plan: `free` has latest and history only.
+        version: that of `url`; the server answers both.
         port: 0 for a free port.
     """
 
@@ -57,7 +58,9 @@ class Simulator:
         now: datetime | None = None,
         plan: Plan = "paid",
         port: int = 0,
+        version: Version = "v3",
     ) -> None:
+        self.version: Version = version
         self.provider = Provider(seed)
         self.account = Account(zones, token, plan)
         self.requests: list[Request] = []
@@ -74,7 +77,7 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v3"
+        return f"http://127.0.0.1:{self._server.server_address[1]}/{self.version}"
 
     def __enter__(self) -> Simulator:
         self._thread.start()
@@ -111,7 +114,7 @@ class Simulator:
         if fault and (broken := replacement_response(fault, to, token)):
             return broken, fault
         good = api.answer(to, self.provider, self.account, token, self.now())
-        return (corrupt(good, fault) if fault and good[0] == 200 else good), fault
+        return (corrupt(good, fault, to) if fault and good[0] == 200 else good), fault
 
     def _take_fault(self, to: api.Route) -> Fault | None:
         with self._lock:

@@ -1,11 +1,11 @@
 """Bronze to gold.ml_features as it was known: at one moment, or for each row a delay after its hour.
 
-Selects the record that each row saw; silver.py does the parsing, gold.py the means and the calendar.
+Selects the record that each row saw; ingested_records.py does the parsing, gold.py the means and the calendar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
@@ -13,21 +13,15 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.tables import count_column, lag_column, rolling_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
-from emaps_dagster.contracts.zones import neighbours_of, zone_column
-from emaps_dagster.transforms.gold import (
-    pack_fixed_point,
-    unpack_mean,
-    values_in,
-    with_calendar,
-)
-from emaps_dagster.transforms.repeated_records import distinct_records, ingestions, last_ingestion
-from emaps_dagster.transforms.silver import CARBON_FIELDS, INGESTION_ORDER, POWER_FIELDS, FeedFields
+from emaps_dagster.contracts.windows import Window as Hours
+from emaps_dagster.transforms.gold import pack_fixed_point, unpack_mean, values_in, with_calendar
+from emaps_dagster.transforms.ingested_records import FeedRecords, feeds
+from emaps_dagster.transforms.silver import INGESTION_ORDER
 from emaps_dagster.transforms.timestamps import instant
 from emaps_dagster.transforms.wanted import Wanted, wanted
 
 # The hour of the gold row that saw a record; up to 24 rows see one record.
 _ROW = "row_hour"
-_FEEDS = ("power", "carbon")
 # Rows of a feed, and the names of their columns besides the keys: to request them costs an analysis by the engine.
 _Side = tuple[DataFrame, list[str]]
 
@@ -40,6 +34,8 @@ def features_as_of(
     end: datetime,
     moment: datetime,
     columns: Collection[str] | None = None,
+    *,
+    mix: DataFrame | None = None,
 ) -> DataFrame:
     """The gold rows of [start, end), computed from the responses ingested by a moment.
 
@@ -51,16 +47,18 @@ def features_as_of(
         end: end of the last hour wanted, UTC.
         moment: responses ingested at or before it count, later ones do not.
         columns: the columns wanted besides `zone` and `datetime`, default all of gold; nothing else is parsed.
+        mix: rows of bronze.mix_data, as power; None without the table, or without rows, which costs less.
     """
-    needed = wanted(zone_keys, columns)
     by_then = F.col("ingested_at") <= instant(moment)
 
-    def seen(bronze: DataFrame, fields: FeedFields) -> DataFrame:
-        last = _last_records(bronze.where(by_then), fields, start - LOOKBACK, end)
+    def seen(feed: FeedRecords) -> DataFrame:
+        last = _last_records(feed.where(by_then), Hours(start - LOOKBACK, end))
         first, until = F.greatest(F.col("datetime"), instant(start)), _last_row(end)
-        return _to_rows(last.withColumn("_first", first).withColumn("_last", until), fields)
+        return _to_rows(last.withColumn("_first", first).withColumn("_last", until), feed)
 
-    return _gold_rows(seen, power, carbon, needed, zone_keys, start, end)
+    needed = wanted(zone_keys, columns)
+    sides = feeds(power, carbon, mix, zone_keys, needed.of_silver)
+    return _gold_rows([_rows_of_feed(feed, seen(feed), needed) for feed in sides], needed, start, end)
 
 
 def features_known_at(
@@ -71,6 +69,8 @@ def features_known_at(
     end: datetime,
     delay: timedelta,
     columns: Collection[str] | None = None,
+    *,
+    mix: DataFrame | None = None,
 ) -> DataFrame:
     """The gold rows of [start, end), each computed from the responses ingested by its datetime + 1 h + delay.
 
@@ -81,14 +81,16 @@ def features_known_at(
         delay: how long after the end of its hour a row is made.
     """
     needed = wanted(zone_keys, columns)
+    sides = [
+        _rows_of_feed(feed, _seen_by_rows(feed, start, end, delay), needed)
+        for feed in feeds(power, carbon, mix, zone_keys, needed.of_silver)
+    ]
+    return _gold_rows(sides, needed, start, end)
 
-    def seen(bronze: DataFrame, fields: FeedFields) -> DataFrame:
-        return _seen_by_rows(bronze, fields, start, end, delay)
 
-    return _gold_rows(seen, power, carbon, needed, zone_keys, start, end)
-
-
-def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+def first_ingested(
+    power: DataFrame, carbon: DataFrame, start: datetime, end: datetime, *, mix: DataFrame | None = None
+) -> DataFrame:
     """Ingestion time of the first record of each hour of [start, end), by feed.
 
     Args: as `features_as_of`.
@@ -96,42 +98,23 @@ def first_ingested(power: DataFrame, carbon: DataFrame, start: datetime, end: da
     Returns:
         zone, datetime, ingested_at_power, ingested_at_carbon; null for a feed that has no record of the hour.
     """
-    feeds = [
+    of_power, of_carbon = (
         (
-            _with_ingestion(
-                distinct_records(bronze, fields.only(()), start, end, ingestions()).withColumn(
-                    "one", F.explode("ingested")
-                ),
-                fields.only(()),
-                "one",
-            )
+            feed.ingested(Hours(start, end))
             .groupBy("zone", "datetime")
-            .agg(F.min("ingested_at").alias(f"ingested_at_{feed}")),
-            [f"ingested_at_{feed}"],
+            .agg(F.min("ingested_at").alias(f"ingested_at_{feed.name}")),
+            [f"ingested_at_{feed.name}"],
         )
-        for feed, bronze, fields in zip(_FEEDS, (power, carbon), (POWER_FIELDS, CARBON_FIELDS), strict=True)
-    ]
-    rows = _joined(feeds[0], feeds[1], ["zone", "datetime"])
-    return rows.select("zone", "datetime", "ingested_at_power", "ingested_at_carbon")
+        for feed in feeds(power, carbon, mix, (), ())
+    )
+    return _joined(of_power, of_carbon, ["zone", "datetime"])
 
 
-def _gold_rows(
-    seen: Callable[[DataFrame, FeedFields], DataFrame],
-    power: DataFrame,
-    carbon: DataFrame,
-    needed: Wanted,
-    zone_keys: tuple[str, ...],
-    start: datetime,
-    end: datetime,
-) -> DataFrame:
-    """The rows of [start, end) from the records that each of them saw.
+def _gold_rows(sides: list[_Side], needed: Wanted, start: datetime, end: datetime) -> DataFrame:
+    """The rows of [start, end) from what each of them takes from either feed.
 
     Each feed is summed before the two are joined: joined records would be 24 times as many, and twice as wide.
     """
-    sides = [
-        _rows_of_feed(feed, seen(bronze, fields), fields, needed)
-        for feed, bronze, fields in zip(_FEEDS, (power, carbon), _fields(needed, zone_keys), strict=True)
-    ]
     made = {
         **{rolling_column(name): unpack_mean(F.col(f"_sum_{name}")) for name in needed.sums},
         **{count_column(name): values_in(F.col(f"_sum_{name}")) for name in needed.sums},
@@ -150,46 +133,22 @@ def _gold_rows(
     return with_calendar(rows, needed.columns, start, end)
 
 
-def _fields(needed: Wanted, zone_keys: tuple[str, ...]) -> tuple[FeedFields, FeedFields]:
-    """What to read of the records of either feed; flows by neighbour are numbers of their own."""
-    flows = {
-        f"{direction}_{zone_column(neighbour)}": f"power{direction.title()}Breakdown.`{neighbour}`"
-        for direction in ("import", "export")
-        for neighbour in neighbours_of(zone_keys)
-    }
-    power = FeedFields(POWER_FIELDS.numbers | flows, {}, {}, {"is_estimated_power": "isEstimated"}, {})
-    carbon = FeedFields(CARBON_FIELDS.numbers, CARBON_FIELDS.texts, {}, {"is_estimated_carbon": "isEstimated"}, {})
-    return power.only(needed.of_silver), carbon.only(needed.of_silver)
-
-
 def _oldest_first() -> WindowSpec:
     # The position comes last: of the records of an hour in one response, that decides between equal times.
     return Window.partitionBy("zone").orderBy("datetime", *INGESTION_ORDER, "position")
 
 
-def _with_ingestion(found: DataFrame, fields: FeedFields, ingestion: str) -> DataFrame:
-    """Records with one of their ingestions, if their hour was over then."""
-    return found.select(
-        "zone",
-        "datetime",
-        "updated_at",
-        *fields.content,
-        *(F.col(f"{ingestion}.{name}").alias(name) for name in ("ingested_at", "payload_sha256")),
-        (F.col(f"{ingestion}.place") + F.col("number")).alias("position"),
-    ).where(F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))
-
-
-def _last_records(bronze: DataFrame, fields: FeedFields, start: datetime, end: datetime) -> DataFrame:
-    """The last ingested record of each zone and hour of [start, end)."""
+def _last_records(feed: FeedRecords, hours: Hours) -> DataFrame:
+    """The last ingested record of each zone and hour."""
     next_hour = F.lead("datetime").over(_oldest_first())
     return (
-        _with_ingestion(distinct_records(bronze, fields, start, end, last_ingestion()), fields, "ingested")
+        feed.last_ingested(hours)
         .withColumn("_next_hour", next_hour)
         .where(~F.col("_next_hour").eqNullSafe(F.col("datetime")))
     )
 
 
-def _seen_by_rows(bronze: DataFrame, fields: FeedFields, start: datetime, end: datetime, delay: timedelta) -> DataFrame:
+def _seen_by_rows(feed: FeedRecords, start: datetime, end: datetime, delay: timedelta) -> DataFrame:
     """Each record once for each row of [start, end) that saw it, as `_to_rows`.
 
     From the first row made when the record is known to the last one made before the next record of its hour is known.
@@ -197,25 +156,24 @@ def _seen_by_rows(bronze: DataFrame, fields: FeedFields, start: datetime, end: d
     # One sort for both; a window of its own for each hour would cost an engine more than the rest.
     is_same_hour = F.lead("datetime").over(_oldest_first()) == F.col("datetime")
     replaced_at = F.when(is_same_hour, F.lead("ingested_at").over(_oldest_first()))
-    found = distinct_records(bronze, fields, start - LOOKBACK, end, ingestions())
     first = F.greatest(F.col("datetime"), instant(start), _first_row("ingested_at", delay))
     last = F.coalesce(F.least(_last_row(end), _first_row("_replaced_at", delay) - F.lit(HOUR)), _last_row(end))
     return _to_rows(
-        _with_ingestion(found.withColumn("one", F.explode("ingested")), fields, "one")
-        .select("zone", "datetime", "ingested_at", *fields.content, replaced_at.alias("_replaced_at"))
+        feed.ingested(Hours(start - LOOKBACK, end))
+        .select("zone", "datetime", "ingested_at", *feed.fields.content, replaced_at.alias("_replaced_at"))
         .withColumn("_first", first)
         .withColumn("_last", last),
-        fields,
+        feed,
     )
 
 
-def _to_rows(seen: DataFrame, fields: FeedFields) -> DataFrame:
+def _to_rows(seen: DataFrame, feed: FeedRecords) -> DataFrame:
     """Each record once for each row from its `_first` to its `_last`: row_hour, zone, datetime and the fields."""
     return seen.where(F.col("_first") <= F.col("_last")).select(
         F.explode(F.sequence("_first", "_last", F.expr("INTERVAL 1 HOUR"))).alias(_ROW),
         "zone",
         "datetime",
-        *fields.content,
+        *feed.fields.content,
     )
 
 
@@ -224,7 +182,7 @@ def _last_row(end: datetime) -> Column:
     return F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
 
 
-def _rows_of_feed(feed: str, seen: DataFrame, fields: FeedFields, needed: Wanted) -> _Side:
+def _rows_of_feed(feed: FeedRecords, seen: DataFrame, needed: Wanted) -> _Side:
     """What each row takes from one feed: its own values, lags, sums, and which hours there were.
 
     Hours are bits of an integer, the row's own the lowest, so that the hours of both feeds are the bits of either.
@@ -233,25 +191,25 @@ def _rows_of_feed(feed: str, seen: DataFrame, fields: FeedFields, needed: Wanted
     bit = F.call_function(
         "shiftleft", F.lit(1), ((F.unix_seconds(_ROW) - F.unix_seconds("datetime")) / F.lit(3600)).cast("int")
     )
-    is_estimated = f"is_estimated_{feed}"
+    is_estimated = f"is_estimated_{feed.name}"
 
     def at(where: Column, name: str) -> Column:
         # The group has at most one such row, so the aggregate returns its value.
         return F.max(F.when(where, F.col(name)))
 
     def of_feed(names: Collection[str]) -> list[str]:
-        return [name for name in names if name in fields.content]
+        return [name for name in names if name in feed.fields.content]
 
     columns = {
-        f"_own_{feed}": F.count(F.when(own, True)),
+        f"_own_{feed.name}": F.count(F.when(own, True)),
         **{name: at(own, name) for name in of_feed((*needed.values, *needed.own))},
         **{lag_column(name): at(previous, name) for name in of_feed(needed.lags)},
         **{f"_sum_{name}": F.sum(pack_fixed_point(name)) for name in of_feed(needed.sums)},
     }
     if needed.counts_observed:
-        columns[f"_hours_{feed}"] = F.bit_or(bit)
+        columns[f"_hours_{feed.name}"] = F.bit_or(bit)
     if needed.counts_estimated:
-        columns[f"_estimated_{feed}"] = F.bit_or(F.when(F.col(is_estimated), bit))
+        columns[f"_estimated_{feed.name}"] = F.bit_or(F.when(F.col(is_estimated), bit))
     return seen.groupBy("zone", _ROW).agg(*(column.alias(name) for name, column in columns.items())), [*columns]
 
 

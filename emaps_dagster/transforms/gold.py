@@ -63,6 +63,11 @@ def _is_holiday(start: datetime, end: datetime) -> Column:
 def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFrame:
     """The key columns of silver's rows, flows flattened, and `OWN_COLUMNS`."""
     names = [column.name for column in key_columns(zone_keys)]
+    return with_flows(silver, zone_keys).select(*more, "zone", "datetime", *names, *OWN_COLUMNS)
+
+
+def with_flows(rows: DataFrame, zone_keys: tuple[str, ...]) -> DataFrame:
+    """Adds the flow of each neighbour of the zones, from the maps import_by_zone and export_by_zone."""
     flows = {
         f"{direction}_{zone_column(neighbour)}": _entry(direction, neighbour)
         for direction in _DIRECTIONS
@@ -74,13 +79,8 @@ def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFra
         for direction in _DIRECTIONS
         for part, take in (("zones", F.map_keys), ("values", F.map_values))
     }
-    return silver.select("*", *(part.alias(name) for name, part in parts.items())).select(
-        *more,
-        "zone",
-        "datetime",
-        *(name for name in names if name not in flows),
-        *(flow.alias(name) for name, flow in flows.items()),
-        *OWN_COLUMNS,
+    return rows.select("*", *(part.alias(name) for name, part in parts.items())).select(
+        "*", *(flow.alias(name) for name, flow in flows.items())
     )
 
 
@@ -115,21 +115,25 @@ def _count(total: Column) -> Column:
     return total.bitwiseAND(F.lit(31).cast("bigint"))
 
 
+def with_time_features(rows: DataFrame, start: datetime, end: datetime) -> DataFrame:
+    """Adds the `TIME_FEATURES` of `datetime` and `zone`; all hours lie in [start, end)."""
+    return rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone())).select(
+        "*",
+        F.hour("datetime").alias("hour"),
+        F.dayofweek("datetime").alias("day_of_week"),
+        F.month("datetime").alias("month"),
+        F.hour("_local").alias("local_hour"),
+        F.dayofweek("_local").alias("local_day_of_week"),
+        F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
+        _is_holiday(start, end).alias("is_holiday"),
+    )
+
+
 def with_calendar(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
     """Adds the time features to the values, lags and means of [start, end), and selects these columns of gold."""
     return (
-        rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
-        .select(
-            "*",
-            F.hour("datetime").alias("hour"),
-            F.dayofweek("datetime").alias("day_of_week"),
-            F.month("datetime").alias("month"),
-            F.hour("_local").alias("local_hour"),
-            F.dayofweek("_local").alias("local_day_of_week"),
-            F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
-            _is_holiday(start, end).alias("is_holiday"),
-            F.date_format("datetime", "yyyy-MM").alias("year_month"),
-        )
+        with_time_features(rows, start, end)
+        .withColumn("year_month", F.date_format("datetime", "yyyy-MM"))
         .select(*columns)
     )
 

@@ -118,7 +118,9 @@ class Health:
     quarantined: tuple[Quarantined, ...] = ()
 
 
-def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+def revisions(
+    power: DataFrame, carbon: DataFrame, start: datetime, end: datetime, *, mix: DataFrame | None = None
+) -> DataFrame:
     """One row for each revision: changed content of an hour of [start, end) that was known before.
 
     Args:
@@ -126,6 +128,7 @@ def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetim
         carbon: rows of bronze.carbon_data, likewise.
         start: first hour, UTC.
         end: end of the last hour, UTC.
+        mix: rows of bronze.mix_data, likewise; None without the table.
 
     Returns:
         `zone`, `datetime`, `ingested_at` of the new content; one row per feed, or one if both arrived at once.
@@ -139,7 +142,7 @@ def revisions(power: DataFrame, carbon: DataFrame, start: datetime, end: datetim
             "known_at", "zone", "datetime", "ingested_at", *content
         )
 
-    rows = energy_data(power, carbon, start, end, pick=later, more_keys=("known_at",))
+    rows = energy_data(power, carbon, start, end, mix=mix, pick=later, more_keys=("known_at",))
     return rows.select("zone", "datetime", F.col("known_at").alias("ingested_at"))
 
 

@@ -38,7 +38,9 @@ Shown = Callable[[Iterable[datetime]], str]
 Rows = Sequence[Mapping[str, Any]]
 
 
-def reported_once(power: DataFrame, carbon: DataFrame, start: datetime, end: datetime) -> DataFrame:
+def reported_once(
+    power: DataFrame, carbon: DataFrame, start: datetime, end: datetime, *, mix: DataFrame | None = None
+) -> DataFrame:
     """Each hour of [start, end) with one value of every column that any ingestion reported; null where none did.
 
     Args: as `transforms.silver.energy_data`.
@@ -49,7 +51,7 @@ def reported_once(power: DataFrame, carbon: DataFrame, start: datetime, end: dat
         return records.groupBy("zone", "datetime").agg(F.max("ingested_at").alias("ingested_at"), *values)
 
     names = [name for of_feed in FEED_VALUES.values() for name in of_feed]
-    return energy_data(power, carbon, start, end, pick=some_value).select("zone", "datetime", *names)
+    return energy_data(power, carbon, start, end, mix=mix, pick=some_value).select("zone", "datetime", *names)
 
 
 def sentences(zone: str, rows: Rows, once: Rows, zones: tuple[str, ...], shown: Shown) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.transforms.numbers import with_long_numbers_as_strings
-from emaps_dagster.transforms.silver import FeedFields, content_of
+from emaps_dagster.transforms.records import FeedFields, content_of
 from emaps_dagster.transforms.timestamps import in_hours
 
 # A body that can be split: one array and no other bracket, not even in a string, its records compact objects that begin

@@ -10,7 +10,7 @@ import pytest
 
 from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of
 from emaps_dagster.contracts.errors import RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import RawResponse
 from emaps_dagster.contracts.tables import CARBON_DATA
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import admit
@@ -27,7 +27,7 @@ def body(*rows: dict[str, Any], key: str = "history", **envelope: Any) -> str:
 
 
 def why_refused(text: str) -> str | None:
-    asked = Response(CARBON, "GR", "history", "/v3/x", text, utc(2024, 3, 31, 20))
+    asked = RawResponse(CARBON, "GR", "history", "/v3/x", text, utc(2024, 3, 31, 20))
     try:
         admit(asked)
     except RejectedBodyError as error:

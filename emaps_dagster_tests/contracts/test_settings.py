@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import re
 import traceback
+from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from emaps_dagster.contracts.databricks_settings import check_workspace
+from emaps_dagster.contracts.databricks_settings import DatabricksSettings, check_workspace
 from emaps_dagster.contracts.errors import SettingsError
 from emaps_dagster.contracts.secrets import is_token
 from emaps_dagster.contracts.settings import Settings, read_settings
 
 UTC = timezone.utc
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
+DATABRICKS = {
+    "host": None,
+    "token": None,
+    "client_id": None,
+    "client_secret": None,
+    "cluster_id": None,
+    "node_type": None,
+    "workers": 0,
+    "runtime": "17.3.x-scala2.13",
+    "policy_id": None,
+    "single_user": None,
+    "secret_scope": "emaps",
+    "secret_key": "api-token",
+    "staging": "dbfs:/dagster_staging",
+    "permissions": (),
+    "poll_seconds": 5.0,
+    "timeout_seconds": 14400,
+    "wait_seconds": None,
+}
 DEFAULTS = {
     "deployment": "embedded",
     "api_url": "https://api.electricitymaps.com/v3",
+    "power_signal": "power-breakdown",
     "api_token": None,
     "zones": ("GR",),
     "warehouse": Path("./warehouse"),
@@ -33,25 +55,12 @@ DEFAULTS = {
     "alert_smtp": None,
     "alert_from": None,
     "ui_url": "http://127.0.0.1:3000",
-    "databricks_host": None,
-    "databricks_token": None,
-    "databricks_client_id": None,
-    "databricks_client_secret": None,
-    "databricks_cluster_id": None,
-    "databricks_node_type": None,
-    "databricks_workers": 0,
-    "databricks_runtime": "17.3.x-scala2.13",
-    "databricks_policy_id": None,
-    "databricks_single_user": None,
-    "databricks_secret_scope": "emaps",
-    "databricks_secret_key": "api-token",
-    "databricks_staging": "dbfs:/dagster_staging",
-    "databricks_permissions": (),
-    "databricks_poll_seconds": 5.0,
-    "databricks_timeout_seconds": 14400,
-    "databricks_wait_seconds": None,
+    "databricks": DATABRICKS,
 }
-NAMES = [f"EMAPS_{field.upper()}" for field in DEFAULTS]
+NAMES = [
+    *(f"EMAPS_{field.upper()}" for field in DEFAULTS if field != "databricks"),
+    *(f"EMAPS_DATABRICKS_{field.upper()}" for field in DATABRICKS),
+]
 
 
 def test_without_variables_everything_has_its_default() -> None:
@@ -73,6 +82,7 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_API_URL", "http://127.0.0.1:8765/v3", "http://127.0.0.1:8765/v3"),
         ("EMAPS_API_URL", "https://api.example.org/v4/", "https://api.example.org/v4"),
         ("EMAPS_API_URL", "http://[::1]:80", "http://[::1]:80"),
+        ("EMAPS_POWER_SIGNAL", "power-breakdown", "power-breakdown"),
         ("EMAPS_API_TOKEN", "s3cret/Token+=~", SecretStr("s3cret/Token+=~")),
         ("EMAPS_ZONES", "BG", ("BG",)),
         ("EMAPS_ZONES", "GR,BG,IT-SO,US-CAR-DUK,DK-DK1", ("GR", "BG", "IT-SO", "US-CAR-DUK", "DK-DK1")),
@@ -111,9 +121,30 @@ def test_a_variable_sets_its_field_and_no_other(
 ) -> None:
     monkeypatch.setenv(name, given)
     settings = read_settings()
-    assert settings.model_dump() == {**DEFAULTS, name.removeprefix("EMAPS_").lower(): value}
+    expected = deepcopy(DEFAULTS)
+    field = name.removeprefix("EMAPS_").lower()
+    inner: Any = expected["databricks"] if field.startswith("databricks_") else expected
+    inner[field.removeprefix("databricks_")] = value
+    assert settings.model_dump() == expected
     for moment in (settings.start, settings.fixed_now or settings.start):
         assert moment.utcoffset() == timedelta(0)
+
+
+def test_electricity_mix_needs_an_address_of_v4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAPS_POWER_SIGNAL", "electricity-mix")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    remedy = "EMAPS_API_URL=https://api.electricitymaps.com/v4"
+    assert str(caught.value) == f"EMAPS_POWER_SIGNAL is 'electricity-mix', which needs v4: set {remedy}."
+    name, _, value = remedy.partition("=")
+    monkeypatch.setenv(name, value)
+    assert read_settings().power_signal == "electricity-mix"
+    # A gateway may serve v4 without its name.
+    monkeypatch.setenv(name, "http://gateway.example.org/emaps")
+    assert read_settings().power_signal == "electricity-mix"
+    monkeypatch.setenv("EMAPS_POWER_SIGNAL", "mix")
+    with pytest.raises(SettingsError, match="power-breakdown or electricity-mix is allowed"):
+        read_settings()
 
 
 DEPLOYMENTS = "embedded, spark or databricks is allowed."
@@ -276,9 +307,8 @@ def test_what_is_missing_for_databricks_is_named_together(given: dict[str, str |
     assert str(caught.value) == f"{told} See docs/databricks.md, Settings."
 
 
-def _databricks(**given: str | None) -> Settings:
-    fields = {f"databricks_{name}": value for name, value in given.items() if value is not None}
-    return Settings(deployment="databricks", _env_file=None, **fields)  # type: ignore[arg-type]
+def _databricks(**given: str | None) -> DatabricksSettings:
+    return DatabricksSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
 def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +328,8 @@ def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         ("EMAPS_TOKEN", "; did you mean EMAPS_API_TOKEN?"),
         ("emaps_api_ur", "; did you mean EMAPS_API_URL?"),
         ("EMAPS_QQQQQQQQQQQQ", "."),
+        # The variables of the workspace are single ones, not a JSON object.
+        ("EMAPS_DATABRICKS", "; did you mean EMAPS_DATABRICKS_HOST?"),
     ],
 )
 @pytest.mark.parametrize("where", ["environment", ".env"])
@@ -312,7 +344,7 @@ def test_a_misspelt_name_is_an_error_that_says_which_names_there_are(
         read_settings()
     assert str(caught.value) == f"{name.upper()} is an unknown setting: {', '.join(sorted(NAMES))} are allowed{meant}"
     if named := re.search("EMAPS_[A-Z_]+", meant):
-        right = {"EMAPS_ZONES": "BG", "EMAPS_API_TOKEN": "s3cret", "EMAPS_API_URL": "http://h/v3"}[named[0]]
+        right = {"EMAPS_ZONES": "BG", "EMAPS_API_TOKEN": "s3cret", "EMAPS_API_URL": "http://h/v3"}.get(named[0], "h")
         if where == ".env":
             Path(".env").write_text(f"{named[0]}={right}\n")
         else:

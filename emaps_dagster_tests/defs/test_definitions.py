@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,6 +15,7 @@ from dagster._core.definitions.step_launcher import StepLauncher
 from pyspark.sql import SparkSession
 
 import emaps_dagster
+from emaps_dagster.contracts.databricks_settings import DatabricksSettings
 from emaps_dagster.contracts.errors import SettingsError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
@@ -27,6 +27,7 @@ from emaps_dagster.defs.resources.spark import CatalogLakehouse, EmbeddedLakehou
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster_tests.support.builders import silver, utc
 from emaps_dagster_tests.support.graph import GOLDEN, graph_text
+from harness.dagster_runs import quick_instance
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,11 +58,7 @@ def test_dagster_shows_the_columns_of_the_contracts() -> None:
         ]
 
 
-WORKSPACE = {
-    "databricks_host": "https://dbc-1.cloud.databricks.com",
-    "databricks_token": "dapi0123",
-    "databricks_node_type": "m5d.large",
-}
+WORKSPACE = {"host": "https://dbc-1.cloud.databricks.com", "token": "dapi0123", "node_type": "m5d.large"}
 
 
 def test_deployments_differ_in_their_resources_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,10 +66,10 @@ def test_deployments_differ_in_their_resources_alone(monkeypatch: pytest.MonkeyP
         assert graph_text(settings) == GOLDEN.read_text()
         return type(resources(settings)["lakehouse"])
 
-    workspace: dict[str, Any] = WORKSPACE
+    workspace = DatabricksSettings.model_validate(WORKSPACE)
     assert door(Settings(_env_file=None)) is EmbeddedLakehouse
     assert door(Settings(deployment="spark", _env_file=None)) is SparkLakehouse
-    assert door(Settings(deployment="databricks", _env_file=None, **workspace)) is CatalogLakehouse
+    assert door(Settings(deployment="databricks", _env_file=None, databricks=workspace)) is CatalogLakehouse
     # On the cluster itself nothing of the workspace is known, and nothing is launched from there.
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
     on_the_cluster = Settings(deployment="databricks", _env_file=None)
@@ -91,7 +88,10 @@ def test_databricks_without_a_workspace_is_one_clear_error() -> None:
     [
         {},
         {"EMAPS_DEPLOYMENT": "databricks", "DATABRICKS_RUNTIME_VERSION": "17.3"},
-        {"EMAPS_DEPLOYMENT": "databricks", **{f"EMAPS_{name.upper()}": value for name, value in WORKSPACE.items()}},
+        {
+            "EMAPS_DEPLOYMENT": "databricks",
+            **{f"EMAPS_DATABRICKS_{name.upper()}": value for name, value in WORKSPACE.items()},
+        },
     ],
     ids=["embedded", "cluster", "host"],
 )
@@ -149,7 +149,7 @@ def test_a_zone_whose_neighbours_are_not_listed_is_warned_of_and_has_no_flow_col
     lakehouse.append(ENERGY_DATA, silver(spark, [{"datetime": hour, "import_by_zone": {"BE": 9.0}}], zone="FR"))
     settings = Settings(zones=("FR",), warehouse=tmp_path / "warehouse", _env_file=None)
     gold = gold_asset(settings.zones, hourly_partitions(settings.start))
-    with dg.DagsterInstance.ephemeral() as instance:
+    with quick_instance() as instance:
         result = dg.materialize(
             [gold, dg.AssetSpec(ENERGY_DATA.asset_key)],
             selection=[gold],

@@ -18,6 +18,7 @@ from emaps_dagster.definitions import build_definitions
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.maintenance import tables_of
 from emaps_dagster_tests.support.builders import frame, utc
+from harness.dagster_runs import quick_instance
 
 ZONES = ("GR",)
 GOLD = ml_features(ZONES)
@@ -37,7 +38,7 @@ def grown(lakehouse: FolderLakehouse, spark: SparkSession) -> FolderLakehouse:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
+    with quick_instance() as instance:
         yield instance
 
 

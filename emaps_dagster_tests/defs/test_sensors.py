@@ -27,6 +27,7 @@ from emaps_dagster_tests.support import evaluating
 from emaps_dagster_tests.support.builders import utc
 from emaps_dagster_tests.support.daemon_harness import Chat
 from emaps_dagster_tests.support.evaluating import hours_asked, look, ranges
+from harness.dagster_runs import quick_instance
 
 NOW = utc(2024, 5, 4, 10, 20)
 START = utc(2024, 5, 1)
@@ -64,7 +65,7 @@ def sim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as one:
+    with quick_instance() as one:
         yield one
 
 

@@ -5,6 +5,7 @@
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,42 @@ def broken(request: pytest.FixtureRequest) -> str | None:
     return request.param  # type: ignore[no-any-return]
 
 
-def both(tmp_path: Path, look: Callable[[dg.DagsterInstance, str], Any], broken: str | None) -> tuple[Any, Any]:
+Made = Callable[[str | None], tuple[tuple[Path, str], tuple[Path, str]]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Home and run of ours and of Dagster's own, by the hour that is broken; they are only read."""
+
+    @cache
+    def make(broken: str | None) -> tuple[tuple[Path, str], tuple[Path, str]]:
+        folder = tmp_path_factory.mktemp("homes")
+        ours, dagsters = prepare(folder / "ours"), folder / "dagsters"
+        dagsters.mkdir()
+        (dagsters / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        runs = []
+        for home in (ours, dagsters):
+            with dg.DagsterInstance.from_config(str(home)) as instance:
+                assert isinstance(instance.event_log_storage, OpenSqliteEventLog) == (home == ours)
+                runs.append(a_run(instance, broken))
+        return (ours, runs[0]), (dagsters, runs[1])
+
+    return make
+
+
+def both(made: Made, look: Callable[[dg.DagsterInstance, str], Any], broken: str | None) -> tuple[Any, Any]:
     """What ours and Dagster's own tell after the same run; ours is also read by Dagster's own, and tells the same."""
-    ours, dagsters = prepare(tmp_path / "ours"), tmp_path / "dagsters"
-    dagsters.mkdir()
-    (dagsters / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (ours, run), (dagsters, its_run) = made(broken)
     with dg.DagsterInstance.from_config(str(ours)) as instance:
-        assert isinstance(instance.event_log_storage, OpenSqliteEventLog)
-        run = a_run(instance, broken)
         told = look(instance, run)
     with dg.DagsterInstance.from_config(str(dagsters)) as instance:
-        expected = look(instance, a_run(instance, broken))
+        expected = look(instance, its_run)
+    settings = (ours / "dagster.yaml").read_text()
     as_dagster_comes(ours)
     with dg.DagsterInstance.from_config(str(ours)) as instance:
         assert type(instance.event_log_storage) is SqliteEventLogStorage
         assert look(instance, run) == told
+    (ours / "dagster.yaml").write_text(settings)
     return told, expected
 
 
@@ -127,9 +149,9 @@ def statuses(instance: dg.DagsterInstance, _run: str) -> dict[str, list[tuple[An
 
 
 def test_each_hour_of_each_check_has_the_status_and_the_words_that_dagster_stores(
-    tmp_path: Path, broken: str | None
+    made: Made, broken: str | None
 ) -> None:
-    told, expected = both(tmp_path, statuses, broken)
+    told, expected = both(made, statuses, broken)
     assert told == expected
     assert [row[1] for row in told["fine"]] == ["FAILED" if key == broken else "SUCCEEDED" for key in KEYS]
     assert [row[1] for row in told["odd"]] == ([] if broken else ["SUCCEEDED"] * 2 + ["FAILED"] + ["SUCCEEDED"] * 3)
@@ -151,9 +173,9 @@ def colours(instance: dg.DagsterInstance, run: str) -> list[tuple[Any, ...]]:
 
 
 def test_the_colour_of_each_hour_is_dagsters_and_what_was_not_judged_is_still_planned(
-    tmp_path: Path, broken: str | None
+    made: Made, broken: str | None
 ) -> None:
-    told, expected = both(tmp_path, colours, broken)
+    told, expected = both(made, colours, broken)
     assert told == expected
     judged = ["SUCCEEDED"] * 2 + ["FAILED"] + ["SUCCEEDED"] * 3
     assert [row[2] for row in told if row[0] == "odd"] == (["PLANNED"] * 6 if broken else judged)
@@ -174,8 +196,8 @@ def materializations(instance: dg.DagsterInstance, _run: str) -> list[tuple[Any,
     ]
 
 
-def test_each_materialization_has_its_numbers_pictures_and_tags(tmp_path: Path) -> None:
-    told, expected = both(tmp_path, materializations, None)
+def test_each_materialization_has_its_numbers_pictures_and_tags(made: Made) -> None:
+    told, expected = both(made, materializations, None)
     assert told == expected
     assert [row[0] for row in told] == KEYS[::-1]
     assert told[0][1]["picture"] == dg.MetadataValue.md("![](data:image/png)")
@@ -190,20 +212,20 @@ def retried(instance: dg.DagsterInstance, run: str) -> Any:
     return RunDomain(instance).get_keys_to_reexecute(run, plan)
 
 
-def test_a_retry_from_the_failure_takes_up_what_it_would_with_dagsters_log(tmp_path: Path, broken: str | None) -> None:
-    told, expected = both(tmp_path, retried, broken)
+def test_a_retry_from_the_failure_takes_up_what_it_would_with_dagsters_log(made: Made, broken: str | None) -> None:
+    told, expected = both(made, retried, broken)
     assert told == expected
     assert told == ((set(), set()) if broken is None else ({THING}, {FINE, ODD, WHOLE}))
 
 
-def test_the_log_of_a_run_has_its_lines_its_failures_and_the_first_pass_of_each_check(tmp_path: Path) -> None:
+def test_the_log_of_a_run_has_its_lines_its_failures_and_the_first_pass_of_each_check(made: Made) -> None:
     def log(instance: dg.DagsterInstance, run: str) -> list[tuple[Any, ...]]:
         return [
             (entry.dagster_event and entry.dagster_event.event_type_value, entry.message, entry.level, entry.step_key)
             for entry in instance.all_logs(run)
         ]
 
-    told, expected = both(tmp_path, log, None)
+    told, expected = both(made, log, None)
     passes = ("ASSET_CHECK_EVALUATION", "Asset check 'fine' on 'layer/thing' passed.", 10, "judge")
     assert (expected.count(passes), told.count(passes)) == (6, 1)
     # What is left out are passes and plans of further hours; processes and times differ from run to run.

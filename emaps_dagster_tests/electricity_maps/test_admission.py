@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import RawResponse
+from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import admit
@@ -30,8 +31,8 @@ ROW = {**AT, "carbonIntensity": 300}
 POWER_ROW = {**AT, "powerProductionBreakdown": {"coal": 5}, "powerConsumptionBreakdown": {"coal": 4}}
 
 
-def response_of(text: str, feed: Feed, zone: str = "GR") -> Response:
-    return Response(feed, zone, "history", f"/v3/{feed.endpoint}/history?zone={zone}", text, RECEIVED)
+def response_of(text: str, feed: Feed, zone: str = "GR") -> RawResponse:
+    return RawResponse(feed, zone, "history", f"/v3/{feed.endpoint}/history?zone={zone}", text, RECEIVED)
 
 
 def body(*rows: object, key: str = "history", **envelope: Any) -> str:
@@ -158,7 +159,7 @@ def test_a_usable_body_is_admitted_with_the_hours_it_holds(feed: Feed, text: str
     admitted = admit(response_of(text, feed))
     rows = json.loads(text).get("history") or json.loads(text)["data"]
     hours = [moment(row["datetime"]) for row in rows]
-    assert (admitted.window_start, admitted.window_end) == (min(hours), max(hours) + timedelta(hours=1))
+    assert admitted.window == Window(min(hours), max(hours) + timedelta(hours=1))
     assert admitted.body == text
 
 
@@ -412,7 +413,7 @@ def test_a_flawed_record_is_quarantined_and_the_body_is_stored(feed: Feed, text:
     assert (rejected.position, rejected.record_json) == (1, record)
     # As it says, or as its neighbours leave it.
     assert rejected.hour == datetime(2024, 1, 1, tzinfo=UTC)
-    assert (admitted.window_start, admitted.window_end) == (min(HOURS_BESIDE), max(HOURS_BESIDE) + timedelta(hours=1))
+    assert admitted.window == Window(min(HOURS_BESIDE), max(HOURS_BESIDE) + timedelta(hours=1))
     parsed = json.loads(admitted.trusted_body)
     assert [row["datetime"] for row in parsed["history"]] == [BEFORE["datetime"], AFTER["datetime"]]
     again = admit(response_of(admitted.trusted_body, feed))
@@ -457,7 +458,7 @@ def test_a_body_whose_only_record_is_flawed_is_stored_with_its_hour() -> None:
     admitted = admit(response_of(carbon(carbonIntensity=1e10), CARBON))
     assert admitted.trusted_json == '{"zone":"GR","history":[]}'
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    assert (admitted.window_start, admitted.window_end) == (start, start + timedelta(hours=1))
+    assert admitted.window == Window(start, start + timedelta(hours=1))
     assert [record.hour for record in admitted.rejected] == [start]
 
 
@@ -469,7 +470,7 @@ def test_an_answer_to_a_question_of_a_few_hours_is_stored_though_it_tells_none(r
     end = start + len(rows) * timedelta(hours=1)
     reach = Reach(start - timedelta(days=1), end + timedelta(days=1), "outside the range asked for", (start, end))
     admitted = admit(response_of(body(*rows, key="data"), CARBON), reach)
-    assert (admitted.window_start, admitted.window_end) == (start, end)
+    assert admitted.window == Window(start, end)
     assert [record.hour for record in admitted.rejected] == [start + n * timedelta(hours=1) for n in range(len(rows))]
     with pytest.raises(RejectedBodyError):
         admit(
@@ -650,10 +651,8 @@ def test_admission_ends_in_whole_hours_or_a_rejection(text: str, feed: Feed) -> 
     if not is_admitted(text, feed):
         return
     admitted = admit(response_of(text, feed))
-    assert admitted.window_start is not None
-    assert admitted.window_end is not None
-    assert (admitted.window_end - admitted.window_start) % timedelta(hours=1) == timedelta(0)
-    assert admitted.window_end > admitted.window_start
+    assert (admitted.window.end - admitted.window.start) % timedelta(hours=1) == timedelta(0)
+    assert admitted.window.end > admitted.window.start
 
 
 # --- recorded bodies ------------------------------------------------------------------------------
@@ -672,9 +671,7 @@ def test_a_recorded_body_is_admitted_and_read_as_python_does(
 ) -> None:
     text = (RECORDED / f"{name}.json").read_text("utf-8")
     admitted = admit(response_of(text, feed, zone))
-    assert admitted.window_start is not None
-    assert admitted.window_end is not None
-    assert admitted.window_end - admitted.window_start == timedelta(hours=hours)
+    assert admitted.window.end - admitted.window.start == timedelta(hours=hours)
     late = datetime(2026, 1, 1, tzinfo=UTC)
     [rows] = silver(spark, feed, [text], late)
     assert len(rows) == hours

@@ -35,7 +35,7 @@ from emaps_dagster.contracts.errors import (
     RejectedBodyError,
     SettingsError,
 )
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient, past_range_chunks
@@ -140,7 +140,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return taken
 
 
-def ask(api: Api, url: str | None = None, token: str | None = TOKEN, **options: Any) -> Response:
+def ask(api: Api, url: str | None = None, token: str | None = TOKEN, **options: Any) -> AcceptedResponse:
     options = {"backoff_seconds": 0.01, "attempts": 3, "timeout": (5, 30), **options}
     secret = None if token is None else SecretStr(token)
     with ElectricityMapsClient(url or api.url, secret, clock=lambda: NOW, **options) as client:
@@ -170,7 +170,7 @@ def test_a_200_is_kept_byte_for_byte_with_its_lineage(api: Api) -> None:
     assert response.request == "/v3/carbon-intensity/history?zone=GR"
     assert response.source == "electricitymaps/v3/carbon-intensity/history"
     assert response.received_at == NOW
-    assert (response.window_start, response.window_end) == (hour(1, 1), hour(1, 3))
+    assert response.window == Window(hour(1, 1), hour(1, 3))
     assert len(response.payload_sha256) == 64
     path, headers = api.requests[0]
     assert path == response.request
@@ -186,7 +186,7 @@ def test_past_range_asks_for_a_half_open_window(api: Api) -> None:
     path, _, query = api.requests[0][0].partition("?")
     assert path == "/v3/power-breakdown/past-range"
     assert query.replace("%3A", ":") == "zone=GR&start=2024-01-01T00:00:00Z&end=2024-01-11T00:00:00Z"
-    assert (response.window_start, response.window_end) == (hour(1), hour(1, 1))
+    assert response.window == Window(hour(1), hour(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ GOOD = body()
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
 def test_a_passing_fault_is_retried(api: Api, status: int) -> None:
-    assert ask(api.then(status).then(status).then(200, GOOD)).window_start == hour(1)
+    assert ask(api.then(status).then(status).then(200, GOOD)).window.start == hour(1)
     assert len(api.requests) == 3
 
 
@@ -426,7 +426,7 @@ def test_a_200_that_repeats_the_token_is_refused_and_kept_without_it(api: Api, f
     kept = caught.value.response
     assert kept.body == text.replace("here", "Bearer [token]")
     assert kept.payload_sha256 == hashlib.sha256(kept.body.encode()).hexdigest()
-    assert (kept.window_start, kept.window_end) == (None, None)
+    assert not isinstance(kept, AcceptedResponse)
     assert form not in tell(caught.value)
 
 

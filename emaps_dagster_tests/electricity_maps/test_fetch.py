@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from emaps_dagster.contracts.errors import (
     BadRequestError,
     ClockSkewError,
+    GoneError,
     InvalidTokenError,
     NoDataError,
     NotInPlanError,
@@ -21,7 +22,7 @@ from emaps_dagster.contracts.errors import (
     RateLimitedError,
     RejectedBodyError,
 )
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
@@ -65,14 +66,12 @@ def paths(sim: Simulator) -> list[str]:
     return [unquote(request.path) for request in sim.requests]
 
 
-def hours(outcome: Response | FetchFailure) -> Window:
-    assert isinstance(outcome, Response)
-    assert outcome.window_start is not None
-    assert outcome.window_end is not None
-    return Window(outcome.window_start, outcome.window_end)
+def hours(outcome: AcceptedResponse | FetchFailure) -> Window:
+    assert isinstance(outcome, AcceptedResponse)
+    return outcome.window
 
 
-def message(outcome: Response | FetchFailure) -> str:
+def message(outcome: AcceptedResponse | FetchFailure) -> str:
     assert isinstance(outcome, FetchFailure)
     return str(outcome.error)
 
@@ -198,9 +197,13 @@ def test_requests_are_made_one_at_a_time_so_that_the_caller_can_store_as_it_goes
 # --- what fails -----------------------------------------------------------------------------------
 
 FAILURES: dict[str, tuple[type[ProviderError], str, dict[str, Any]]] = {
-    "invalid_token": (InvalidTokenError, "EMAPS_API_TOKEN", {}),
-    "not_in_plan": (NotInPlanError, "plan", {}),
-    "not_found": (NoDataError, "No recent data", {}),
+    # Of every signal: what only power-breakdown is refused is in test_withdrawal.py.
+    "invalid_token": (InvalidTokenError, "EMAPS_API_TOKEN", {"times": None}),
+    "not_in_plan": (NotInPlanError, "plan", {"times": None}),
+    "not_in_trial": (NotInPlanError, "not included in your API trial", {"times": None}),
+    "not_found": (NoDataError, "No recent data", {"times": None}),
+    "gone": (GoneError, "removed this endpoint", {"times": None}),
+    "quarter_hours": (RejectedBodyError, "temporalGranularity of the body is '15_minutes', not 'hourly'", {}),
     "rate_limited": (RateLimitedError, "after 2 tries", {"times": 2, "retry_after": 0}),
     "server_error": (ProviderUnavailableError, "after 2 tries", {"times": 2}),
     "slow": (ProviderUnavailableError, "timed out", {"times": 2, "seconds": 3.0}),
@@ -217,7 +220,15 @@ FAILURES: dict[str, tuple[type[ProviderError], str, dict[str, Any]]] = {
     "wrong_clock": (ClockSkewError, "clock", {}),
 }
 # What is odd and yet true as far as it goes: silver sorts it out.
-TAKEN = ("missing_rows", "null_row", "long_numbers", "null_values", "duplicated_rows", "unordered_rows")
+TAKEN = (
+    "other_breakdown",
+    "missing_rows",
+    "null_row",
+    "long_numbers",
+    "null_values",
+    "duplicated_rows",
+    "unordered_rows",
+)
 
 
 def test_every_fault_of_the_simulator_is_tried_here() -> None:
@@ -245,7 +256,7 @@ def test_a_zone_that_fails_is_named_and_does_not_stop_the_others(
     outcomes = list(fetch(client, feed, zones, window("2024-05-04T09", "2024-05-04T10"), NOW))
     first, failed, last = outcomes
     assert hours(first) == hours(last) == window("2024-05-03T11", "2024-05-04T11")
-    assert [outcome.zone for outcome in (first, last) if isinstance(outcome, Response)] == ["GR", "AL"]
+    assert [outcome.zone for outcome in (first, last) if isinstance(outcome, AcceptedResponse)] == ["GR", "AL"]
     assert isinstance(failed, FetchFailure)
     assert type(failed.error) is error
     for part in ("zone BG", f"{feed.endpoint}/history", says):
@@ -276,7 +287,7 @@ def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hour
     assert type(failed.error) is FAILURES[kind][0]
     assert "power-breakdown/past-range of zone GR, [2024-03-11T00:00Z, 2024-03-21T00:00Z)" in message(failed)
     assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not asked for.")
-    assert [outcome.zone for outcome in others if isinstance(outcome, Response)] == ["BG", "BG", "BG"]
+    assert [outcome.zone for outcome in others if isinstance(outcome, AcceptedResponse)] == ["BG", "BG", "BG"]
 
 
 def test_a_failure_of_the_last_chunk_names_no_later_hours(sim: Simulator, client: ElectricityMapsClient) -> None:
@@ -301,7 +312,11 @@ def test_a_plan_without_past_range_gives_the_last_day_and_names_the_hours_it_can
         ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client,
     ):
         history, failed = fetch(client, POWER, ("GR",), window("2024-04-20T00", "2024-05-04T10"), NOW)
-        assert paths(sim) == [HISTORY, past_range("2024-04-20T00", "2024-04-30T00")]
+        # The second past-range tells a plan without it from a removed power-breakdown.
+        both = [
+            past_range("2024-04-20T00", "2024-04-30T00", feed=feed) for feed in ("power-breakdown", "carbon-intensity")
+        ]
+        assert paths(sim) == [HISTORY, *both]
         [enough] = fetch(client, POWER, ("GR",), window("2024-05-03T11", "2024-05-04T10"), NOW)
     assert hours(history) == hours(enough) == window("2024-05-03T11", "2024-05-04T11")
     assert isinstance(failed, FetchFailure)

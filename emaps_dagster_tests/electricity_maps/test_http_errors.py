@@ -250,9 +250,9 @@ def test_token_zone_range_and_plan_are_changed_as_the_messages_say() -> None:
             with pytest.raises(NotInPlanError, match="Change EMAPS_ZONES, the range, or the plan"):
                 right.past_range(CARBON, "GR", Window(old, end))
             # The token, the zone and the range.
-            assert right.history(CARBON, "GR").window_end == utc(2024, 5, 4, 11)
+            assert right.history(CARBON, "GR").window.end == utc(2024, 5, 4, 11)
             sim.account = replace(sim.account, plan="paid")
-            assert right.past_range(CARBON, "GR", Window(old, end)).window_start == old
+            assert right.past_range(CARBON, "GR", Window(old, end)).window.start == old
 
 
 # --- source ---------------------------------------------------------------------------------------
@@ -274,9 +274,9 @@ def test_the_source_names_the_version_of_the_base_url(api: Api, path: str, versi
     root = api.url.removesuffix("/v3")
     with ElectricityMapsClient(root + path, SecretStr(TOKEN)) as client:
         history = client.history(CARBON, "GR")
-        hour = history.window_start
+        hour = history.window.start
         assert hour is not None
-        assert history.window_end is not None
-        past = client.past_range(CARBON, "GR", Window(hour, history.window_end))
+        assert history.window.end is not None
+        past = client.past_range(CARBON, "GR", Window(hour, history.window.end))
     assert history.source == f"electricitymaps/{version}/carbon-intensity/history"
     assert past.source == f"electricitymaps/{version}/carbon-intensity/past-range"

@@ -128,6 +128,7 @@ def silver_of_the_recording() -> Rows:
             row[f"updated_at_{feed}"] = time(record["updatedAt"])
             row[f"created_at_{feed}"] = time(record["createdAt"])
             row[f"ingested_at_{feed}"] = NOW
+        row |= {"source_power": "electricitymaps/v3/power-breakdown", "is_superseded_power": None}
         rows.append(row)
     return rows
 

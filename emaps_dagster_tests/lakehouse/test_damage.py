@@ -26,6 +26,7 @@ from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support import evaluating
 from emaps_dagster_tests.support.builders import utc
 from emaps_dagster_tests.support.evaluating import look
+from harness.dagster_runs import quick_instance
 
 NOW = utc(2024, 5, 4, 10, 20)
 START = utc(2024, 4, 29)
@@ -53,7 +54,7 @@ def folder(held: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as one:
+    with quick_instance() as one:
         yield one
 
 

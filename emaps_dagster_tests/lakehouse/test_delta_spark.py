@@ -181,6 +181,7 @@ def test_a_catalog_has_tables_of_the_contract_by_name(catalog: DeltaSparkLakehou
     }
 
 
+@pytest.mark.parametrize("catalog", ["spark_catalog"], indirect=True)
 def test_a_table_of_a_catalog_is_merged_rebuilt_and_maintained(
     catalog: DeltaSparkLakehouse, spark: SparkSession
 ) -> None:

@@ -26,7 +26,7 @@ from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.reports import HourChange
 from emaps_dagster_tests.support.builders import frame
-from emaps_dagster_tests.support.engines import open_folders
+from emaps_dagster_tests.support.engines import is_jvm, open_folders
 
 pytestmark = pytest.mark.both_engines
 
@@ -124,7 +124,7 @@ def test_a_table_unlike_its_contract_is_named_with_the_columns_and_the_remedy(ta
         table.location(READINGS),
         "column more is missing",
         "column flows is not in the contract",
-        "column value is double, not int",
+        "column value is double, must be int",
     ):
         assert part in str(error.value)
 
@@ -288,7 +288,7 @@ def test_a_race_over_the_same_new_row_inserts_it_once(warehouse: Path, table: La
 def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
     warehouse: Path, table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lakehouse_module, "_ATTEMPTS", 3)
+    monkeypatch.setattr(lakehouse_module, "_ATTEMPTS", 2)
     turns = []
 
     def compute(part: Window) -> DataFrame:
@@ -297,9 +297,9 @@ def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
         other.merge(READINGS, part, answering(rows_of(spark, (2, turns[-1]))))
         return rows_of(spark, (2, -1.0))
 
-    with pytest.raises(WriteConflictError, match=r"silver\.readings.*3 times.*pool of 1"):
+    with pytest.raises(WriteConflictError, match=r"silver\.readings.*2 times.*pool of 1"):
         table.merge(READINGS, Window(T0 + 2 * HOUR, T0 + 3 * HOUR), compute)
-    assert stored(table) == [("GR", 2, 2.0, None)]
+    assert stored(table) == [("GR", 2, 1.0, None)]
 
 
 def test_a_key_that_is_stored_twice_does_not_stop_a_merge(table: Lakehouse, spark: SparkSession) -> None:
@@ -410,8 +410,9 @@ def test_many_writers_at_once_lose_and_double_nothing(warehouse: Path, table: La
 
 
 def test_creators_at_once_make_one_table(warehouse: Path, lakehouse: Lakehouse, spark: SparkSession) -> None:
-    with ThreadPoolExecutor(12) as creators:
-        list(creators.map(lambda _: open_folders(spark, warehouse).create(READINGS), range(12)))
+    at_once = 4 if is_jvm(spark) else 12
+    with ThreadPoolExecutor(at_once) as creators:
+        list(creators.map(lambda _: open_folders(spark, warehouse).create(READINGS), range(at_once)))
     assert lakehouse.schema_differences(READINGS) == []
 
 
@@ -425,8 +426,8 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: S
     assert stored(table) == [("GR", 2, 1.0, None)]
 
 
-@pytest.mark.parametrize("name", ["my data 100%", "ü#ß (a){b}*", "what? it's"])
-def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path, name: str) -> None:
+def test_any_folder_name_works_and_is_shown_as_it_is(spark: SparkSession, tmp_path: Path) -> None:
+    name = Path("my data 100%", "ü#ß (a){b}*", "what? it's")
     lakehouse = open_folders(spark, tmp_path / name / "warehouse")
     lakehouse.create(READINGS)
     lakehouse.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0), (3, 2.0))))
@@ -521,7 +522,7 @@ def test_a_bronze_table_of_an_earlier_release_gets_the_columns_it_lacks(
     assert sorted((row["raw_json"], row["year_month"]) for row in whole) == [("{0}", "2024-01"), ("{1}", "2024-01")]
     # A type that changed is no column that is missing.
     broken = replace(bronze, columns=(*bronze.columns[:2], replace(bronze.columns[2], type="int"), *bronze.columns[3:]))
-    with pytest.raises(ContractChangedError, match="column raw_json is string, not int"):
+    with pytest.raises(ContractChangedError, match="column raw_json is string, must be int"):
         lakehouse.create(broken)
 
 

@@ -46,7 +46,7 @@ def table(begun_with: Callable[..., Lakehouse]) -> Lakehouse:
     return begun_with(three_versions)
 
 
-def test_small_files_are_put_together_and_what_was_is_readable_for_the_retention(
+def test_small_files_are_put_together_once_and_what_was_is_readable_for_the_retention(
     table: Lakehouse, spark: SparkSession
 ) -> None:
     report = table.maintain(READINGS, retain=WEEK)
@@ -57,10 +57,6 @@ def test_small_files_are_put_together_and_what_was_is_readable_for_the_retention
     if not is_jvm(spark):
         # Spark's Delta makes one at every tenth version and has no command for it.
         assert list((Path(table.location(READINGS)) / "_delta_log").glob("*.checkpoint.parquet"))
-
-
-def test_maintained_again_a_table_stays_as_it_is(table: Lakehouse) -> None:
-    table.maintain(READINGS, retain=WEEK)
     again = table.maintain(READINGS, retain=WEEK)
     assert again.before == again.after
     assert again.files_removed == 0
@@ -141,7 +137,7 @@ def test_compaction_among_writers_loses_and_doubles_nothing(table: Lakehouse, sp
 
     def attempt(work: Any) -> None:
         try:
-            for number in range(3):
+            for number in range(2):
                 work(number)
         except BaseException as error:  # noqa: BLE001 a thread must tell the test
             failures.append(error)
@@ -158,4 +154,4 @@ def test_compaction_among_writers_loses_and_doubles_nothing(table: Lakehouse, sp
     for thread in threads:
         thread.join()
     assert failures == []
-    assert values(table) == [(2, 5.0), (3, 2.0), (4, 0.0), (5, 1.0), (6, 2.0)]
+    assert values(table) == [(2, 5.0), (3, 2.0), (4, 0.0), (5, 1.0)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.monitoring import gaps, revisions
-from emaps_dagster.monitoring.gaps import Holes, Tries
+from emaps_dagster.monitoring.gaps import IncompleteHours, Tries
 from emaps_dagster.monitoring.hour_ranges import overlaps_or_adjoins
 from emaps_dagster_tests.support.builders import utc
 from emaps_dagster_tests.support.upkeep_hours import CARRIED, FIRST, NOW, hours, some_hours, window
@@ -23,26 +23,31 @@ UNPAID = {"GR": CARRIED, "BG": CARRIED}
 NOTHING = gaps.GapsCursor()
 
 
-def decide(holes: Holes, memory: gaps.GapsCursor = NOTHING, *, now: datetime = NOW, **options: Any) -> gaps.Decision:
+def decide(
+    holes: IncompleteHours, memory: gaps.GapsCursor = NOTHING, *, now: datetime = NOW, **options: Any
+) -> gaps.Decision:
     return gaps.decide(now, holes, options.pop("oldest_available", PAID), memory, **options)
 
 
 def test_a_hole_of_any_zone_is_asked_for_in_one_run() -> None:
-    decision = decide(Holes({"GR": hours(("05-01T00", "05-01T05")), "BG": hours(("05-01T03", "05-01T08"))}))
+    decision = decide(IncompleteHours({"GR": hours(("05-01T00", "05-01T05")), "BG": hours(("05-01T03", "05-01T08"))}))
     assert decision.fetch == [window("05-01T00", "05-01T08")]
     assert decision.merge == []
 
 
 def test_holes_a_day_apart_are_one_run_and_farther_ones_are_not() -> None:
     near = hours(("04-01T00", "04-01T02"), ("04-02T01", "04-02T02"))
-    assert decide(Holes({"GR": near})).fetch == [window("04-01T00", "04-02T02")]
+    assert decide(IncompleteHours({"GR": near})).fetch == [window("04-01T00", "04-02T02")]
     far = hours(("04-01T00", "04-01T02"), ("04-07T01", "04-07T02"))
-    assert decide(Holes({"GR": far})).fetch == [window("04-01T00", "04-01T02"), window("04-07T01", "04-07T02")]
+    assert decide(IncompleteHours({"GR": far})).fetch == [
+        window("04-01T00", "04-01T02"),
+        window("04-07T01", "04-07T02"),
+    ]
 
 
 def test_what_history_carries_and_what_no_run_has_tried_is_left_to_the_next_tick() -> None:
     not_fetched = hours(("05-02T00", "05-02T04"), ("05-03T20", "05-03T22"))
-    decision = decide(Holes({"GR": not_fetched}, untried=hours(("05-02T00", "05-02T04"))))
+    decision = decide(IncompleteHours({"GR": not_fetched}, untried=hours(("05-02T00", "05-02T04"))))
     assert decision.fetch == []
     assert decision.sentences == [
         "The next tick asks for [2024-05-02T00:00Z, 2024-05-02T04:00Z), [2024-05-03T20:00Z, 2024-05-03T22:00Z)."
@@ -50,7 +55,7 @@ def test_what_history_carries_and_what_no_run_has_tried_is_left_to_the_next_tick
 
 
 def test_what_the_plan_does_not_serve_is_told_as_lost_and_never_asked_for() -> None:
-    decision = decide(Holes({"GR": hours(("05-01T00", "05-01T07"))}), oldest_available=UNPAID)
+    decision = decide(IncompleteHours({"GR": hours(("05-01T00", "05-01T07"))}), oldest_available=UNPAID)
     assert decision.fetch == decision.merge == []
     assert decision.sentences == [
         "Lost, since the plan serves no past-range: GR [2024-05-01T00:00Z, 2024-05-01T07:00Z). "
@@ -59,25 +64,25 @@ def test_what_the_plan_does_not_serve_is_told_as_lost_and_never_asked_for() -> N
 
 
 def test_what_bronze_has_is_merged_without_a_call() -> None:
-    decision = decide(Holes({}, not_merged=hours(("05-01T00", "05-01T07"))), oldest_available=UNPAID)
+    decision = decide(IncompleteHours({}, not_merged=hours(("05-01T00", "05-01T07"))), oldest_available=UNPAID)
     assert decision.fetch == []
     assert decision.merge == [window("05-01T00", "05-01T07")]
 
 
 def test_what_is_merged_by_a_run_nearby_needs_no_run_of_its_own() -> None:
-    holes = Holes({"GR": hours(("05-01T00", "05-01T01"))}, not_merged=hours(("05-01T05", "05-01T07")))
+    holes = IncompleteHours({"GR": hours(("05-01T00", "05-01T01"))}, not_merged=hours(("05-01T05", "05-01T07")))
     decision = decide(holes)
     assert (decision.fetch, decision.merge) == ([window("05-01T00", "05-01T01")], [])
 
 
 def test_hours_whose_run_failed_wait_until_the_provider_answers_again() -> None:
-    holes = Holes({}, failed=hours(("05-04T02", "05-04T05")))
+    holes = IncompleteHours({}, failed=hours(("05-04T02", "05-04T05")))
     waiting = decide(holes, provider_ok=False)
     assert waiting.fetch == []
     assert waiting.sentences == ["Failed hours wait until a tick succeeds: [2024-05-04T02:00Z, 2024-05-04T05:00Z)."]
     assert decide(holes, provider_ok=True).fetch == [window("05-04T02", "05-04T05")]
     assert decide(holes, provider_ok=True, oldest_available=UNPAID).fetch == [window("05-04T02", "05-04T05")]
-    older = Holes({}, failed=hours(("05-02T02", "05-02T05")))
+    older = IncompleteHours({}, failed=hours(("05-02T02", "05-02T05")))
     assert decide(older, provider_ok=True, oldest_available=UNPAID).fetch == []
 
 
@@ -86,7 +91,7 @@ def test_a_hole_whose_record_is_quarantined_is_told_and_asked_for_as_any_other()
     bad = hours(("05-01T01", "05-01T02"))
     memory, now, said = gaps.GapsCursor(), NOW, []
     for _ in range(4):
-        decision = decide(Holes({"GR": not_fetched}, quarantined={"GR": bad}), memory, now=now)
+        decision = decide(IncompleteHours({"GR": not_fetched}, quarantined={"GR": bad}), memory, now=now)
         assert decision.fetch == [window("05-01T00", "05-01T02")]
         memory, now, said = decision.memory, now + timedelta(hours=8), decision.sentences
     assert said[0] == (
@@ -98,7 +103,7 @@ def test_a_hole_whose_record_is_quarantined_is_told_and_asked_for_as_any_other()
 
 
 def test_hours_near_a_run_that_is_going_on_wait() -> None:
-    holes = Holes({"GR": hours(("05-01T00", "05-01T01"), ("03-01T00", "03-01T01"))})
+    holes = IncompleteHours({"GR": hours(("05-01T00", "05-01T01"), ("03-01T00", "03-01T01"))})
     decision = decide(holes, active_windows=[window("05-01T01", "05-01T21")])
     assert decision.fetch == [window("03-01T00", "03-01T01")]
     assert decision.sentences == [
@@ -108,7 +113,7 @@ def test_hours_near_a_run_that_is_going_on_wait() -> None:
 
 
 def test_a_hole_that_stays_is_asked_for_less_and_less_and_then_told() -> None:
-    holes = Holes({"GR": hours(("05-01T00", "05-01T02"))})
+    holes = IncompleteHours({"GR": hours(("05-01T00", "05-01T02"))})
     memory, now, asked = gaps.GapsCursor(), NOW, []
     said: list[str] = []
     while now < NOW + timedelta(days=30):
@@ -127,7 +132,7 @@ def test_a_hole_that_stays_is_asked_for_less_and_less_and_then_told() -> None:
 
 
 def test_hours_of_nulls_are_told_and_asked_for_again_like_holes_and_less_and_less() -> None:
-    holes = Holes({}, silent={"GR": hours(("05-01T00", "05-01T02"))})
+    holes = IncompleteHours({}, silent={"GR": hours(("05-01T00", "05-01T02"))})
     memory, now, asked = gaps.GapsCursor(), NOW, []
     while now < NOW + timedelta(days=12):
         decision = decide(holes, memory, now=now)
@@ -138,12 +143,14 @@ def test_hours_of_nulls_are_told_and_asked_for_again_like_holes_and_less_and_les
         assert decision.sentences[0] == nulls
     assert [hour for hour, *_ in asked] == [0, 1, 3, 7, 15, 31, 63, 127, 255]
     assert asked[0][1:] == (window("05-01T00", "05-01T02"),)
-    assert decide(Holes({}), memory).memory == gaps.GapsCursor()
+    assert decide(IncompleteHours({}), memory).memory == gaps.GapsCursor()
 
 
 def test_hours_of_nulls_that_the_plan_does_not_serve_are_told_and_never_asked_for() -> None:
     recent = hours(("05-03T20", "05-03T21"))
-    decision = decide(Holes({}, silent={"BG": hours(("05-01T00", "05-01T02")) | recent}), oldest_available=UNPAID)
+    decision = decide(
+        IncompleteHours({}, silent={"BG": hours(("05-01T00", "05-01T02")) | recent}), oldest_available=UNPAID
+    )
     assert decision.fetch == decision.merge == []
     assert decision.sentences == [
         "The provider answered with nulls only: BG [2024-05-01T00:00Z, 2024-05-01T02:00Z), "
@@ -155,8 +162,8 @@ def test_hours_of_nulls_that_the_plan_does_not_serve_are_told_and_never_asked_fo
 
 
 def test_a_hole_that_was_filled_is_forgotten() -> None:
-    memory = decide(Holes({"GR": hours(("05-01T00", "05-01T02"))})).memory
-    assert decide(Holes({}), memory).memory == gaps.GapsCursor()
+    memory = decide(IncompleteHours({"GR": hours(("05-01T00", "05-01T02"))})).memory
+    assert decide(IncompleteHours({}), memory).memory == gaps.GapsCursor()
 
 
 @settings(deadline=None, max_examples=50)
@@ -183,7 +190,7 @@ def test_whatever_is_missing_looks_end_and_each_asks_within_bounds_only_for_what
     asked: dict[datetime, list[datetime]] = {}
     for _ in range(12):
         decision = decide(
-            Holes(not_fetched, not_merged, failed),
+            IncompleteHours(not_fetched, not_merged, failed),
             memory,
             now=now,
             oldest_available=oldest_available,
@@ -214,7 +221,7 @@ def test_whatever_is_missing_looks_end_and_each_asks_within_bounds_only_for_what
 def test_holes_that_can_be_filled_are_all_asked_for_within_a_few_looks(not_fetched: set[datetime]) -> None:
     memory, left = gaps.GapsCursor(), {hour for hour in not_fetched if hour < CARRIED}
     for look in range(60):
-        decision = decide(Holes({"GR": left}), memory, now=NOW + look * timedelta(minutes=30))
+        decision = decide(IncompleteHours({"GR": left}), memory, now=NOW + look * timedelta(minutes=30))
         left = left - {hour for one in decision.fetch for hour in one.hours()}
         memory = decision.memory
         if not left:

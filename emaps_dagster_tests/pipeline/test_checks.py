@@ -23,6 +23,7 @@ from emaps_dagster.definitions import build_definitions
 from emaps_dagster.pipeline.check_catalog import checks_of
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.builders import iso, utc
+from harness.dagster_runs import quick_instance
 
 TOKEN = "a-token-that-must-stay-secret"
 NOW = utc(2024, 5, 4, 10, 7)
@@ -108,7 +109,7 @@ def evaluations_of(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvalu
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Warehouse, dg.ExecuteInProcessResult]]:
     """Thirty-one hours of two zones, one of which zones.py does not list, through the whole graph."""
-    with pytest.MonkeyPatch.context() as environment, dg.DagsterInstance.ephemeral() as instance:
+    with pytest.MonkeyPatch.context() as environment, quick_instance() as instance:
         environment.setenv("EMAPS_API_TOKEN", TOKEN)
         with Simulator(token=TOKEN, zones=ZONES, now=NOW) as sim:
             warehouse = Warehouse(tmp_path_factory.mktemp("loaded") / "warehouse", instance, sim.url)

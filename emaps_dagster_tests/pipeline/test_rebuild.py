@@ -102,10 +102,10 @@ def versions(lakehouse: FolderLakehouse) -> tuple[int | None, int | None]:
     return lakehouse.version(ENERGY_DATA), lakehouse.version(GOLD)
 
 
-def _add(lakehouse: FolderLakehouse, table: Table, **columns: Any) -> None:
-    """A row like that of H, with other values."""
+def _add(lakehouse: FolderLakehouse, table: Table, at: datetime = H, **columns: Any) -> None:
+    """A row like that of an hour, with other values."""
     stored = delta(lakehouse, table).to_pyarrow_table()
-    row = next(row for row in stored.to_pylist() if row["datetime"] == H)
+    row = next(row for row in stored.to_pylist() if row["datetime"] == at)
     write_deltalake(delta(lakehouse, table), pa.Table.from_pylist([{**row, **columns}], stored.schema), mode="append")
 
 
@@ -115,9 +115,9 @@ def _alter(lakehouse: FolderLakehouse, table: Table, hours: int = 1, at: datetim
     delta(lakehouse, table).update(predicate=predicate, updates={"production_gas": "production_gas + 0.5"})
 
 
-def _delete(lakehouse: FolderLakehouse, table: Table) -> None:
-    until = H + 3 * HOUR
-    delta(lakehouse, table).delete(f"datetime >= '{H.isoformat()}' AND datetime < '{until.isoformat()}'")
+def _delete(lakehouse: FolderLakehouse, table: Table, at: datetime) -> None:
+    until = at + 3 * HOUR
+    delta(lakehouse, table).delete(f"datetime >= '{at.isoformat()}' AND datetime < '{until.isoformat()}'")
 
 
 def _damage_silver_and_let_gold_follow(lakehouse: FolderLakehouse) -> None:
@@ -125,12 +125,21 @@ def _damage_silver_and_let_gold_follow(lakehouse: FolderLakehouse) -> None:
     merge_gold(lakehouse, GR, HELD)
 
 
-def _in_both(plant: Callable[[FolderLakehouse, Table], None]) -> Callable[[FolderLakehouse], None]:
-    def plant_both(lakehouse: FolderLakehouse) -> None:
-        for table in (ENERGY_DATA, GOLD):
-            plant(lakehouse, table)
+def _damage_gold_alone(lakehouse: FolderLakehouse) -> None:
+    """A wrong value, and an hour that bronze lacks."""
+    _alter(lakehouse, GOLD)
+    _add(lakehouse, GOLD, datetime=AFTER)
 
-    return plant_both
+
+def _damage_both_in_every_way(lakehouse: FolderLakehouse) -> None:
+    """Each way in hours of its own, from H on; what is wrong in silver, gold does not follow."""
+    _alter(lakehouse, ENERGY_DATA, 2)
+    for table in (ENERGY_DATA, GOLD):
+        _delete(lakehouse, table, H + 3 * HOUR)
+        # A zone that bronze lacks; a key twice, once with another month.
+        _add(lakehouse, table, H + 6 * HOUR, zone="AL")
+        _add(lakehouse, table, H + 7 * HOUR)
+        _add(lakehouse, table, H + 8 * HOUR, production_gas=1.0, year_month="2031-01")
 
 
 NONE = HourDifference()
@@ -142,28 +151,13 @@ FOLLOWING = HourDifference(wrong=18)
 @pytest.mark.parametrize(
     ("plant", "silver", "gold"),
     [
-        (lambda lakehouse: _alter(lakehouse, ENERGY_DATA, 2), HourDifference(wrong=2), NONE),
-        (lambda lakehouse: _alter(lakehouse, GOLD), NONE, HourDifference(wrong=1)),
-        (_damage_silver_and_let_gold_follow, HourDifference(wrong=1), FOLLOWING),
-        (_in_both(_delete), HourDifference(missing=3), HourDifference(missing=3)),
-        (_in_both(lambda h, table: _add(h, table, zone="AL")), HourDifference(surplus=1), HourDifference(surplus=1)),
-        (lambda lakehouse: _add(lakehouse, GOLD, datetime=AFTER), NONE, HourDifference(surplus=1)),
-        (_in_both(_add), HourDifference(duplicate=1), HourDifference(duplicate=1)),
         (
-            _in_both(lambda h, table: _add(h, table, production_gas=1.0, year_month="2031-01")),
-            HourDifference(duplicate=1),
-            HourDifference(duplicate=1),
+            _damage_both_in_every_way,
+            HourDifference(wrong=2, missing=3, surplus=1, duplicate=2),
+            HourDifference(missing=3, surplus=1, duplicate=2),
         ),
-    ],
-    ids=[
-        "wrong values in silver",
-        "a wrong value in gold",
-        "gold followed a wrong silver",
-        "missing hours",
-        "a zone that bronze lacks",
-        "an hour that bronze lacks",
-        "a key twice",
-        "a key twice, in another month",
+        (_damage_gold_alone, NONE, HourDifference(wrong=1, surplus=1)),
+        (_damage_silver_and_let_gold_follow, HourDifference(wrong=1), FOLLOWING),
     ],
 )
 def test_damage_is_counted_and_repaired_bit_for_bit(

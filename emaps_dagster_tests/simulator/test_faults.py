@@ -47,6 +47,17 @@ SEEN: dict[str, Any] = {
         (bad.status_code, bad.json()["error"])
         == (401, "Request unauthorized for zoneKey=GR,requestType=history,dataType=power-breakdown.")
     ),
+    "not_in_trial": lambda bad, _: (
+        (bad.status_code, bad.json()) == (401, {"error": "This endpoint is not included in your API trial"})
+    ),
+    "gone": lambda bad, _: (bad.status_code, "power-breakdown has been" in bad.json()["error"]) == (410, True),
+    "quarter_hours": lambda bad, good: (
+        bad.json()["temporalGranularity"] == "15_minutes"
+        and [row["datetime"][14:19] for row in bad.json()["history"]] == ["00:00", "15:00", "30:00", "45:00"] * 24
+        and bad.json()["history"][::4] == good.json()["history"]
+    ),
+    # Of electricity-mix only: test_v4.py.
+    "other_breakdown": lambda bad, good: bad.content == good.content,
     "not_found": lambda bad, _: (bad.status_code, bad.json()) == (404, {"error": 'No recent data for zone "GR"'}),
     "rate_limited": lambda bad, _: (bad.status_code, bad.headers["retry-after"]) == (429, "1"),
     "server_error": lambda bad, _: bad.status_code == 503,
@@ -162,7 +173,10 @@ def test_endpoints_that_carry_no_signal_fail_only_by_name(sim: Simulator) -> Non
     ("given", "says"),
     [
         ({"kind": "fire"}, "fault kind 'fire': one of invalid_token, "),
-        ({"kind": "slow", "feed": "power"}, "fault feed 'power': one of power-breakdown, carbon-intensity is allowed"),
+        (
+            {"kind": "slow", "feed": "power"},
+            "fault feed 'power': one of power-breakdown, carbon-intensity, electricity-mix,",
+        ),
         ({"kind": "slow", "endpoint": "future"}, "fault endpoint 'future': one of latest, "),
         ({"kind": "slow", "times": 0}, "fault times 0: at least 1"),
     ],

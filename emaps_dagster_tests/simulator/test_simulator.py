@@ -158,7 +158,14 @@ def test_zones_tell_the_access_of_a_token_and_nothing_without_one(sim: Simulator
 
 def test_health_is_at_the_root_and_unknown_paths_are_404(sim: Simulator) -> None:
     assert ask(sim, "/health", token=None) == (200, {"monitors": {"state": "ok"}, "status": "ok"})
-    for path in ("/v3/health", "/v3/power-breakdown", "/v3/power-breakdown/next", "/v4/zones", "/"):
+    for path in (
+        "/v3/health",
+        "/v3/power-breakdown",
+        "/v3/power-breakdown/next",
+        "/v3/electricity-mix/history",
+        "/v5/zones",
+        "/",
+    ):
         assert ask(sim, path)[0] == 404
 
 

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from emaps_dagster.demo.dev import free_port
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -54,7 +54,7 @@ class Dev:
     process: subprocess.Popen[str]
     address: str
     simulator: str
-    folder: Folder
+    folder: DemoFolder
     said: str
 
     def hours(self, table: str) -> list[datetime]:
@@ -66,7 +66,7 @@ class Dev:
         requests.post(control, json=orders, timeout=30).raise_for_status()
 
 
-def hours_in(folder: Folder, table: str) -> list[datetime]:
+def hours_in(folder: DemoFolder, table: str) -> list[datetime]:
     """The hours that a table of the folder holds, in order."""
     rows = DeltaTable(str(folder.warehouse / table)).to_pyarrow_table(columns=["datetime"])
     return sorted(hour.astimezone(timezone.utc) for hour in rows["datetime"].to_pylist())
@@ -81,7 +81,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def dev_on(folder: Folder, *, sensors: bool = False) -> Iterator[Dev]:
+def dev_on(folder: DemoFolder, *, sensors: bool = False) -> Iterator[Dev]:
     """Dagster's UI, daemon and simulator on the folder of a demo; by default the sensors do not get their turn."""
     (folder.root.parent / "sitecustomize.py").write_text(_IMPATIENT + ("" if sensors else _WITHOUT_SENSORS))
     # A shell's background jobs ignore SIGINT from birth; Ctrl-C must end this one nevertheless.

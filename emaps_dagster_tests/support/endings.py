@@ -51,7 +51,7 @@ def commands(last: datetime) -> dict[str, list[str]]:
     """Our own commands that end by themselves and need no cluster, by name."""
     job = ["-m", "dagster", "job", "execute", "-m", "emaps_dagster.definitions", "-j"]
     return {
-        "tables": ["-m", "emaps_dagster.contracts.tables"],
+        "tables": ["-m", "emaps_dagster.cli.tables_doc"],
         "check": ["-m", "emaps_dagster.cli.preflight"],
         "orphans": ["-m", "emaps_dagster.cli.orphaned_runs"],
         "job hourly": [*job, "hourly", "--tags", f'{{"dagster/partition": "{last:%Y-%m-%d-%H:%M}"}}'],

@@ -22,7 +22,7 @@ FAST = {
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",
     # No Java is made and compiled for expressions: a quarter of such a JVM's work. Deployment `spark` compiles
-    # (test_engines_agree runs it), so both ways are tested.
+    # (test_deployment_spark.py runs it), so both ways are tested.
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 # pyspark's functions ask at every call whether it is set: whatever a test builds belongs to the engine it is of.

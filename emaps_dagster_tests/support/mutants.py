@@ -72,13 +72,13 @@ MUTANTS = (
     ),
     Mutant(
         "a quarantined record let through",
-        "transforms.silver:_records",
+        "transforms.records:parsed_records",
         'F.coalesce("trusted_json", "raw_json")',
         'F.col("raw_json")',
     ),
     Mutant(
         "one bad record costs its body",
-        "transforms.silver:_records",
+        "transforms.records:parsed_records",
         'F.coalesce("trusted_json", "raw_json")',
         'F.when(F.col("trusted_json").isNull(), F.col("raw_json"))',
     ),
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "hours read as local time",
-        "transforms.silver:_records",
+        "transforms.records:parsed_records",
         'F.to_timestamp("record.datetime")',
         'F.to_utc_timestamp(F.to_timestamp("record.datetime"), "Europe/Athens")',
     ),
@@ -114,7 +114,7 @@ MUTANTS = (
     ),
     Mutant(
         "running hour taken",
-        "transforms.silver:_records",
+        "transforms.records:parsed_records",
         '& (F.col("datetime") + F.expr("INTERVAL 1 HOUR") <= F.col("ingested_at"))',
         "",
     ),

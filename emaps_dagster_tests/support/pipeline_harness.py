@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,17 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ProviderUnavailableError
-from emaps_dagster.contracts.responses import Response
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
+from emaps_dagster.contracts.signals import CARBON_FREE, FLOWS, MIX, MIX_SIGNALS, STORAGE_KEYS, TRACED_MIX, power_feeds
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    POWER_DATA,
+    REJECTED_RESPONSES,
+    Table,
+    bronze_tables,
+    ml_features,
+)
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed
 from emaps_dagster.defs.assets import bronze as bronze_module
@@ -37,13 +47,11 @@ from emaps_dagster_tests.support.reference_implementation import (
     latest_by_hand,
     silver_by_hand,
 )
+from emaps_dagster_tests.support.reference_mix import silver_of_both_roads
 
 # The last days of March 2024: the end of a month, of a quarter and of winter time all lie within reach.
 BASE = utc(2024, 3, 30)
 GOLD = ml_features(("GR",))
-BRONZE = {POWER.name: POWER_DATA, CARBON.name: CARBON_DATA}
-
-
 FLAWS: tuple[Callable[[str], str], ...] = (
     # An absurd total or intensity; a number beyond a double; a string; an unknown mode; nothing; no time; twice a key.
     lambda text: _with(text, '"powerProductionTotal": 2147220000, "carbonIntensity": 2147220000'),
@@ -56,6 +64,16 @@ FLAWS: tuple[Callable[[str], str], ...] = (
     lambda text: _with(text, '"zone": "BG"'),
     # As Python's own writer makes it of a number that it has not.
     lambda text: _with(text, '"powerImportTotal": NaN, "carbonIntensity": NaN'),
+)
+
+
+# Flaws that only records of the mix have; the others are those of FLAWS.
+SIGNAL_FLAWS: tuple[Callable[[str], str], ...] = (
+    lambda text: _with(text, '"mix": {"fusion": 1}'),
+    lambda text: _with(text, '"mix": {"gas": 1, "hydro storage": 5}'),
+    lambda text: _with(text, '"mix": {"gas": 1, "hydro storage": {"charge": -5}}'),
+    lambda text: _with(text, '"breakdownType": "production"'),
+    lambda text: _with(text, '"updatedAt": null'),
 )
 
 
@@ -91,15 +109,15 @@ class Provider:
         """What the pipeline's machine takes for the present."""
         return self.now + self.clock_error
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         running = floor_hour(self.now)
         return self._answer(feed, zone, "history", "history", Window(running - 23 * HOUR, running + HOUR))
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         until = min(window.end, floor_hour(self.now) + HOUR)
         return self._answer(feed, zone, "past-range", "data", Window(window.start, until))
 
-    def _answer(self, feed: Feed, zone: str, endpoint: str, key: str, window: Window) -> Response:
+    def _answer(self, feed: Feed, zone: str, endpoint: str, key: str, window: Window) -> AcceptedResponse:
         if self.down.get(feed.name):
             self.down[feed.name] -= 1
             raise ProviderUnavailableError(f"{feed.endpoint} of zone {zone}, {window}: down")
@@ -111,16 +129,23 @@ class Provider:
         texts = ", ".join(self._written(feed, row) for row in rows)
         text = f'{{"zone": "{zone}", "{key}": [{texts}]}}'
         reach = Reach(window.start - 24 * HOUR, window.end + 24 * HOUR, "outside", (window.start, window.end))
-        response = Response(feed, zone, endpoint, f"/v3/{feed.endpoint}/{endpoint}", text, self.told_time)
+        version = "v4" if feed in MIX_SIGNALS else "v3"
+        # As the client asks: bodies of one signal are told from those of another by their request.
+        asked = f"?breakdownType={feed.breakdown}" if feed.breakdown else ""
+        request = f"/{version}/{feed.endpoint}/{endpoint}{asked}"
+        response = RawResponse(feed, zone, endpoint, request, text, self.told_time)
         return admit(response, reach if endpoint == "past-range" else None)
 
     def _written(self, feed: Feed, row: dict[str, Any]) -> str:
         """A record as it stands in a body, which Python could not write for some flaws."""
         text = json.dumps(row)
         flaw = self.flaws.get((feed.name, datetime.fromisoformat(row["datetime"].replace("Z", "+00:00"))))
-        return text if flaw is None else FLAWS[flaw % len(FLAWS)](text)
+        known = (*SIGNAL_FLAWS, *FLAWS) if feed in (MIX, TRACED_MIX) else FLAWS
+        return text if flaw is None else known[flaw % len(known)](text)
 
     def _record(self, feed: Feed, hour: datetime, *, again: bool) -> dict[str, Any]:
+        if feed in MIX_SIGNALS:
+            return self._signal(feed, hour, again=again)
         opinion = self.opinions.get((feed.name, hour), 0) + 1000 * again
 
         def number(name: str) -> float | None:
@@ -150,19 +175,50 @@ class Provider:
             **stamps,
         )
 
+    def _signal(self, feed: Feed, hour: datetime, *, again: bool) -> dict[str, Any]:
+        """A row of a signal of v4. A signal may be ahead of the others, which show the power feed's opinion."""
+        opinion = self.opinions.get((feed.name, hour), self.opinions.get(("power", hour), 0)) + 1000 * again
+
+        def number(name: str) -> float | None:
+            draw = int(hashlib.md5(f"{hour}{opinion}{name}".encode()).hexdigest()[:8], 16)
+            if draw % 19 == 0:
+                return None
+            value = [0, draw % 9000, (draw % 90_000) / 100, (draw % 10**6) / 100][draw % 4]
+            return value * 1.1 if self.long_numbers and draw % 3 else value
+
+        # Several opinions share a version; what a signal says of it may change without its time of update.
+        row = record(hour, updatedAt=iso(hour + (opinion // 2 % 4) * HOUR))
+        if feed == FLOWS:
+            maps = {n: number(f"import{n}") for n in ("AL", "BG", "IT-SO", "NEW") if n not in self.gone_neighbours}
+            return {**row, "import": maps, "export": {n: mw for n, mw in maps.items() if mw}}
+        if feed in (MIX, TRACED_MIX):
+            row |= {"isEstimated": True, "estimationMethod": "ESTIMATED_X"} if opinion % 2 else {}
+            mix: dict[str, Any] = {
+                m: None if m in self.null_modes else number(f"{feed.name}{m}") for m in MODE_KEYS[2:10]
+            }
+            for key in STORAGE_KEYS:
+                mix[key] = {"discharge": number(f"{feed.name}{key}")}
+                if feed == MIX:
+                    mix[key]["charge"] = number(f"charge{key}")
+            mix["flows"] = {"imports": number("imports"), "exports": number("exports")}
+            row.setdefault("estimationMethod", "MEASURED")
+            return {**row, "breakdownType": feed.breakdown, "mix": mix}
+        # Equal in every hour: the bodies of both percentages then have one hash.
+        return {**row, "createdAt": iso(hour - 72 * HOUR), "value": 50 if feed == CARBON_FREE else 50 + opinion % 2}
+
 
 class _Listener:
     """A client of one run that remembers what it was told; runs that race each other have one each."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self.answers: list[Response] = []
+        self.answers: list[AcceptedResponse] = []
 
-    def history(self, feed: Feed, zone: str) -> Response:
+    def history(self, feed: Feed, zone: str) -> AcceptedResponse:
         self.answers.append(self._provider.history(feed, zone))
         return self.answers[-1]
 
-    def past_range(self, feed: Feed, zone: str, window: Window) -> Response:
+    def past_range(self, feed: Feed, zone: str, window: Window) -> AcceptedResponse:
         self.answers.append(self._provider.past_range(feed, zone, window))
         return self.answers[-1]
 
@@ -185,7 +241,10 @@ class World:
         self.folder = folder
         self.provider = Provider()
         self.failed: list[Window] = []
-        self.told: dict[str, list[tuple[str, dict[str, Any], datetime, str]]] = {feed.name: [] for feed in FEEDS}
+        # Which signals the next runs ask for the power feed; a test may change it.
+        self.road = "power-breakdown"
+        feeds = (*FEEDS, *MIX_SIGNALS)
+        self.told: dict[str, list[tuple[str, dict[str, Any], datetime, str]]] = {feed.name: [] for feed in feeds}
         lakehouse = FolderLakehouse(spark, folder)
         for table in (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, ENERGY_DATA, GOLD):
             lakehouse.create(table)
@@ -200,12 +259,21 @@ class World:
         lakehouse = _Watched(self.spark, self.folder, before_commit)
         failures: list[object] = []
         try:
-            for feed in FEEDS:
+            for feeds, table in zip((power_feeds(self.road), (CARBON,)), bronze_tables(self.road), strict=True):
                 now = self.provider.told_time
                 client: Any = _Listener(self.provider)
-                outcomes = fetch(client, feed, ("GR",), window, now)
-                failures += bronze_module.ingest(lakehouse, BRONZE[feed.name], outcomes)[1]
-                self.told[feed.name] += [(a.zone, json.loads(a.body), a.received_at, a.body) for a in client.answers]
+                lakehouse.create(table)
+                outcomes = fetch(client, feeds, ("GR",), window, now)
+                heard = client.answers
+                try:
+                    failures += bronze_module.ingest(lakehouse, table, outcomes)[1]
+                except KilledError:
+                    # Batches that were committed before count.
+                    heard = heard[: lakehouse.responses[table.name]]
+                    raise
+                finally:
+                    for a in heard:
+                        self.told[a.feed.name].append((a.zone, json.loads(a.body), a.received_at, a.body))
             if not failures:
                 silver_module.merge_silver(lakehouse, silver_window(window))
                 gold_module.merge_gold(lakehouse, ("GR",), gold_window(window))
@@ -227,8 +295,12 @@ class World:
 
         Not what bronze says: an answer that bronze left out must not be missed.
         """
-        power, carbon = (latest_by_hand(self.told[feed.name]) for feed in FEEDS)
-        silver = silver_by_hand(power, carbon)
+        carbon = latest_by_hand(self.told[CARBON.name])
+        if any(self.told[signal.name] for signal in MIX_SIGNALS):
+            mix = {signal.name: self.told[signal.name] for signal in MIX_SIGNALS}
+            silver = silver_of_both_roads(self.told[POWER.name], carbon, mix)
+        else:
+            silver = silver_by_hand(latest_by_hand(self.told[POWER.name]), carbon)
         self._equal(ENERGY_DATA, silver, [silver_window(window) for window in self.failed])
         self._equal(GOLD, gold_by_hand(silver), [gold_window(window) for window in self.failed])
 
@@ -263,6 +335,8 @@ class _Watched(FolderLakehouse):
         super().__init__(spark, folder)
         self._before = before
         self._commits = 0
+        # Rows appended to each table, in the order of the answers.
+        self.responses: Counter[str] = Counter()
 
     def _tell(self, table: Table) -> None:
         if self._before:
@@ -272,6 +346,7 @@ class _Watched(FolderLakehouse):
     def _append(self, table: Table, rows: pa.Table) -> None:
         self._tell(table)
         super()._append(table, rows)
+        self.responses[table.name] += rows.num_rows
 
     def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
         self._tell(table)

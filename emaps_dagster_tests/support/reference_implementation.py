@@ -14,6 +14,7 @@ Rows = dict[Key, dict[str, Any]]
 
 _MODES = ["nuclear", "geothermal", "biomass", "coal", "wind", "solar", "hydro", "gas", "oil", "unknown"]
 _MODES += ["hydro discharge", "battery discharge"]
+_MIX_KEYS = {*_MODES[:10], "hydro storage", "battery storage", "flows"}
 _GR = ("AL", "BG", "IT-SO", "MK", "TR")
 
 
@@ -25,21 +26,38 @@ def latest_by_hand(
     Args:
         responses: of one feed, as (zone, parsed body, ingested at, body as text).
     """
+    return latest_of_readings(readings_by_hand(responses))
+
+
+def readings_by_hand(
+    responses: Iterable[tuple[str, dict[str, Any], datetime, str]], signal: str = ""
+) -> dict[Key, list[tuple[Any, ...]]]:
+    """What each response says of each (zone, hour): ingested at, time of update, digest, record.
+
+    Args:
+        responses: of one signal, as (zone, parsed body, ingested at, body as text).
+        signal: one of electricity-mix and those beside it; none for a feed.
+    """
     # A record that must not be trusted counts as one that never came.
     readings: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
     for zone, _, ingested_at, text in responses:
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode()).hexdigest() + (f":{signal}" if signal else "")
         spoken: dict[datetime, tuple[Any, ...]] = {}
-        for place, row in enumerate(trusted_records(zone, text)):
+        for place, row in enumerate(trusted_records(zone, text, signal)):
             hour = datetime.fromisoformat(row["datetime"].replace("Z", "+00:00"))
             if ingested_at - hour >= timedelta(hours=1):
                 told = (row.get("updatedAt") or "", place, row)
                 spoken[hour] = max(spoken.get(hour, told), told, key=lambda one: one[:2])
         for hour, (updated, _, row) in spoken.items():
             readings[zone, hour].append((ingested_at, updated, digest, row))
+    return readings
+
+
+def latest_of_readings(readings: dict[Key, list[tuple[Any, ...]]]) -> dict[Key, tuple[dict[str, Any], datetime]]:
+    """The record of each (zone, hour) that was read last, and since when its content is known."""
     found = {}
-    for key, told in readings.items():
-        told.sort(key=lambda reading: reading[:3])
+    for key, unordered in readings.items():
+        told = sorted(unordered, key=lambda reading: reading[:3])
         content = _without_nulls(told[-1][3])
         since = told[-1][0]
         for reading in reversed(told):
@@ -50,11 +68,15 @@ def latest_by_hand(
     return found
 
 
-def trusted_records(zone: str, text: str) -> list[dict[str, Any]]:
+def trusted_records(zone: str, text: str, signal: str = "") -> list[dict[str, Any]]:
     """The records of a body that may count, by rules that are written here a second time."""
     body = json.loads(text, object_pairs_hook=_Members)
     rows = next(value for name, value in body.pairs if name in ("history", "data"))
-    return [json.loads(json.dumps(row.plain())) for row in rows if isinstance(row, _Members) and row.is_trusted(zone)]
+    return [
+        json.loads(json.dumps(row.plain()))
+        for row in rows
+        if isinstance(row, _Members) and (row.is_trusted_signal(zone, signal) if signal else row.is_trusted(zone))
+    ]
 
 
 class _Members:
@@ -86,11 +108,33 @@ class _Members:
             n is None or (isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) <= 1e9) for n in numbers
         ) and all(abs(value) < float("inf") for value in more)
 
+    def is_trusted_signal(self, zone: str, signal: str) -> bool:
+        row = self.plain()
+        if not self._keys_are_unique() or not _is_hour(row.get("datetime")) or row.get("zone", zone) != zone:
+            return False
+        if not isinstance(row.get("isEstimated", False), bool) or not row.get("updatedAt"):
+            return False
+        if any(isinstance(value, float) and not abs(value) < float("inf") for value in row.values()):
+            return False
+        if signal in ("mix", "traced_mix"):
+            asked = {"mix": "normal", "traced_mix": "flow-traced"}[signal]
+            return row.get("breakdownType") == asked and _is_mix(row.get("mix"))
+        if signal == "flows":
+            return all(isinstance(row.get(way), dict) for way in ("import", "export"))
+        return "value" in row
+
     def _keys_are_unique(self) -> bool:
         names = [name for name, _ in self.pairs]
         return len(set(names)) == len(names) and all(
             value._keys_are_unique() for _, value in self.pairs if isinstance(value, _Members)
         )
+
+
+def _is_mix(mix: Any) -> bool:
+    if not isinstance(mix, dict) or any(value and key not in _MIX_KEYS for key, value in mix.items()):
+        return False
+    storages = [mix[key] for key in ("hydro storage", "battery storage") if mix.get(key) is not None]
+    return all(isinstance(part, dict) and all((mw or 0) >= 0 for mw in part.values()) for part in storages)
 
 
 def _is_hour(text: Any) -> bool:

@@ -18,7 +18,7 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.demo.dev import ask
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.demo.scenario import ZONE
 from emaps_dagster_tests.conftest import run_demo
 from emaps_dagster_tests.support.browser import (
@@ -60,12 +60,12 @@ def main() -> int:
         if demo.code:
             print(demo.output)
             return 1
-        _take(Folder(demo.folder))
+        _take(DemoFolder(demo.folder))
     print(f"{len(NAMES)} pictures are in {PICTURES}")
     return 0
 
 
-def _take(folder: Folder) -> None:
+def _take(folder: DemoFolder) -> None:
     with dev_on(folder) as dev, tab() as page:
         lineage(dev, page)
         table(dev, page)

@@ -34,6 +34,7 @@ from emaps_dagster.defs.resources.databricks import retries as patience
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.command_line import ROOT
 from emaps_dagster_tests.support.secret_scanner import forms_in, opened, traces
+from harness.dagster_runs import quick_instance
 from harness.databricks_emulator.faults import CallFault, RunFault
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
@@ -341,7 +342,7 @@ def test_the_tables_equal_those_of_deployment_embedded_bit_for_bit(
         api_url=simulator.url, fixed_now=NOW, start=datetime(2024, 5, 4, tzinfo=timezone.utc), warehouse=tmp_path / "w"
     )
     job = build_definitions(settings).resolve_job_def("hourly")
-    with dg.DagsterInstance.ephemeral() as instance:
+    with quick_instance() as instance:
         assert job.execute_in_process(instance=instance, partition_key=HOUR).success
     for table in ("silver.energy_data", "gold.ml_features"):
         launched, embedded = rows(host.workspace.warehouse, table), rows(tmp_path / "w", table, suffix="")

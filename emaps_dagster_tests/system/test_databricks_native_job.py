@@ -170,7 +170,7 @@ def test_every_parameter_of_a_task_is_an_option_and_every_variable_is_declared()
 
 def test_the_bundle_has_the_runtime_of_the_settings_and_no_secret() -> None:
     (cluster,) = JOB["job_clusters"]
-    assert cluster["new_cluster"]["spark_version"] == Settings(_env_file=None).databricks_runtime
+    assert cluster["new_cluster"]["spark_version"] == Settings(_env_file=None).databricks.runtime
     assert set(BUNDLE["targets"]) == {"dev", "prod"}
     given = {
         words[words.index("--var") + 1].split("=")[0] for words in guide.commands("databricks") if "--var" in words

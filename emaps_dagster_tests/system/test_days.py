@@ -1,6 +1,7 @@
-"""Days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a clock that is turned.
+"""Half a day, days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a fake clock.
 
-The month: EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/system/test_days.py -s
+The half day always runs. The month:
+EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/system/test_days.py -s
 With EMAPS_TEST_MONTH=checks its runs evaluate every check, and most of three hours is Dagster storing what they say.
 """
 
@@ -40,7 +41,7 @@ BASE = utc(2024, 5, 6)
 
 @dataclass(frozen=True)
 class Trouble:
-    """From one hour on until another something is wrong, counted from BASE."""
+    """From one hour on until another something is wrong, counted from the begin of the story."""
 
     start: int
     end: int
@@ -57,6 +58,7 @@ class Life:
     loaded: int
     troubles: tuple[Trouble, ...]
     refetched: tuple[int, ...]
+    base: datetime = BASE
 
     def trouble(self, hour: int) -> Trouble | None:
         return next((one for one in self.troubles if one.start <= hour < one.end), None)
@@ -75,6 +77,15 @@ def asleep(start: int, end: int) -> Trouble:
     return Trouble(start, end, asleep=True)
 
 
+# From noon to midnight, so that it holds the hour in which the provider revises.
+HALF_DAY = Life(
+    hours=12,
+    step=1,
+    loaded=47,
+    troubles=(down(2, 3), failing(5, 7, "BG")),
+    refetched=(1,),
+    base=BASE + 12 * HOUR,
+)
 DAYS = Life(
     hours=112,
     step=4,
@@ -106,7 +117,7 @@ def live(life: Life, here: Machine, chat: Chat, late: Callable[[str], None]) -> 
         if hour % 24 == 0:
             print(f"day {hour // 24} after {time.monotonic() - began:.0f} s, {len(here.runs())} runs", flush=True)
         trouble = life.trouble(hour)
-        now = BASE + hour * HOUR
+        now = life.base + hour * HOUR
         if now.hour // life.step == 23 // life.step:
             _revise(here.simulator, life, now)
         if trouble and trouble.asleep:
@@ -141,7 +152,10 @@ def _revise(simulator: Simulator, life: Life, now: datetime) -> None:
 
 def stale(here: Machine, life: Life) -> Iterator[str]:
     """Hours that no tick carries any more and that are not what the provider says now."""
-    settled = Window(BASE - life.loaded * HOUR, oldest_history_hour(here.now))
+    start, end = life.base - life.loaded * HOUR, oldest_history_hour(here.now)
+    if start >= end:
+        return
+    settled = Window(start, end)
     names = ["zone", "datetime", *(f"updated_at_{feed.name}" for feed in FEEDS)]
     # Twice an hour on three months: only what is compared is read.
     silver = DeltaTable(str(here.warehouse / "silver" / "energy_data")).to_pyarrow_table(columns=names).to_pylist()
@@ -155,11 +169,11 @@ def stale(here: Machine, life: Life) -> Iterator[str]:
 
 def judge(life: Life, here: Machine) -> None:
     """Nothing that the provider has is missing, no hour is left failed, nothing waits."""
-    whole = Window(BASE - life.loaded * HOUR, floor_hour(here.now))
+    whole = Window(life.base - life.loaded * HOUR, floor_hour(here.now))
     wanted = {(zone, hour) for zone in ZONES for hour in whole.hours()}
-    silver = here.read_arrow(ENERGY_DATA)
+    silver = here.rows(ENERGY_DATA)
     assert {key for key, row in silver.items() if row["ingested_at_power"] and row["ingested_at_carbon"]} >= wanted
-    assert set(here.read_arrow(ml_features(ZONES))) >= wanted
+    assert set(here.rows(ml_features(ZONES))) >= wanted
     assert here.said("gaps") == "Nothing is missing."
     gold = dg.AssetKey(ml_features(ZONES).asset_key)
     keys = here.instance.get_materialized_partitions(gold)
@@ -207,14 +221,14 @@ def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine
         "alert_webhook": chat.url,
         "ui_url": "http://dagster:3000",
     }
-    start = BASE - life.loaded * HOUR
-    simulator = Simulator(token=TOKEN, zones=ZONES, now=BASE)
-    opened = machine(folder, simulator, BASE, checks=checks, start=f"{start:%Y-%m-%dT%H:00}", **settings)
+    start = life.base - life.loaded * HOUR
+    simulator = Simulator(token=TOKEN, zones=ZONES, now=life.base)
+    opened = machine(folder, simulator, life.base, checks=checks, start=f"{start:%Y-%m-%dT%H:00}", **settings)
     with simulator, opened as here:
         # As after `make dev` was started: Dagster notes when the schedule began.
         here.tick()
         if life.loaded > 23:
-            here.backfill(Window(start, BASE - 23 * HOUR))
+            here.backfill(Window(start, life.base - 23 * HOUR))
         began, sent = time.monotonic(), len(simulator.requests)
         live(life, here, chat, late.append)
         calls = here.calls(sent)
@@ -231,6 +245,20 @@ def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine
         judge(life, here)
         assert all(spent[name] <= allowed[name] for name in spent), (spent, allowed)
         return here, late
+
+
+def test_half_a_day_with_an_outage_a_failing_zone_and_a_revision_leaves_no_hole_and_one_alert_a_cause(
+    tmp_path: Path, chat: Chat
+) -> None:
+    _, late = _run(HALF_DAY, tmp_path, chat, checks=False)
+    assert late == []
+    assert subjects(chat) == [
+        "hourly failed for BG, GR",
+        "hourly works again for BG, GR",
+        "hourly failed for BG",
+        "hourly works again for BG",
+    ]
+    assert not any(TOKEN in message or "s3cret" in message for message in chat.messages)
 
 
 @pytest.mark.skipif(_ASKED is None, reason="the long run of test_days.py: EMAPS_TEST_MONTH=1")

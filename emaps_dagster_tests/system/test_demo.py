@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.demo.expectations import Rows, changes, judge
-from emaps_dagster.demo.folder import Folder, FolderError
+from emaps_dagster.demo.folder import DemoFolder, FolderError
 from emaps_dagster.demo.plot import picture_of, read_gold
 from emaps_dagster.demo.scenario import TOKEN
 from emaps_dagster.demo.timeline import Times
@@ -105,7 +105,7 @@ def test_no_token_is_in_anything_that_the_demo_wrote(demo: DemoRun) -> None:
 
 
 def test_a_second_demo_starts_afresh_and_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "demo")
+    folder = DemoFolder(tmp_path / "demo")
     with folder.claimed():
         folder.prepare("GR", datetime(2024, 5, 1, tzinfo=timezone.utc))
         (folder.root / "gold.png").write_text("of an earlier demo")
@@ -167,13 +167,13 @@ def test_dev_with_a_token_is_no_simulation_keeps_its_tables_apart_and_ends_on_si
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "warehouse").mkdir()
-    with pytest.raises(FolderError, match="was not made by the demo"), Folder(tmp_path).claimed():
+    with pytest.raises(FolderError, match="was not made by the demo"), DemoFolder(tmp_path).claimed():
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["warehouse"]
 
 
 def test_a_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "demo")
+    folder = DemoFolder(tmp_path / "demo")
     with folder.claimed(), pytest.raises(FolderError, match="in use by another"), folder.claimed():
         pass
     with folder.claimed():
@@ -271,10 +271,10 @@ def test_the_judge_finds_each_fault_and_only_it(
 ) -> None:
     provider, silver_before, silver, gold_before, gold = copy.deepcopy(tables)
     fault(silver, gold)
-    truths = list(
+    expectations = list(
         judge(provider, "GR", TIMES, silver, gold, changes(silver_before, silver), changes(gold_before, gold))
     )
-    wrong = {truth.says: truth.detail for truth in truths if not truth.holds}
+    wrong = {expectation.says: expectation.detail for expectation in expectations if not expectation.holds}
     assert len(wrong) == len(broken), wrong
     assert all(any(word in says for says in wrong) for word in broken), wrong
 
@@ -282,8 +282,8 @@ def test_the_judge_finds_each_fault_and_only_it(
 def test_the_judge_finds_a_tick_that_changed_nothing(tables: tuple[Provider, Rows, Rows, Rows, Rows]) -> None:
     provider, silver_before, silver, gold_before, gold = tables
     stale = {**silver_before, TIMES.last: silver[TIMES.last]}
-    truths = judge(provider, "GR", TIMES, stale, {**gold_before, TIMES.last: gold[TIMES.last]}, {}, {})
-    wrong = [truth for truth in truths if not truth.holds]
+    expectations = judge(provider, "GR", TIMES, stale, {**gold_before, TIMES.last: gold[TIMES.last]}, {}, {})
+    wrong = [expectation for expectation in expectations if not expectation.holds]
     assert wrong[0].says == "every revised hour changed in silver"
     assert wrong[0].detail == "unchanged: 2024-05-04T00:00Z, 2024-05-04T03:00Z, 2024-05-04T04:00Z"
     assert len(wrong) == 3

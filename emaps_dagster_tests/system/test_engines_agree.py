@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,24 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from emaps_dagster.contracts.tables import ENERGY_DATA, REJECTED_RESPONSES, Table
+from emaps_dagster.contracts.signals import power_feeds
+from emaps_dagster.contracts.tables import ENERGY_DATA, REJECTED_RESPONSES, RESPONSE_TABLES, Table, bronze_tables
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
-from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS
+from emaps_dagster.contracts.zones import CARBON, MODE_KEYS
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.pipeline.gold import merge_gold
 from emaps_dagster.pipeline.ingest import ingest
 from emaps_dagster.pipeline.silver import merge_silver
-from emaps_dagster.simulator.server import Fault, Simulator
-from emaps_dagster_tests.support.command_line import check_evaluations, run_hourly_job
 from emaps_dagster_tests.support.engines import is_jvm, jvm_functions, open_folders
-from emaps_dagster_tests.support.pipeline_harness import BASE, BRONZE, GOLD, Provider, stored_rows
+from emaps_dagster_tests.support.pipeline_harness import BASE, GOLD, Provider, stored_rows
 from emaps_dagster_tests.support.reference_implementation import differences
 
-TOKEN = "a-token-that-no-body-holds"
-NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
 
+def history(seed: int) -> Iterator[tuple[Provider, Window, str]]:
+    """Three runs of a provider that has holes, nulls, repeats and neighbours that go, and revises what it said.
 
-def history(seed: int) -> Iterator[tuple[Provider, Window]]:
-    """Three runs of a provider that has holes, nulls, repeats and neighbours that go, and revises what it said."""
+    The later runs ask for electricity-mix, of which one signal is a version ahead of the others.
+    """
     dice = random.Random(seed)
     provider = Provider()
     hours = [BASE + number * HOUR for number in range(31)]
@@ -40,7 +38,8 @@ def history(seed: int) -> Iterator[tuple[Provider, Window]]:
     provider.repeats = {dice.choice(hours)}
     provider.long_numbers = True
     # Back over the turn of a quarter, a month and to summer time.
-    yield provider, Window(BASE, floor_hour(provider.now))
+    yield provider, Window(BASE, floor_hour(provider.now)), "power-breakdown"
+    provider.opinions["flows", floor_hour(provider.now) - 2 * HOUR] = 3
     for passed in (1, 20):
         provider.now += passed * HOUR
         provider.missing.pop()
@@ -49,19 +48,19 @@ def history(seed: int) -> Iterator[tuple[Provider, Window]]:
             for _ in range(3):
                 provider.opinions[feed, floor_hour(provider.now) - dice.randrange(1, 22) * HOUR] = dice.randrange(1, 9)
         end = floor_hour(provider.now)
-        yield provider, Window(end - HOUR, end)
+        yield provider, Window(end - HOUR, end), "electricity-mix"
 
 
-def run(spark: SparkSession, warehouse: Path, provider: Provider, window: Window) -> None:
+def run(spark: SparkSession, warehouse: Path, provider: Provider, window: Window, road: str) -> None:
     """What the assets do, on the engine of the session."""
     lakehouse = open_folders(spark, warehouse)
     functions: AbstractContextManager[None] = jvm_functions() if is_jvm(spark) else nullcontext()
     with functions:
-        for feed in FEEDS:
-            for table in (BRONZE[feed.name], REJECTED_RESPONSES):
+        for feeds, of_feed in zip((power_feeds(road), (CARBON,)), bronze_tables(road), strict=True):
+            for table in (of_feed, REJECTED_RESPONSES):
                 lakehouse.create(table)
             client: Any = provider
-            _, failures, _ = ingest(lakehouse, BRONZE[feed.name], fetch(client, feed, ("GR",), window, provider.now))
+            _, failures, _ = ingest(lakehouse, of_feed, fetch(client, feeds, ("GR",), window, provider.now))
             assert failures == []
         merge_silver(lakehouse, silver_window(window))
         merge_gold(lakehouse, ("GR",), gold_window(window))
@@ -84,37 +83,13 @@ def test_tables_made_by_one_by_the_other_and_by_turns_are_equal_bit_for_bit(
 ) -> None:
     turns = {"embedded": [embedded] * 3, "spark": [jvm] * 3, "by turns": [embedded, jvm, embedded]}
     for name, sessions in turns.items():
-        for session, (provider, window) in zip(sessions, history(seed), strict=True):
-            run(session, tmp_path / name, provider, window)
+        for session, (provider, window, road) in zip(sessions, history(seed), strict=True):
+            run(session, tmp_path / name, provider, window, road)
+    silver = stored_rows(tmp_path / "embedded", ENERGY_DATA).values()
+    assert len({row["source_power"] for row in silver if row["source_power"]}) == 2
+    assert {row["is_superseded_power"] for row in silver} == {None, False, True}
     assert len(stored_rows(tmp_path / "embedded", GOLD)) > 40
     for name in ("spark", "by turns"):
         assert_equal(tmp_path / "embedded", tmp_path / name, ENERGY_DATA, GOLD)
-        for table in (*BRONZE.values(), ENERGY_DATA, GOLD):
+        for table in (*RESPONSE_TABLES, ENERGY_DATA, GOLD):
             assert schema(tmp_path / name, table) == schema(tmp_path / "embedded", table)
-
-
-def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks(
-    jvm: SparkSession, tmp_path: Path
-) -> None:
-    with Simulator(token=TOKEN, zones=("GR",), now=NOW) as simulator:
-        simulator.inject(Fault("long_numbers", times=None))
-        homes = {name: tmp_path / name / "home" for name in ("embedded", "spark")}
-        for deployment, home in homes.items():
-            done = run_hourly_job(
-                home,
-                "2024-05-04-09:00",
-                deployment=deployment,
-                api_url=simulator.url,
-                api_token=TOKEN,
-                warehouse=home.parent / "warehouse",
-                fixed_now="2024-05-04T10:07:00Z",
-                start="2024-05-01",
-            )
-            assert done.returncode == 0, done.stderr.decode()[-3000:]
-    one, other = (check_evaluations(home) for home in homes.values())
-    passed = [sorted((e.check_name, str(e.partition), e.passed) for e in each) for each in (one, other)]
-    assert passed[0] == passed[1]
-    assert all(e.passed for e in other)
-    # The running hour is left out.
-    assert len(stored_rows(tmp_path / "spark" / "warehouse", GOLD)) == 23
-    assert_equal(*(tmp_path / name / "warehouse" for name in homes), ENERGY_DATA, GOLD)

@@ -22,12 +22,13 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import ZONES, Zone
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.names import HEALTH
-from emaps_dagster.monitoring.gaps import GapsCursor, Holes, decide
+from emaps_dagster.monitoring.gaps import GapsCursor, IncompleteHours, decide
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator import api
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.pipeline.test_checks import Warehouse, evaluations_of
 from emaps_dagster_tests.support.builders import utc
+from harness.dagster_runs import quick_instance
 
 TOKEN = "a-token-of-an-odd-provider"
 NOW = utc(2024, 5, 4, 10, 7)
@@ -61,7 +62,7 @@ def odd() -> Iterator[Odd]:
 @pytest.fixture
 def warehouse(tmp_path: Path, odd: Odd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with quick_instance() as instance:
         yield Warehouse(tmp_path / "warehouse", instance, odd.url)
 
 
@@ -131,7 +132,7 @@ def test_hours_of_nulls_warn_each_on_the_page_and_in_gaps_until_values_come(ware
     found = missing(warehouse.folder, GR, HOURS)
     assert found.silent == {"GR": {carbon_only, *(since + number * HOUR for number in range(6))}}
     later = NOW + timedelta(days=2)
-    holes = Holes(found.not_fetched, found.not_merged, silent=found.silent)
+    holes = IncompleteHours(found.not_fetched, found.not_merged, silent=found.silent)
     decision = decide(later, holes, {"GR": utc(2024, 1, 1)}, GapsCursor())
     assert decision.fetch == [Window(carbon_only, HOURS.end)]
     assert decision.sentences == [

@@ -11,7 +11,7 @@ import pytest
 from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.simulator.server import Fault
-from emaps_dagster_tests.system.test_remedies import BROKEN, GOLD, NOW, Pipeline, loaded, pipeline
+from emaps_dagster_tests.system.test_remedies import BROKEN, GOLD, NOW, TABLES, Pipeline, loaded, pipeline
 
 __all__ = ["loaded", "pipeline"]
 DAY = Window(NOW.replace(minute=0) - 24 * HOUR, NOW.replace(minute=0))
@@ -49,8 +49,7 @@ def _nobody_asks(pipeline: Pipeline) -> None:
 def _provider_is_late(pipeline: Pipeline) -> None:
     end = NOW.replace(minute=0)
     pipeline.sim.provider.withhold("GR", end, end + 4 * HOUR, until=NOW + 4 * HOUR)
-    for _ in range(3):
-        pipeline.tick()
+    pipeline.tick(3, *TABLES)
 
 
 def _a_hole(pipeline: Pipeline) -> None:
@@ -64,13 +63,13 @@ def _gold_lacks(pipeline: Pipeline) -> None:
 
 def _a_body_is_rejected(pipeline: Pipeline) -> None:
     pipeline.sim.inject(Fault("sandbox", feed="power-breakdown"))
-    assert not pipeline.tick().success
+    assert not pipeline.tick(1, *TABLES).success
     pipeline.sim.clear_faults()
 
 
 def _the_last_24_hours(pipeline: Pipeline, _: str) -> None:
     end = pipeline.now.replace(minute=0)
-    pipeline.materialize(Window(end - 24 * HOUR, end))
+    pipeline.materialize(Window(end - 24 * HOUR, end), *TABLES)
 
 
 def _a_later_tick(pipeline: Pipeline, _: str) -> None:
@@ -88,7 +87,7 @@ SENTENCES: dict[str, tuple[Callable[[Pipeline], None], str, Callable[[Pipeline, 
     "nothing": (_empty, "silver has no complete hour", _the_last_24_hours),
     "nobody asks": (_nobody_asks, "see that the schedule hourly_tick is on", _the_last_24_hours),
     "provider late": (_provider_is_late, "the provider is late. Wait", _a_later_tick),
-    "hole": (_a_hole, "Materialize all layers for", lambda p, told: p.materialize(named_hours(told))),
+    "hole": (_a_hole, "Materialize all layers for", lambda p, told: p.materialize(named_hours(told), *TABLES)),
     "gold lacks": (_gold_lacks, "Materialize gold for", lambda p, told: p.materialize(named_hours(told), GOLD)),
     "rejected": (_a_body_is_rejected, "rejected in the last 24 hours", _a_day_goes_by),
 }

@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.demo.dev import ask
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster_tests.conftest import DemoRun
 from emaps_dagster_tests.support.browser import (
     CHROMIUM,
@@ -67,7 +67,7 @@ class Story:
 def story(demo: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Dagster's UI on a copy of the demo whose partitions begin some hours earlier."""
     assert demo.code == 0, demo.output
-    folder = Folder(tmp_path_factory.mktemp("ui") / "demo")
+    folder = DemoFolder(tmp_path_factory.mktemp("ui") / "demo")
     shutil.copytree(demo.folder, folder.root)
     first = min(hours_in(folder, "gold/ml_features"))
     folder.prepare("GR", first - MISSING * HOUR, folder.present)

@@ -131,6 +131,8 @@ def test_a_whole_record_of_both_feeds_becomes_one_row(spark: SparkSession) -> No
             "estimation_method_power": "TIME_SLICER_AVERAGE",
             "updated_at_power": datetime.fromisoformat("2024-05-04T08:48:27.926+00:00"),
             "created_at_power": datetime.fromisoformat("2024-05-01T07:46:59.534+00:00"),
+            "source_power": "electricitymaps/v3/test",
+            "is_superseded_power": None,
             "ingested_at_power": LATER,
             "is_estimated_carbon": False,
             "estimation_method_carbon": None,

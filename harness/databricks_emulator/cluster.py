@@ -189,6 +189,8 @@ class Cluster:
             "spark.sql.codegen.wholeStage": "false",
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             "spark.databricks.delta.snapshotPartitions": "2",
+            # Otherwise each function call of pyspark searches the disk for IPython and asks the JVM three times.
+            "spark.python.sql.dataFrameDebugging.enabled": "false",
             **self.settings.get("spark_conf", {}),
             **({"spark.master": "local[2]"} if "spark.master" in self.settings.get("spark_conf", {}) else {}),
         }

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import requests
 
 from emaps_dagster.cli.preflight.findings import Finding, first_line, ok, problem, refusal_to_write, this_user, warning
+from emaps_dagster.cli.preflight.roads import roads
 from emaps_dagster.contracts.errors import ClockSkewError, LakehouseError, ProviderError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import utc_now
@@ -114,15 +115,19 @@ def api(settings: Settings) -> Iterator[Finding]:
         )
         return
     yield from clock(headers.get("Date"), settings, headers.get("Age"))
-    try:
-        with ElectricityMapsClient(
-            settings.api_url,
+
+    def client_of(url: str) -> ElectricityMapsClient:
+        return ElectricityMapsClient(
+            url,
             settings.api_token,
             clock=lambda: settings.fixed_now or utc_now(),
             attempts=1,
             calls_per_minute=settings.calls_per_minute,
             longest_pause=_LONGEST_PAUSE_SECONDS,
-        ) as client:
+        )
+
+    try:
+        with client_of(settings.api_url) as client:
             listed = client.zones()
     except ClockSkewError:
         # `clock` has reported it above.
@@ -137,6 +142,8 @@ def api(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok(f"The API at {settings.api_url} answers and knows the zones.")
+    if settings.zones[0] not in unknown:
+        yield from roads(settings, client_of)
 
 
 def clock(date: str | None, settings: Settings, age: str | None = None) -> Iterator[Finding]:

@@ -98,7 +98,7 @@ def _metadata(
         dg.TableRecord({"zone": f.zone, "datetime": f"{f.hour:%Y-%m-%dT%H:%MZ}" if f.hour else "", "finding": f.what})
         for f in list(findings)[:_SHOWN]
     ]
-    metadata: dict[str, dg.MetadataValue[Any]] = {"rows_checked": dg.MetadataValue.int(outcome.judged)}
+    metadata: dict[str, dg.MetadataValue[Any]] = {"rows_checked": dg.MetadataValue.int(outcome.checked)}
     if shown:
         metadata["findings"] = dg.MetadataValue.table(shown)
         # The page of an hour does not show the description of its check. Dagster shows Markdown behind a link here.

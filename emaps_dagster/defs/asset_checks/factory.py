@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from emaps_dagster.contracts.partition_keys import partition_key
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.tables import ENERGY_DATA, Table, bronze_tables, ml_features
 from emaps_dagster.defs.asset_checks.evaluations import hourly_evaluations, table_evaluation
 from emaps_dagster.defs.instance.materializations import latest_materializations
 from emaps_dagster.defs.partitions import complete_window, hours_of
@@ -23,9 +23,10 @@ from emaps_dagster.pipeline.checks import CheckContext, evaluate_hours, evaluate
 
 
 def check_definitions(
-    zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]
+    zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str], road: str
 ) -> list[dg.AssetChecksDefinition]:
-    return [_checks(table, zones, partitions) for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones))]
+    tables = (*bronze_tables(road), ENERGY_DATA, ml_features(zones))
+    return [_checks(table, zones, partitions) for table in tables]
 
 
 def _checks(table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:

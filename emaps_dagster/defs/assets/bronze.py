@@ -8,9 +8,17 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from emaps_dagster.contracts.errors import FetchError
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
+from emaps_dagster.contracts.signals import power_feeds
+from emaps_dagster.contracts.tables import (
+    MIX_DATA,
+    POWER_DATA,
+    REJECTED_RECORDS,
+    REJECTED_RESPONSES,
+    Table,
+    bronze_tables,
+)
 from emaps_dagster.contracts.windows import HOUR, parse_utc
-from emaps_dagster.contracts.zones import CARBON, POWER, Feed
+from emaps_dagster.contracts.zones import CARBON, Feed
 from emaps_dagster.defs.assets.metadata import table_asset
 from emaps_dagster.defs.names import RESUME_TAG
 from emaps_dagster.defs.partitions import complete_window, hours_of
@@ -25,18 +33,24 @@ from emaps_dagster.pipeline.ingest import (
     noting,
     quarantine_sentence,
     responses_by_hour,
+    split_tolerated,
+    tolerated_sentence,
 )
 
 # Responses of an older attempt may be outdated: then everything is requested again.
 _RESUMED_WITHIN = timedelta(days=1)
 
 
-def bronze_assets(zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    return [_bronze(POWER, POWER_DATA, zones, partitions), _bronze(CARBON, CARBON_DATA, zones, partitions)]
+def bronze_assets(
+    zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str], road: str
+) -> list[dg.AssetsDefinition]:
+    """The assets of the tables that the runs of a road fill: of the power feed, and of carbon-intensity."""
+    power, carbon = bronze_tables(road)
+    return [_bronze(power_feeds(road), power, zones, partitions), _bronze((CARBON,), carbon, zones, partitions)]
 
 
 def _bronze(
-    feed: Feed, table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]
+    feeds: tuple[Feed, ...], table: Table, zones: tuple[str, ...], partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
     @table_asset(table, partitions, "json")
     def bronze(
@@ -48,16 +62,24 @@ def _bronze(
         now = electricity_maps.clock()
         window = complete_window(context, partitions, now)
         tables = lakehouse.open()
+        # Silver reads power_data on both roads.
+        for needed in (POWER_DATA,) if table == MIX_DATA else ():
+            tables.create(needed)
         tables.create(table)
         tables.create(REJECTED_RESPONSES)
         tables.create(REJECTED_RECORDS)
         since = resumes_since(context.run, context.instance, now)
         answered = answered_since(tables, table, window, since) if since else frozenset()
-        progress = Progress(table, len(zones) * count_requests(window, now), len(answered), context.log.info)
+        progress = Progress(
+            table, len(zones) * len(feeds) * count_requests(window, now), len(answered), context.log.info
+        )
         with electricity_maps.client() as client:
-            outcomes = fetch(client, feed, zones, window, now, answered)
+            outcomes = fetch(client, feeds, zones, window, now, answered)
             quarantined: list[str] = []
             stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.after_batch)
+        tolerated, failures = split_tolerated(failures)
+        for failure in tolerated:
+            context.log.warning(tolerated_sentence(failure))
         if quarantined:
             context.log.warning(quarantine_sentence(table, quarantined))
         of_the_run = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from emaps_dagster.contracts.lineage import Source, sources_of
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.tables import FEED_TABLES, POWER_DATA, Table
 from emaps_dagster.defs.assets.descriptions import FRESHNESS, links_of, page_of
 from emaps_dagster.defs.names import pool_of
 from emaps_dagster.defs.resources.step_launcher import launchable
@@ -21,10 +21,11 @@ def table_asset(
     table: Table,
     partitions: dg.PartitionsDefinition[str],
     kind: str,
-    deps: Iterable[Table] = (),
+    deps: Sequence[Table] = (),
     zones: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dg.asset` with the arguments that all tables share."""
+    power = next((upstream for upstream in deps if upstream in FEED_TABLES["power"]), POWER_DATA)
     declare = dg.asset(
         key=dg.AssetKey(table.asset_key),
         deps=[dg.AssetKey(upstream.asset_key) for upstream in deps],
@@ -37,9 +38,9 @@ def table_asset(
         kinds={"pyspark", "deltalake", kind},
         tags={"layer": table.layer},
         metadata={
-            "dagster/column_schema": column_schema(table, sources_of(table, zones)),
+            "dagster/column_schema": column_schema(table, sources_of(table, zones, power)),
             "dagster/table_name": table.qualified_name,
-            **column_lineage(sources_of(table, zones)),
+            **column_lineage(sources_of(table, zones, power)),
             **links_of(table),
         },
         freshness_policy=FRESHNESS[table.layer],

@@ -6,7 +6,7 @@ import time
 
 import dagster as dg
 
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
+from emaps_dagster.contracts.tables import ENERGY_DATA, bronze_tables
 from emaps_dagster.contracts.windows import silver_window
 from emaps_dagster.defs.assets.merge_metadata import report_merge
 from emaps_dagster.defs.assets.metadata import table_asset
@@ -16,8 +16,8 @@ from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.pipeline.silver import merge_silver
 
 
-def silver_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    @table_asset(ENERGY_DATA, partitions, "silver", deps=(POWER_DATA, CARBON_DATA))
+def silver_asset(partitions: dg.PartitionsDefinition[str], road: str) -> dg.AssetsDefinition:
+    @table_asset(ENERGY_DATA, partitions, "silver", deps=bronze_tables(road))
     def silver(
         context: dg.AssetExecutionContext, lakehouse: LakehouseResource, electricity_maps: ElectricityMapsResource
     ) -> None:

@@ -24,7 +24,7 @@ from emaps_dagster.contracts import errors
 from emaps_dagster.contracts.errors import PartitionError
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
+from emaps_dagster.contracts.tables import RESPONSE_TABLES
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.defs.names import HOURLY
 from emaps_dagster.defs.partitions import partition_hour
@@ -38,7 +38,7 @@ _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, *_RUNNIN
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 # A live run logs an event with every batch of calls, every step and every retry of the client.
 HEARTBEAT_SECONDS = 3600.0
-_BRONZE = {dg.AssetKey(table.asset_key) for table in (POWER_DATA, CARBON_DATA)}
+_BRONZE = {dg.AssetKey(table.asset_key) for table in RESPONSE_TABLES}
 # Prefix of the job of assets materialized in the UI.
 _UNNAMED = "__ASSET_JOB"
 _OUR_ERRORS = {
@@ -84,7 +84,7 @@ def tags_of(window: Window, **more: str) -> dict[str, str]:
 
 def heartbeat_timeout(settings: Settings) -> float:
     """Seconds without an event after which a run counts as dead; a step on a cluster may log none until it ends."""
-    on_cluster = settings.databricks_timeout_seconds if settings.deployment == "databricks" else 0
+    on_cluster = settings.databricks.timeout_seconds if settings.deployment == "databricks" else 0
     return HEARTBEAT_SECONDS + on_cluster
 
 

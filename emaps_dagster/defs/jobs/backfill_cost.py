@@ -11,8 +11,9 @@ from emaps_dagster.contracts.errors import ProviderError
 from emaps_dagster.contracts.feature_query import hours_between
 from emaps_dagster.contracts.partition_keys import refuse_hours_not_over
 from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.signals import power_feeds, request_name
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.contracts.zones import FEEDS
+from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.defs.names import BACKFILL_COST
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.defs.resources.step_launcher import launchable
@@ -27,8 +28,8 @@ class CostConfig(dg.Config):
     end: str = Field(description="End of the last hour, likewise; the hours are [start, end)")
 
 
-def backfill_cost_job(zones: tuple[str, ...]) -> dg.JobDefinition:
-    return cost_graph(zones).to_job(
+def backfill_cost_job(zones: tuple[str, ...], road: str) -> dg.JobDefinition:
+    return cost_graph(zones, road).to_job(
         name=BACKFILL_COST,
         description=(
             "How many calls of the API a backfill of a range would take, by zone and feed, and whether the token's "
@@ -38,8 +39,10 @@ def backfill_cost_job(zones: tuple[str, ...]) -> dg.JobDefinition:
     )
 
 
-def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
+def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
     """One op that counts the calls and reads the plan."""
+
+    signals = (*power_feeds(road), CARBON)
 
     @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and feed takes; one call asks for the plan.")
     @launchable
@@ -50,11 +53,11 @@ def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
         now = electricity_maps.clock()
         refuse_hours_not_over(hours, now)
         each = count_requests(hours, now)
-        total = each * len(zones) * len(FEEDS)
+        total = each * len(zones) * len(signals)
         unserved: list[str] = []
         try:
             with electricity_maps.sensor_client() as client:
-                plan = plan_from(client.zones(), zones)
+                plan = plan_from(client.zones(), zones, signals)
             unserved = [zone for zone in zones if plan.oldest_served(zone, now, hours.start) > hours.start]
         except ProviderError as error:
             context.log.warning("whether the plan serves these hours is not known: %s", error)
@@ -66,14 +69,16 @@ def cost_graph(zones: tuple[str, ...]) -> dg.GraphDefinition:
             (hours.end - hours.start) // HOUR,
             total,
             len(zones),
-            len(FEEDS),
+            len(signals),
             each,
             lasts,
         )
         if unserved:
             context.log.warning("the plan does not serve all of these hours for %s", ", ".join(unserved))
         rows = [
-            dg.TableRecord({"zone": zone, "feed": feed.endpoint, "calls": each}) for zone in zones for feed in FEEDS
+            dg.TableRecord({"zone": zone, "feed": request_name(signal), "calls": each})
+            for zone in zones
+            for signal in signals
         ]
         context.add_output_metadata(
             {

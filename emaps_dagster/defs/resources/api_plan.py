@@ -10,6 +10,9 @@ from typing import Any
 import dagster as dg
 
 from emaps_dagster.contracts.errors import ProviderError
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.signals import power_feeds
+from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.defs.instance.runs import logger
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.monitoring.api_plan import Plan, plan_from
@@ -28,8 +31,9 @@ def plan_of(
     if cached and timedelta(0) <= now - cached[0] < _PLAN_LASTS:
         return cached[1]
     try:
+        road = read_settings().power_signal
         with electricity_maps.sensor_client() as client:
-            plan = plan_from(client.zones(), zones)
+            plan = plan_from(client.zones(), zones, (*power_feeds(road), CARBON))
     except ProviderError as error:
         logger.warning("the plan is not known: %s", error)
         return cached[1] if cached else None

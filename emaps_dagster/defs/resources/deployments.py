@@ -50,7 +50,7 @@ def _engine(settings: Settings) -> dict[str, Any]:
 def _step_launcher(settings: Settings) -> dg.ResourceDefinition:
     if settings.deployment != "databricks" or on_databricks_cluster():
         return dg.ResourceDefinition.none_resource(description="Steps run in this process.")
-    check_workspace(settings)
+    check_workspace(settings.databricks)
 
     @dg.resource(description="Runs each step on the cluster that the settings EMAPS_DATABRICKS_* name.")
     def step_launcher(_: dg.InitResourceContext) -> object:

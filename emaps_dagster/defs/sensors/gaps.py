@@ -57,7 +57,7 @@ def gaps_sensor(
             found = _missing_by_status(status_by_hour, settings.zones)
         decision = gaps.decide(
             now,
-            gaps.Holes(
+            gaps.IncompleteHours(
                 found.not_fetched,
                 found.not_merged,
                 quarantined=found.quarantined,

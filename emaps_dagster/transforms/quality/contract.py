@@ -26,17 +26,27 @@ def schema_matches_the_contract(stored: Mapping[str, str] | None, table: Table) 
     """
     if stored is None:
         return Outcome(0, (Finding("", None, f"{table.qualified_name} does not exist"),))
+    findings = tuple(Finding("", None, difference) for difference in column_differences(stored, table))
+    return Outcome(len(stored), findings)
+
+
+def column_differences(stored: Mapping[str, str], table: Table) -> list[str]:
+    """Differences of stored columns from the contract, one phrase each; empty without any.
+
+    Args:
+        stored: Spark's simple type of each stored column, by name.
+        table: the contract.
+    """
     wanted = {column.name: column.type for column in table.columns}
-    differences = [
+    return [
         *(f"column {name} is missing" for name in wanted if name not in stored),
         *(f"column {name} is not in the contract" for name in stored if name not in wanted),
         *(
             f"column {name} is {stored[name]}, must be {type_}"
             for name, type_ in wanted.items()
-            if name in stored and stored[name] != type_
+            if stored.get(name, type_) != type_
         ),
     ]
-    return Outcome(len(stored), tuple(Finding("", None, difference) for difference in differences))
 
 
 def primary_key_is_unique(rows: pa.Table) -> Outcome:

@@ -36,7 +36,7 @@ class Outcome:
     `beside` are further hours outside the run that the check evaluated, with or without a finding.
     """
 
-    judged: int
+    checked: int
     findings: tuple[Finding, ...] = ()
     beside: tuple[datetime, ...] = ()
 
@@ -45,7 +45,7 @@ class Outcome:
         return not self.findings
 
     def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.judged + other.judged, self.findings + other.findings, self.beside + other.beside)
+        return Outcome(self.checked + other.checked, self.findings + other.findings, self.beside + other.beside)
 
 
 def differing(columns: Iterable[tuple[str, object, object]]) -> str:

@@ -41,20 +41,24 @@ def every_record_is_trusted(evidence: BronzeEvidence) -> Outcome:
 def charged(rejected: Iterable[dict[str, Any]], responses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The newest rejected record of each zone and hour without a later trusted record, in order of hours.
 
+    A record of one signal is not replaced by a record of another.
+
     Args:
-        rejected: rows of bronze.rejected_records of one feed. Skips those without an hour, and those of an hour that
-            was still running at their ingestion: silver would skip the hour too.
+        rejected: rows of bronze.rejected_records of one feed, with their `signal` where it has several. Skips those
+            without an hour, and those of an hour that was still running at their ingestion: silver would skip the
+            hour too.
         responses: rows of the feed's bronze table, all that hold these hours and were not ingested earlier.
     """
-    newest: dict[tuple[str, datetime], dict[str, Any]] = {}
+    newest: dict[tuple[str, datetime, str], dict[str, Any]] = {}
     for row in sorted(rejected, key=lambda row: (row["ingested_at"], row["position"])):
         if row["datetime"] is not None and row["datetime"] + HOUR <= row["ingested_at"]:
-            newest[row["zone"], row["datetime"]] = row
+            newest[row["zone"], row["datetime"], row.get("signal", "")] = row
     for response in responses:
         waiting = {
             hour
-            for (zone, hour), row in newest.items()
+            for (zone, hour, signal), row in newest.items()
             if zone == response["zone"]
+            and signal == response.get("signal", "")
             and response["window_start"] <= hour < response["window_end"]
             and response["ingested_at"] >= row["ingested_at"]
             and not _is_of(row, response)
@@ -62,7 +66,7 @@ def charged(rejected: Iterable[dict[str, Any]], responses: Iterable[dict[str, An
         if waiting:
             for record in records_of(trusted_body(response)) or []:
                 if (hour := time_of(record.get("datetime"))) in waiting:
-                    newest.pop((response["zone"], hour), None)
+                    newest.pop((response["zone"], hour, response.get("signal", "")), None)
     return [row for _, row in sorted(newest.items())]
 
 

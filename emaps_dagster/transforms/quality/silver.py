@@ -16,9 +16,11 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
 from emaps_dagster.transforms.quality.bronze import finding_of, records_of, trusted_body
 from emaps_dagster.transforms.quality.clocks import wrong_clocks
+from emaps_dagster.transforms.quality.mix import NEEDED, Key, Order, Seen, assembled, is_superseded, seen_by_hour
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 
-Key = tuple[str, datetime]
+# Order, content by silver's columns, and source of one ingestion of an hour.
+Version = tuple[Order, dict[str, Any], str | None]
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 FEED_NAMES = ("power", "carbon")
 
@@ -28,6 +30,7 @@ class RecordHistory:
     """History of one hour in one feed of bronze: the content of every ingestion, oldest first."""
 
     versions: tuple[tuple[datetime, dict[str, Any]], ...]
+    sources: tuple[str | None, ...] = ()
 
     @property
     def latest(self) -> dict[str, Any]:
@@ -36,12 +39,19 @@ class RecordHistory:
     @property
     def known_since(self) -> datetime:
         """First ingestion time of the latest content, over consecutive ingestions with equal content."""
-        since = self.versions[-1][0]
-        for ingested_at, content in reversed(self.versions[:-1]):
-            if content != self.latest:
-                break
-            since = ingested_at
-        return since
+        return self.versions[self._first_of_latest][0]
+
+    @property
+    def source(self) -> str | None:
+        """API, version and signal of the first ingestion of the latest content."""
+        return self.sources[self._first_of_latest]
+
+    @property
+    def _first_of_latest(self) -> int:
+        place = len(self.versions) - 1
+        while place and self.versions[place - 1][1] == self.latest:
+            place -= 1
+        return place
 
     def ingested_at_of(self, row: Mapping[str, Any]) -> datetime | None:
         """Ingestion time of the content that a row carries; None when no ingestion had it."""
@@ -63,6 +73,7 @@ class SilverEvidence:
         silver: rows as `tables.ENERGY_DATA`.
         power: responses as `tables.POWER_DATA`.
         carbon: responses as `tables.CARBON_DATA`.
+        mix: responses as `tables.MIX_DATA`; None without the table.
     """
 
     window: Window
@@ -72,6 +83,7 @@ class SilverEvidence:
     silver: pa.Table
     power: pa.Table
     carbon: pa.Table
+    mix: pa.Table | None = None
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -80,9 +92,18 @@ class SilverEvidence:
     @cached_property
     def histories(self) -> dict[str, dict[Key, RecordHistory]]:
         """Record histories in bronze by feed and (zone, hour), for hours that were over at the ingestion."""
+        power = _versions(self.power, "power", self.window)
+        for key, seen in self.seen.items():
+            power[key] = _of_both_roads(power.get(key, []), seen)
         return {
-            feed: _histories(rows, feed, self.window) for feed, rows in (("power", self.power), ("carbon", self.carbon))
+            "power": _histories(power),
+            "carbon": _histories(_versions(self.carbon, "carbon", self.window)),
         }
+
+    @cached_property
+    def seen(self) -> dict[Key, list[Seen]]:
+        """What the signals of electricity-mix say of each (zone, hour)."""
+        return seen_by_hour(self.mix.to_pylist(), self.window) if self.mix is not None else {}
 
 
 def rows_of(rows: pa.Table) -> list[dict[str, Any]]:
@@ -101,14 +122,16 @@ def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
     Consecutive ingestions with equal content count as one, known since the first of them.
     """
     findings = []
-    judged = 0
+    checked = 0
     for row in evidence.rows:
         for feed, histories in evidence.histories.items():
             record = histories.get((row["zone"], row["datetime"]))
             if record is None:
                 continue
-            judged += 1
+            checked += 1
             must = {**record.latest, f"ingested_at_{feed}": record.known_since}
+            if feed == "power":
+                must |= _of_the_roads(evidence, (row["zone"], row["datetime"]))
             wrong = list(differences(row, must))
             if wrong:
                 carried = record.ingested_at_of(row)
@@ -119,7 +142,7 @@ def latest_ingestion_wins(evidence: SilverEvidence) -> Outcome:
                 )
                 what = f"the {feed} record ingested last ({record.versions[-1][0]:%Y-%m-%dT%H:%M:%SZ}) did not win"
                 findings.append(Finding(row["zone"], row["datetime"], f"{what}{older}: {differing(wrong)}"))
-    return Outcome(judged, tuple(findings))
+    return Outcome(checked, tuple(findings))
 
 
 def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
@@ -145,10 +168,20 @@ def silver_equals_bronze(evidence: SilverEvidence) -> Outcome:
         for feed, histories in evidence.histories.items():
             # A feed that did not deliver the hour leaves its columns null.
             must |= histories[zone, hour].latest if (zone, hour) in histories else content_of({}, feed)
+        must |= _of_the_roads(evidence, (zone, hour))
         wrong = list(differences(row, must))
         if wrong:
             findings.append(Finding(zone, hour, differing(wrong)))
     return Outcome(len(evidence.rows), tuple(findings))
+
+
+def _of_the_roads(evidence: SilverEvidence, key: Key) -> dict[str, Any]:
+    """Which signal the power record of an hour is of, and whether it waits for a newer version."""
+    record, seen = evidence.histories["power"].get(key), evidence.seen.get(key, [])
+    waits = None
+    if any(one.signal in NEEDED for one in seen):
+        waits = is_superseded(seen, record and record.latest["updated_at_power"], record and record.known_since)
+    return {"source_power": record and record.source, "is_superseded_power": waits}
 
 
 @dataclass(frozen=True)
@@ -162,16 +195,18 @@ class _Response:
 def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
     """No response has an `ingested_at` of a wrong clock: it would outrank later ones, or lose to earlier ones."""
     findings = []
-    judged = 0
-    for responses in (evidence.power, evidence.carbon):
+    checked = 0
+    for responses in (evidence.power, evidence.carbon, evidence.mix):
+        if responses is None:
+            continue
         rows = [row for row in responses.drop_columns("raw_json").to_pylist() if row["ingested_at"] is not None]
-        judged += len(rows)
+        checked += len(rows)
         received = [
             _Response(row["zone"], row["ingested_at"], row["window_end"], (row["source"] or "").endswith("/history"))
             for row in rows
         ]
         findings += [finding_of(rows[place], what) for place, what in wrong_clocks(received, evidence.now)]
-    return Outcome(judged, tuple(findings))
+    return Outcome(checked, tuple(findings))
 
 
 def differences(row: Mapping[str, Any], must: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
@@ -218,9 +253,11 @@ def _carbon_content(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _histories(responses: pa.Table, feed: str, window: Window) -> dict[Key, RecordHistory]:
-    versions: dict[Key, list[tuple[Any, ...]]] = defaultdict(list)
-    for response in responses.select(["zone", "ingested_at", "payload_sha256", "raw_json", "trusted_json"]).to_pylist():
+def _versions(responses: pa.Table, feed: str, window: Window) -> dict[Key, list[Version]]:
+    """Order, content and source of each ingestion of each hour."""
+    versions: dict[Key, list[Version]] = defaultdict(list)
+    columns = ["zone", "source", "ingested_at", "payload_sha256", "raw_json", "trusted_json"]
+    for response in responses.select(columns).to_pylist():
         ingested_at, zone = response["ingested_at"], response["zone"]
         if ingested_at is None or zone is None:
             continue
@@ -235,15 +272,39 @@ def _histories(responses: pa.Table, feed: str, window: Window) -> dict[Key, Reco
             updated_at = time_of(record.get("updatedAt")) or _NEVER
             if hour not in latest or updated_at >= latest[hour][0]:
                 latest[hour] = (updated_at, record)
+        source = response["source"] and "/".join(response["source"].split("/")[:3])
         for hour, (updated_at, record) in latest.items():
             order = (ingested_at, updated_at, response["payload_sha256"] or "")
-            versions[zone, hour].append((order, content_of(record, feed)))
-    return {
-        key: RecordHistory(
-            tuple((order[0], content) for order, content in sorted(of_hour, key=lambda version: version[0]))
-        )
-        for key, of_hour in versions.items()
-    }
+            versions[zone, hour].append((order, content_of(record, feed), source))
+    return versions
+
+
+def _of_both_roads(power: list[Version], seen: list[Seen]) -> list[Version]:
+    """The records of an hour by both roads; the road that first delivered a version keeps it (docs/adr/0020)."""
+    mix: list[Version] = [(order, content_of(record, "power"), source) for order, record, source in assembled(seen)]
+    first: list[dict[datetime, datetime]] = []
+    for road in (power, mix):
+        since: dict[datetime, datetime] = {}
+        for (ingested_at, _, _), content, _ in road:
+            version = content["updated_at_power"]
+            if version is not None:
+                since[version] = min(ingested_at, since.get(version, ingested_at))
+        first.append(since)
+    of_mix = {version for version, at in first[1].items() if version not in first[0] or at < first[0][version]}
+    return [one for one in power if one[1]["updated_at_power"] not in of_mix] + [
+        one for one in mix if one[1]["updated_at_power"] in of_mix
+    ]
+
+
+def _histories(versions: Mapping[Key, list[Version]]) -> dict[Key, RecordHistory]:
+    found = {}
+    for key, of_hour in versions.items():
+        ordered = sorted(of_hour, key=lambda version: version[0])
+        if ordered:
+            found[key] = RecordHistory(
+                tuple((order[0], content) for order, content, _ in ordered), tuple(source for _, _, source in ordered)
+            )
+    return found
 
 
 def _number(value: object) -> float | None:

@@ -19,6 +19,7 @@ import requests
 from dagster._serdes import serialize_value
 from databricks.sdk.errors.platform import InternalError, NotFound, PermissionDenied, Unauthenticated
 
+from emaps_dagster.contracts.databricks_settings import DatabricksSettings
 from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.resources.databricks import retries as patience
@@ -56,7 +57,7 @@ def _settings(**given: Any) -> Settings:
         start=utc(2024, 5, 1),
         catalog="main",
         _env_file=None,
-        **{f"databricks_{name}": value for name, value in fields.items()},
+        databricks=DatabricksSettings.model_validate(fields),
     )
 
 

@@ -146,4 +146,4 @@ def test_a_record_without_an_hour_is_charged_to_the_hours_of_the_newest_body_alo
 def test_the_sandbox_marker_is_found_in_the_body_and_in_its_records(raw: str) -> None:
     outcome = judge_bronze(bronze.no_sandbox_data, response(GOOD), response(raw), response(None))
     assert [finding.hour for finding in outcome.findings] == [H0]
-    assert outcome.judged == 3
+    assert outcome.checked == 3

@@ -25,7 +25,7 @@ def rows(count: int, start: datetime = H0, **values: Any) -> list[dict[str, Any]
 def found(rows_: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     hours = sorted({row["datetime"] for row in rows_})
     outcome = values_change(evidence_of(rows_, [], [], Window(hours[0], hours[-1] + HOUR)))
-    assert outcome.judged == len(rows_)
+    assert outcome.checked == len(rows_)
     return [(f.zone, f.hour, f.until, f.what) for f in outcome.findings]
 
 

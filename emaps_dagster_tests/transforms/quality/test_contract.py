@@ -62,7 +62,7 @@ def test_a_key_that_stands_twice_or_is_null_is_found_once_each() -> None:
         ("", H1, "a row without its zone or hour"),
         ("GR", H0, "3 rows with this key"),
     ]
-    assert outcome.judged == 6
+    assert outcome.checked == 6
 
 
 @pytest.mark.parametrize(("hours_behind", "is_fresh"), [(0, True), (6, True), (7, False), (100, False)])

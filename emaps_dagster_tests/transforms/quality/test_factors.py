@@ -28,7 +28,7 @@ def found(types: dict[int, str | None], admitted: range, **columns: Any) -> list
             table_of(ENERGY_DATA, silver),
         )
     )
-    assert outcome.judged == len(hours)
+    assert outcome.checked == len(hours)
     assert {finding.zone for finding in outcome.findings} <= {"GR"}
     return [((f.hour - H0) // HOUR, f.what) for f in outcome.findings if f.hour]
 

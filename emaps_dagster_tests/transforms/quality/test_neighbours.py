@@ -13,7 +13,7 @@ RENAMED = [*LISTED[:3], ("MK-N", 50.0), LISTED[4]]
 
 def found(*rows: dict[str, Any], zones: tuple[str, ...] = ("GR",)) -> list[tuple[Any, ...]]:
     outcome = neighbours_have_columns(evidence_of(list(rows), zones=zones))
-    assert outcome.judged == len(rows)
+    assert outcome.checked == len(rows)
     return [(finding.zone, finding.hour, finding.what) for finding in outcome.findings]
 
 

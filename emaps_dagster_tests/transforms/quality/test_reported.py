@@ -35,7 +35,7 @@ def row(hour: datetime, *nulls: str, **values: Any) -> dict[str, Any]:
 
 def found(*rows: dict[str, Any]) -> list[tuple[datetime | None, str]]:
     outcome = values_are_reported(evidence_of(list(rows), [], []))
-    assert outcome.judged == len(rows)
+    assert outcome.checked == len(rows)
     return [(finding.hour, finding.what) for finding in outcome.findings]
 
 

@@ -47,7 +47,9 @@ def another(value: Any) -> Any:
 
 def filled(column: str) -> Any:
     """A value for a column that is null in SILVER_ROW."""
-    return "other" if "method" in column else 0.0
+    if column == "is_superseded_power":
+        return True
+    return "other" if "method" in column or "source" in column else 0.0
 
 
 @pytest.mark.parametrize("column", ENERGY_DATA.value_columns)

@@ -65,26 +65,26 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
 
     def __init__(self, settings: Settings) -> None:
         check_launcher_versions()
-        token, secret = settings.databricks_token, settings.databricks_client_secret
+        token, secret = settings.databricks.token, settings.databricks.client_secret
         with warnings.catch_warnings():
             # Dagster recommends Pipes for new projects; this launcher runs a step unchanged.
             warnings.simplefilter("ignore", dg.SupersessionWarning)
             super().__init__(
                 run_config=run_config(settings),
                 permissions={},
-                databricks_host=settings.databricks_host,
+                databricks_host=settings.databricks.host,
                 databricks_token=token.get_secret_value() if token else None,
                 oauth_credentials=(
-                    {"client_id": settings.databricks_client_id or "", "client_secret": secret.get_secret_value()}
+                    {"client_id": settings.databricks.client_id or "", "client_secret": secret.get_secret_value()}
                     if secret
                     else None
                 ),
                 secrets_to_env_variables=secrets(settings),
                 env_variables=variables(settings),
-                staging_prefix=settings.databricks_staging.removeprefix("dbfs:"),
+                staging_prefix=settings.databricks.staging.removeprefix("dbfs:"),
                 wait_for_logs=False,
-                max_completion_wait_time_seconds=settings.databricks_patience_seconds,
-                poll_interval_sec=settings.databricks_poll_seconds,  # type: ignore[arg-type]  # fractions are fine
+                max_completion_wait_time_seconds=settings.databricks.patience_seconds,
+                poll_interval_sec=settings.databricks.poll_seconds,  # type: ignore[arg-type]  # fractions are fine
                 local_dagster_job_package_path=str(PACKAGE.parent),
                 verbose_logs=False,
                 add_dagster_env_variables=False,
@@ -93,7 +93,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         # The SDK renews a token after an hour, within any call; `token_from` maps the errors of that renewal.
         config: Any = self.databricks_runner.client.workspace_client.config
         config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # there is no public way
-        self._staging = staging(self.databricks_runner.client, settings.databricks_staging)
+        self._staging = staging(self.databricks_runner.client, settings.databricks.staging)
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
         """Run the step on Databricks; yields its Dagster events as they arrive.
@@ -171,7 +171,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         return RunState.of({"run_id": run_id, **response})
 
     def _grant(self, step_context: dg.StepExecutionContext, state: RunState) -> None:
-        wanted = self._settings.databricks_permissions
+        wanted = self._settings.databricks.permissions
         if not wanted or state.job_id is None:
             return
         access = [
@@ -213,7 +213,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                 launched, missing_end_message(launched.state, launched.step_key, launched.folder, _DELIVERY_SECONDS)
             )
         else:
-            limit = self._settings.databricks_timeout_seconds
+            limit = self._settings.databricks.timeout_seconds
             raise self._failure(launched, failure_message(launched.state, launched.step_key, last_line, limit))
 
     def _replay(self, launched: _Launched, provenance: EventProvenance) -> Iterator[Sequence[dg.DagsterEvent]]:
@@ -277,7 +277,7 @@ def step_launcher(settings: Settings) -> ReplayingStepLauncher:
     Raises:
         LauncherError: the installed Dagster is not a tested version, or the workspace refuses to sign in.
     """
-    return _signed_in(settings.databricks_host, lambda: ReplayingStepLauncher(settings))
+    return _signed_in(settings.databricks.host, lambda: ReplayingStepLauncher(settings))
 
 
 def _signed_in(host: str | None, call: Callable[[], T]) -> T:

@@ -14,7 +14,8 @@ from typing import Any
 
 import emaps_dagster
 from emaps_dagster.contracts.errors import LauncherError
-from emaps_dagster.contracts.settings import ON_CLUSTER, Settings
+from emaps_dagster.contracts.setting_types import ON_CLUSTER
+from emaps_dagster.contracts.settings import Settings
 
 PACKAGE = Path(emaps_dagster.__file__).parent
 # Libraries that the package imports on a cluster and the runtime lacks or has in another version. pyspark is the
@@ -44,7 +45,7 @@ def run_config(settings: Settings) -> dict[str, Any]:
         # The default libraries are not pinned to our versions, pyspark among them.
         "install_default_libraries": False,
         # Databricks ends the run itself if this host is killed and cannot cancel it.
-        "timeout_seconds": settings.databricks_timeout_seconds,
+        "timeout_seconds": settings.databricks.timeout_seconds,
     }
 
 
@@ -71,8 +72,8 @@ def secrets(settings: Settings) -> list[dict[str, str]]:
     return [
         {
             "name": "EMAPS_API_TOKEN",
-            "scope": settings.databricks_secret_scope,
-            "key": settings.databricks_secret_key,
+            "scope": settings.databricks.secret_scope,
+            "key": settings.databricks.secret_key,
         }
     ]
 
@@ -96,21 +97,21 @@ def package_zip(package: Path = PACKAGE) -> bytes:
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:
-    if settings.databricks_cluster_id:
-        return {"existing": settings.databricks_cluster_id}
-    single = settings.databricks_workers == 0
+    if settings.databricks.cluster_id:
+        return {"existing": settings.databricks.cluster_id}
+    single = settings.databricks.workers == 0
     tags = {"project": "emaps_dagster", **({"ResourceClass": "SingleNode"} if single else {})}
     new: dict[str, Any] = {
-        "spark_version": settings.databricks_runtime,
-        "nodes": {"node_types": {"node_type_id": settings.databricks_node_type}},
-        "size": {"num_workers": settings.databricks_workers},
+        "spark_version": settings.databricks.runtime,
+        "nodes": {"node_types": {"node_type_id": settings.databricks.node_type}},
+        "size": {"num_workers": settings.databricks.workers},
         # The main script needs the SparkContext and /dbfs, which shared clusters do not offer.
         "data_security_mode": "SINGLE_USER",
         "spark_conf": _SINGLE_NODE if single else {},
         "custom_tags": [{"key": key, "value": value} for key, value in tags.items()],
     }
-    if settings.databricks_single_user:
-        new["single_user_name"] = settings.databricks_single_user
-    if settings.databricks_policy_id:
-        new["policy_id"] = settings.databricks_policy_id
+    if settings.databricks.single_user:
+        new["single_user_name"] = settings.databricks.single_user
+    if settings.databricks.policy_id:
+        new["policy_id"] = settings.databricks.policy_id
     return {"new": new}

@@ -1,0 +1,119 @@
+"""Opens the tables that forecasting reads: a folder by the embedded engine, or a Spark session's folders or catalog.
+
+Writes nothing, and creates no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
+from emaps_dagster.contracts.paths import expanded, why_impossible
+from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.tables import Table
+from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_UTC = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the tables are: a folder, or a session with a folder or a catalog."""
+
+    warehouse: str | Path | None = None
+    session: SparkSession | None = None
+    catalog: str | None = None
+
+    @contextmanager
+    def open(self, *tables: Table) -> Iterator[Lakehouse]:
+        """The lakehouse, in which all of these tables exist.
+
+        Raises:
+            FeaturesError: the arguments contradict each other.
+            NoFeaturesError: a table does not exist.
+        """
+        if self.catalog is not None and (self.session is None or self.warehouse is not None):
+            raise FeaturesError("catalog needs session, the Spark session that has it, and excludes warehouse.")
+        if self.session is None:
+            folder = self._folder()
+            if folder.exists():
+                with embedded_session() as spark:
+                    yield _with_tables(FolderLakehouse(spark, folder), tables)
+                return
+            raise NoFeaturesError(
+                f"There is no folder {folder}. Give the folder of the pipeline's tables as warehouse= or "
+                "EMAPS_WAREHOUSE, or run the pipeline first."
+            )
+        with in_utc(self.session):
+            yield _with_tables(self._of_session(self.session), tables)
+
+    def _of_session(self, session: SparkSession) -> Lakehouse:
+        from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
+        from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
+
+        if self.warehouse is None:
+            return DeltaSparkLakehouse(session, UnityCatalog(self.catalog))
+        return DeltaSparkLakehouse(session, LocalFolders(self._folder()))
+
+    def _folder(self) -> Path:
+        warehouse = self.warehouse
+        if warehouse is None:
+            settings = read_settings()
+            if settings.deployment == "databricks":
+                raise FeaturesError(
+                    "EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog: give session=spark, and "
+                    "catalog= with its name; or a folder as warehouse=."
+                )
+            warehouse = settings.warehouse
+        try:
+            folder = expanded(warehouse).resolve()
+        except ValueError as error:
+            raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
+        if why := why_impossible(folder):
+            raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
+        return folder
+
+
+@contextmanager
+def in_utc(session: SparkSession) -> Iterator[SparkSession]:
+    """Sets the time zone of a user's session to UTC, which times and months are in, and sets it back at the end."""
+    name = "spark.sql.session.timeZone"
+    before = session.conf.get(name)
+    session.conf.set(name, "UTC")
+    try:
+        yield session
+    finally:
+        if before is not None:
+            session.conf.set(name, before)
+
+
+def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table]) -> Lakehouse:
+    for table in tables:
+        if lakehouse.version(table) is None:
+            raise NoFeaturesError(
+                f"There is no {table.qualified_name} at {lakehouse.location(table)}. Give the folder of the pipeline's "
+                "tables as warehouse= or EMAPS_WAREHOUSE, or run the pipeline first."
+            )
+    return lakehouse
+
+
+def plain(rows: pa.Table) -> pa.Table:
+    """Casts the types of all engines to one schema: times in UTC microseconds, plain strings."""
+
+    def of(type_: pa.DataType) -> pa.DataType:
+        if pa.types.is_timestamp(type_):
+            return _UTC
+        return pa.string() if pa.types.is_string_view(type_) or pa.types.is_large_string(type_) else type_
+
+    return rows.cast(pa.schema([pa.field(field.name, of(field.type)) for field in rows.schema]))
