@@ -49,7 +49,7 @@ from emaps_dagster.transforms.quality.outcome import Outcome
 
 LAYERS = ("bronze", "silver", "gold")
 # Options that override settings: a wheel task takes parameters, not environment variables.
-_SETTINGS = ("zones", "api_url", "catalog")
+_SETTINGS = ("zones", "api_url", "power_signal", "catalog")
 _SHOWN = 5
 
 
@@ -100,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--at", default="", help="when the job started; its last complete hour is taken by all tasks")
     options.add_argument("--zones", default="", help="zone keys, separated by commas")
     options.add_argument("--api-url", default="", help="the API with its version")
+    options.add_argument("--power-signal", default="", help="power-breakdown (the default) or electricity-mix")
     options.add_argument("--catalog", default="", help="of the tables; empty: the metastore's")
     options.add_argument("--secret-scope", default="", help="where the token of the API is kept")
     options.add_argument("--secret-key", default="", help="its key there")

@@ -705,14 +705,16 @@ def silver(
         hours[hour] = {
             name: dict(value) if name.endswith("_by_zone") and value is not None else value
             for name, value in row.items()
-            if name not in ("zone", "datetime", "year_month")
+            if name not in ("zone", "datetime", "year_month", "source_power")
         }
     return found
 
 
 def _bronze(spark: SparkSession, rows: list[tuple[str, datetime, str, str]]) -> DataFrame:
-    columns = "zone string, ingested_at timestamp, payload_sha256 string, raw_json string, trusted_json string"
-    return spark.createDataFrame([(*row, None) for row in rows], columns)
+    columns = (
+        "zone string, ingested_at timestamp, payload_sha256 string, raw_json string, trusted_json string, source string"
+    )
+    return spark.createDataFrame([(*row, None, "electricitymaps/v3/x/history") for row in rows], columns)
 
 
 def moment(text: str) -> datetime:

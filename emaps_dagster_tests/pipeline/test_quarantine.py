@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import AcceptedResponse
-from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
+from emaps_dagster.contracts.tables import ENERGY_DATA, FEED_TABLES, POWER_DATA, REJECTED_RECORDS, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.defs.assets.bronze import ingest, noting
@@ -30,7 +30,6 @@ from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.monitoring.stored_hours import missing
-from emaps_dagster.pipeline.quarantine import BRONZE
 from emaps_dagster.simulator.perturbations import FLAWS
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.transforms.health import health
@@ -63,8 +62,10 @@ def run(lakehouse: FolderLakehouse, client: ElectricityMapsClient, window: Windo
     """Bronze and silver as a run makes them; what was quarantined."""
     told: list[str] = []
     for feed in FEEDS:
-        lakehouse.create(BRONZE[feed])
-        _, failures, _ = ingest(lakehouse, BRONZE[feed], noting(fetch(client, feed, ("GR",), window, now), told))
+        lakehouse.create(FEED_TABLES[feed.name][0])
+        _, failures, _ = ingest(
+            lakehouse, FEED_TABLES[feed.name][0], noting(fetch(client, feed, ("GR",), window, now), told)
+        )
         assert failures == []
     merge_silver(lakehouse, silver_window(window))
     return told
@@ -93,7 +94,7 @@ def test_every_other_hour_goes_on_whatever_is_wrong_with_one_and_the_mended_one_
         (row,) = (row for row in rejected if row["source"].endswith(f"/{feed.endpoint}/history"))
         assert (row["zone"], row["datetime"], row["position"]) == ("GR", hour, 17 + (feed == CARBON))
         assert said[feed].endswith(row["reason"])
-        stored = DeltaTable(lakehouse.location(BRONZE[feed])).to_pyarrow_table().to_pylist()
+        stored = DeltaTable(lakehouse.location(FEED_TABLES[feed.name][0])).to_pyarrow_table().to_pylist()
         assert [body["payload_sha256"] for body in stored] == [row["payload_sha256"]]
         assert row["record_json"] in stored[0]["raw_json"]
         assert row["record_json"] not in stored[0]["trusted_json"] or row["record_json"] == "null"

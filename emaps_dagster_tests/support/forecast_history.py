@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import AcceptedResponse
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, WITHDRAWN_RESPONSES
+from emaps_dagster.contracts.tables import CARBON_DATA, FEED_TABLES, POWER_DATA, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, MODE_KEYS, Feed
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
@@ -20,7 +20,7 @@ from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.ingest import store
 from emaps_dagster.pipeline.silver import merge_silver
 from emaps_dagster_tests.support.builders import utc
-from emaps_dagster_tests.support.pipeline_harness import BRONZE, FLAWS, Provider
+from emaps_dagster_tests.support.pipeline_harness import FLAWS, Provider
 
 # Summer time begins on 31 March 2024, in Athens at 01:00 UTC; a month and a quarter end that day.
 FIRST, LAST = utc(2024, 3, 21), utc(2024, 4, 4)
@@ -102,8 +102,8 @@ def write(spark: SparkSession, folder: Path, past: Past) -> Path:
     """The past as tables: bronze, withdrawals, and today's silver."""
     lakehouse = FolderLakehouse(spark, folder)
     for feed in FEEDS:
-        lakehouse.create(BRONZE[feed.name])
-        store(lakehouse, BRONZE[feed.name], past.responses[feed.name])
+        lakehouse.create(FEED_TABLES[feed.name][0])
+        store(lakehouse, FEED_TABLES[feed.name][0], past.responses[feed.name])
     if past.withdrawn:
         lakehouse.create(WITHDRAWN_RESPONSES)
         rows = [_withdrawal(response) for response in past.withdrawn]

@@ -159,8 +159,8 @@ BUGS = (
     Mutant(
         "signals of any version put together",
         "transforms.mix:mix_records",
-        'version = ("datetime", "updated_at")',
-        'version = ("datetime",)',
+        "F.col(name) for name in version)",
+        'F.col(name) for name in ("datetime",))',
     ),
     Mutant(
         "a record of the mix alone",

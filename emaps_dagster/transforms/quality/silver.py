@@ -16,9 +16,10 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
 from emaps_dagster.transforms.quality.bronze import finding_of, records_of, trusted_body
 from emaps_dagster.transforms.quality.clocks import wrong_clocks
-from emaps_dagster.transforms.quality.mix import NEEDED, Key, Order, Seen, assembled, is_superseded, seen_by_hour
+from emaps_dagster.transforms.quality.mix import NEEDED, Order, Seen, assembled, is_superseded, seen_by_hour
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 
+Key = tuple[str, datetime]
 # Order, content by silver's columns, and source of one ingestion of an hour.
 Version = tuple[Order, dict[str, Any], str | None]
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -180,7 +181,8 @@ def _of_the_roads(evidence: SilverEvidence, key: Key) -> dict[str, Any]:
     record, seen = evidence.histories["power"].get(key), evidence.seen.get(key, [])
     waits = None
     if any(one.signal in NEEDED for one in seen):
-        waits = is_superseded(seen, record and record.latest["updated_at_power"], record and record.known_since)
+        version, since = (record.latest["updated_at_power"], record.known_since) if record else (None, None)
+        waits = is_superseded(seen, version, since)
     return {"source_power": record and record.source, "is_superseded_power": waits}
 
 

@@ -1,0 +1,249 @@
+"""One simulated history by three roads, the change from one to another, and the hours that wait for a version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from emaps_dagster.cli.preflight.surroundings import api
+from emaps_dagster.contracts.settings import Settings, read_settings
+from emaps_dagster.contracts.signals import FLOWS
+from emaps_dagster.contracts.tables import ENERGY_DATA, MIX_DATA, POWER_DATA, ml_features
+from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.definitions import build_definitions
+from emaps_dagster.monitoring.stored_hours import missing
+from emaps_dagster.simulator.server import Fault, Simulator
+from emaps_dagster_tests.support.builders import utc
+from emaps_dagster_tests.system.test_remedies import Pipeline, findings_of
+
+NOW = utc(2026, 8, 22, 10, 7)
+# More than a day, so that /history and past-range both take part.
+LOADED = Window(utc(2026, 8, 20, 22), utc(2026, 8, 22, 10))
+GOLD = ml_features(("GR",))
+MIX_CHECK = "rolling_avg_24h_is_of_one_power_signal"
+ROADS = {
+    "v3": ("v3", "power-breakdown"),
+    "v4": ("v4", "power-breakdown"),
+    "mix": ("v4", "electricity-mix"),
+}
+
+
+@dataclass
+class Road(Pipeline):
+    """A warehouse that is filled by one road, or by several in turn."""
+
+    signal: Any = "power-breakdown"
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            api_url=self.sim.url,
+            power_signal=self.signal,
+            warehouse=self.folder,
+            fixed_now=self.now,
+            start=utc(2026, 8, 1),
+            _env_file=None,
+        )
+
+    def run(self, window: Window) -> dict[str, list[str]]:
+        """All layers of the hours; returns the checks that failed."""
+        before = len(self.sim.requests)
+        result = self.materialize(window)
+        assert result.success
+        self.calls.append(len(self.sim.requests) - before)
+        return findings_of(result)
+
+    def silver(self) -> dict[Any, dict[str, Any]]:
+        return {row["datetime"]: row for row in self.rows(ENERGY_DATA)}
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def same_up_to_rounding(one: Any, other: Any, within: float) -> bool:
+    """Equal, or two numbers that differ by at most that much; nulls are equal to nulls only."""
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= within
+    return bool(one == other)
+
+
+def test_three_roads_make_the_same_tables_to_the_rounding_of_the_source(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    roads: dict[str, Road] = {}
+    for name, (version, signal) in ROADS.items():
+        with Simulator(now=NOW, zones=("GR",), version=version) as sim:  # type: ignore[arg-type]
+            road = Road(tmp_path / name, sim, instance, now=NOW, signal=signal)
+            failed = road.run(LOADED)
+            sim.provider.revise("GR", utc(2026, 8, 22, 4), at=NOW + HOUR / 2)
+            road.now = NOW + HOUR
+            sim.set_now(road.now)
+            failed |= road.run(Window(LOADED.end, LOADED.end + HOUR))
+            assert failed == {}, name
+        roads[name] = road
+    assert {name: road.calls for name, road in roads.items()} == {"v3": [4, 2], "v4": [4, 2], "mix": [12, 6]}
+    silver, gold = ({n: road.rows(t) for n, road in roads.items()} for t in (ENERGY_DATA, GOLD))
+    assert len(silver["v3"]) == len(silver["mix"]) == 37
+    # The short road: equal to the last bit, but for the name of the version.
+    plain = [{**row, "source_power": None} for row in silver["v3"]]
+    assert [{**row, "source_power": None} for row in silver["v4"]] == plain
+    assert gold["v4"] == gold["v3"]
+    assert {row["source_power"] for row in silver["v4"]} == {"electricitymaps/v4/power-breakdown"}
+    # The long road: every value rounds to the whole MW of v3, and every null is one.
+    own = ("source_power", "is_superseded_power")
+    wrong = [
+        (row["datetime"], name, value, row[name])
+        for row, whole in zip(silver["mix"], silver["v3"], strict=True)
+        for name, value in whole.items()
+        if name not in own and not same_up_to_rounding(row[name], value, 0.5)
+    ]
+    assert wrong == []
+    decimals = sum(row["production_wind"] != round(row["production_wind"]) for row in silver["mix"])
+    assert decimals > 5
+    wrong = [
+        (row["datetime"], name, value, row[name])
+        for row, whole in zip(gold["mix"], gold["v3"], strict=True)
+        for name, value in whole.items()
+        if not same_up_to_rounding(row[name], value, 0.5)
+    ]
+    assert wrong == []
+    assert {row["source_power"] for row in silver["mix"]} == {"electricitymaps/v4/electricity-mix"}
+    assert {row["is_superseded_power"] for row in silver["mix"]} == {False}
+
+
+def test_a_change_of_road_revises_nothing_is_reported_and_ends_where_one_road_is_withdrawn(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    with Simulator(now=NOW, zones=("GR",), version="v3") as sim:
+        road = Road(tmp_path / "warehouse", sim, instance, now=NOW)
+        assert road.run(LOADED) == {}
+        before = road.silver()
+        road.signal, sim.version = "electricity-mix", "v4"
+        # The same hours again, of which the provider has nothing new to say.
+        assert road.run(Window(LOADED.end - HOUR, LOADED.end)) == {}
+        assert road.silver() == {
+            hour: row | {"is_superseded_power": row_of(road, hour)} for hour, row in before.items()
+        }
+        assert {row["source_power"] for row in road.silver().values()} == {"electricitymaps/v3/power-breakdown"}
+        # The next hour has one road only.
+        road.now += HOUR
+        sim.set_now(road.now)
+        new = LOADED.end
+        failed = road.run(Window(new, new + HOUR))
+        assert road.silver()[new]["source_power"] == "electricitymaps/v4/electricity-mix"
+        [finding] = [text for text in failed.pop(MIX_CHECK) if f"{new:%Y-%m-%dT%H}" in text or "mix" in text][:1]
+        assert "electricity-mix (" in finding
+        assert "power-breakdown (" in finding
+        assert failed == {}
+        # The remedy: power-breakdown's responses of these hours are withdrawn.
+        hashes = " ".join(row["payload_sha256"] for row in road.rows(POWER_DATA) if "/history" in row["request"])
+        assert road.launch("withdraw", config={"payload_sha256": hashes}).success
+        hour = Window(new - HOUR, new + HOUR)
+        assert road.materialize(hour).success
+        day = [row["source_power"] for at, row in sorted(road.silver().items()) if at > new - 23 * HOUR]
+        assert set(day) == {"electricitymaps/v4/electricity-mix"}
+        assert MIX_CHECK not in road.failing(Window(new, new + HOUR), GOLD)
+
+
+def row_of(road: Road, hour: Any) -> Any:
+    """False where electricity-mix has told of the hour as well, and else null."""
+    spans = [(row["window_start"], row["window_end"]) for row in road.rows(MIX_DATA)]
+    return False if any(start <= hour < end for start, end in spans) else None
+
+
+def test_an_hour_of_which_a_version_came_in_part_is_asked_for_until_it_is_whole(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    hour = utc(2026, 8, 22, 4)
+    with Simulator(now=NOW, zones=("GR",), version="v4") as sim:
+        road = Road(tmp_path / "warehouse", sim, instance, now=NOW, signal="electricity-mix")
+        road.run(LOADED)
+        assert missing(road.folder, ("GR",), LOADED).not_fetched == {}
+        before = road.silver()[hour]
+        # A revision between the calls of a run: its flows are newer than its mix.
+        sim.provider.revise("GR", hour, at=NOW, feed=FLOWS)
+        road.now += HOUR
+        sim.set_now(road.now)
+        road.run(Window(LOADED.end, LOADED.end + HOUR))
+        after = road.silver()[hour]
+        assert after == before | {"is_superseded_power": True}
+        found = missing(road.folder, ("GR",), LOADED)
+        assert (found.not_fetched, found.not_merged) == ({"GR": {hour}}, set())
+        # The provider has it all now, and the hour is requested as `gaps` does.
+        sim.provider.revise("GR", hour, at=NOW)
+        road.run(Window(hour, hour + HOUR))
+        whole = road.silver()[hour]
+        assert whole["is_superseded_power"] is False
+        assert whole["updated_at_power"] == NOW
+        assert missing(road.folder, ("GR",), LOADED).not_fetched == {}
+
+
+def test_a_backfill_by_electricity_mix_costs_six_calls_for_each_ten_days(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Simulator(now=NOW, version="v4") as sim, dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setenv("EMAPS_CALLS_PER_MINUTE", "60")
+        settings = Settings(api_url=sim.url, power_signal="electricity-mix", fixed_now=NOW, _env_file=None)
+        job = build_definitions(settings).resolve_job_def("backfill_cost")
+        result = job.execute_in_process(run_config={"start": "2025-01-01", "end": "2026-01-01"}, instance=instance)
+        said = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert any("8760 hours: 222 calls (1 zones, 6 feeds, 37 each), 0:03:42 at" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("version", "signal", "gone", "level", "says"),
+    [
+        ("v3", "power-breakdown", None, "ok", "power-breakdown of v3 is served for zone GR; runs take it."),
+        ("v3", "power-breakdown", None, "ok", "electricity-mix of v4 is served for zone GR."),
+        (
+            "v3",
+            "power-breakdown",
+            "power-breakdown",
+            "warning",
+            "power-breakdown of v3, which runs take, is not served for zone GR (power-breakdown: NotInPlanError). Set "
+            "EMAPS_API_URL={root}/v4 and EMAPS_POWER_SIGNAL=electricity-mix, which is served.",
+        ),
+        (
+            "v4",
+            "electricity-mix",
+            "electricity-flows",
+            "warning",
+            "electricity-mix of v4, which runs take, is not served for zone GR (electricity-flows: NotInPlanError). Set "
+            "EMAPS_API_URL={root}/v4 and EMAPS_POWER_SIGNAL=power-breakdown, which is served.",
+        ),
+        (
+            "v4",
+            "electricity-mix",
+            "renewable-energy",
+            "ok",
+            "electricity-mix of v4 is served for zone GR, without renewable-energy, so that their columns are null; "
+            "runs take it.",
+        ),
+    ],
+)
+def test_the_start_up_check_names_the_roads_that_are_served_and_its_remedy_is_right(
+    monkeypatch: pytest.MonkeyPatch, version: Any, signal: str, gone: str | None, level: str, says: str
+) -> None:
+    with Simulator(zones=("GR",), token="a-token", version=version) as sim:
+        monkeypatch.setenv("EMAPS_API_URL", sim.url)
+        monkeypatch.setenv("EMAPS_API_TOKEN", "a-token")
+        monkeypatch.setenv("EMAPS_POWER_SIGNAL", signal)
+        if gone:
+            sim.inject(Fault("not_in_plan", feed=gone, times=None))
+        said = says.format(root=sim.url.rpartition("/")[0])
+        assert said in [finding.text for finding in api(read_settings()) if finding.level == level]
+        # The list of zones, the health of the host, and at most nine signals.
+        assert len(sim.requests) <= 11
+        if level == "warning":
+            for setting in said.partition("Set ")[2].partition(", which is served")[0].split(" and "):
+                monkeypatch.setenv(*setting.split("="))
+            assert [finding.text for finding in api(read_settings()) if finding.level == "warning"] == []
