@@ -1,11 +1,13 @@
 """How long a person waits for `features.load`, all columns unless said: `python -m benchmarks.features_load`.
 
-Zone GR, embedded engine: a year fetched afterwards in 10-day ranges, its last 30 days by hourly runs as well.
+Zone GR, embedded engine: a year fetched afterwards in 10-day ranges, its last 30 days by hourly runs as well. What was
+known when is computed each time, without the cache, unless said.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from harness.history_builder import Past
 
 YEAR = Window(datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2025, 1, 1, tzinfo=timezone.utc))
 TICKED = timedelta(days=30)
+_CACHED = "a year, as_of, from the cache"
 _COLD = """
 import time
 begin = time.perf_counter()
@@ -59,14 +62,17 @@ def measure(folder: Path, repeats: int) -> Figures:
         "a year, known_at 400d": lambda: features.load(
             "GR", *year, known_at="400d", warehouse=folder, allow="backfilled"
         ),
+        "a year, as_of, three columns": lambda: features.load("GR", *year, as_of=now, warehouse=folder, columns=few),
+        _CACHED: lambda: features.load("GR", *year, as_of=now, warehouse=folder),
     }
     for number in range(repeats):
         progress(f"features_load: {number + 1} of {repeats}")
         cold = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         taken.add("a year as stored, a new process, imports included", float(cold.stdout))
         for name, ask in questions.items():
+            os.environ["EMAPS_FEATURES_CACHE_MB"] = "512" if name == _CACHED else "0"
             if number == 0:
-                # Imports and, for what was known when, the start of the engine.
+                # Imports, for what was known when the start of the engine, and the cache's first answer.
                 ask()
             with taken.clock(name):
                 ask()
