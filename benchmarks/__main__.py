@@ -51,7 +51,7 @@ def main() -> None:
 
 def _page(sections: dict[str, str]) -> str:
     text = "# Results\n\nMade by `make bench`; README.md says what is measured on which input.\n"
-    return text + "".join(f"\n## {name}\n\n{sections[name]}\n" for name in MEASURES if name in sections)
+    return text + "".join(f"\n## {name}\n\n{sections[name]}\n" for name in sections)
 
 
 def _sections(page: Path) -> dict[str, str]:
