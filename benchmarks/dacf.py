@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, Feed
@@ -82,7 +82,7 @@ def write(lakehouse: Lakehouse, grids: dict[str, list[Hour]]) -> None:
     merge_gold(lakehouse, tuple(ZONE_OF[grid] for grid in grids), gold_window(window))
 
 
-def responses_of(zone: str, feed: Feed, hours: list[Hour]) -> Iterator[Response]:
+def responses_of(zone: str, feed: Feed, hours: list[Hour]) -> Iterator[AcceptedResponse]:
     """What daily runs received, each with the hours since the run before."""
     assert feed in FEEDS
     size = EVERY // HOUR
@@ -93,7 +93,7 @@ def responses_of(zone: str, feed: Feed, hours: list[Hour]) -> Iterator[Response]
         body = {"zone": zone, "data": [_record(feed, zone, hour, now) for hour in part]}
         request = f"/v3/{feed.endpoint}/past-range?zone={zone}&start={_iso(part[0].start)}&end={_iso(end)}"
         text = json.dumps({**body, "temporalGranularity": "hourly"}, separators=(",", ":"))
-        yield admit(Response(feed, zone, "past-range", request, text, now))
+        yield admit(RawResponse(feed, zone, "past-range", request, text, now))
 
 
 def _record(feed: Feed, zone: str, hour: Hour, now: datetime) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from emaps_dagster.contracts.responses import Response
+from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window, utc_now
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
-from emaps_dagster.demo.folder import Folder
+from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.electricity_maps.client import admit, past_range_chunks
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
@@ -94,7 +94,7 @@ def make_history(folder: str | Path = "demo", days: int = 42, now: datetime | No
         raise ValueError(f"days is {days}; at least {_SHORTEST} are needed: a week of lags, then days to learn from.")
     last = floor_hour((now or utc_now()) - _MINUTE) + _MINUTE
     hours = Window(floor_hour(last) - days * _DAY, floor_hour(last))
-    place = Folder(Path(folder).resolve())
+    place = DemoFolder(Path(folder).resolve())
     with place.claimed(), embedded_session() as spark:
         place.start_afresh()
         as_it_came, later = (FolderLakehouse(spark, path) for path in (place.warehouse, place.fetched_later))
@@ -113,19 +113,21 @@ def make_history(folder: str | Path = "demo", days: int = 42, now: datetime | No
     return History(place.warehouse, place.fetched_later, first_midnight + _LOOKBACK, hours.end.replace(hour=0) - _DAY)
 
 
-def _hourly_runs(provider: Provider, feed: Feed, hours: Window, last: datetime) -> Iterator[Response]:
+def _hourly_runs(provider: Provider, feed: Feed, hours: Window, last: datetime) -> Iterator[AcceptedResponse]:
     """What the runs at minute 7 received: the running hour and the 23 before it."""
     for hour in hours.hours():
         now = hour + HOUR + (last - hours.end)
         yield _response(provider, feed, "history", now, None)
 
 
-def _past_ranges(provider: Provider, feed: Feed, hours: Window, now: datetime) -> Iterator[Response]:
+def _past_ranges(provider: Provider, feed: Feed, hours: Window, now: datetime) -> Iterator[AcceptedResponse]:
     for part in past_range_chunks(hours):
         yield _response(provider, feed, "past-range", now, part)
 
 
-def _response(provider: Provider, feed: Feed, endpoint: Endpoint, now: datetime, part: Window | None) -> Response:
+def _response(
+    provider: Provider, feed: Feed, endpoint: Endpoint, now: datetime, part: Window | None
+) -> AcceptedResponse:
     query = f"zone={ZONE}" + (f"&start={part.start:%Y-%m-%dT%H:%MZ}&end={part.end:%Y-%m-%dT%H:%MZ}" if part else "")
     body = provider.body(feed, ZONE, endpoint, now, part).decode()
-    return admit(Response(feed, ZONE, endpoint, f"/v3/{feed.endpoint}/{endpoint}?{query}", body, now))
+    return admit(RawResponse(feed, ZONE, endpoint, f"/v3/{feed.endpoint}/{endpoint}?{query}", body, now))
