@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+# Exit code of a measure whose input is absent: the page keeps its last section.
+SKIPPED = 77
 _PACKAGES = ("dagster", "pyspark", "pysail", "deltalake", "pyarrow", "pandas")
 
 

@@ -22,7 +22,7 @@ from emaps_dagster.contracts.signals import PowerSignal
 _PRESENT = "DEMO_PRESENT"
 _MARK = ".made-by-emaps-demo"
 _LOCK = ".in-use.lock"
-_MADE = ("warehouse", "dagster_home", "gold.png", "demo.log", "dev.log", "demo.env")
+_MADE = ("warehouse", "fetched_later", "dagster_home", "gold.png", "demo.log", "dev.log", "demo.env")
 
 
 class FolderError(EmapsError):
@@ -38,6 +38,11 @@ class DemoFolder:
     @property
     def warehouse(self) -> Path:
         return self.root / "warehouse"
+
+    @property
+    def fetched_later(self) -> Path:
+        """The second warehouse of history.py."""
+        return self.root / "fetched_later"
 
     @property
     def dagster_home(self) -> Path:

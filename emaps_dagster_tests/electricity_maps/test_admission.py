@@ -689,6 +689,10 @@ def is_admitted(text: str, feed: Feed) -> bool:
     return True
 
 
+# Columns that say which road an hour came by; test_roads holds them.
+_OF_ROADS = ("source_power", "is_superseded_power")
+
+
 def silver(
     spark: SparkSession, feed: Feed, texts: list[str], ingested_at: datetime = RECEIVED
 ) -> list[dict[datetime, dict[str, Any]]]:
@@ -705,7 +709,7 @@ def silver(
         hours[hour] = {
             name: dict(value) if name.endswith("_by_zone") and value is not None else value
             for name, value in row.items()
-            if name not in ("zone", "datetime", "year_month", "source_power")
+            if name not in ("zone", "datetime", "year_month", *_OF_ROADS)
         }
     return found
 

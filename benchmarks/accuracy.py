@@ -1,0 +1,214 @@
+"""Day-ahead carbon intensity of a published table, by what the pipeline holds: `python -m benchmarks.accuracy`.
+
+The real hourly generation of three grids in 2020 and 2021 goes through admission, bronze, silver and gold, as daily
+runs would have received it. Training sets are those of `forecasting`, known in time: one forecast a day, issued at
+00:10 UTC for the 24 hours from 00:00 on, from hours before 00:00 only. No weather. The model is scikit-learn's
+HistGradientBoostingRegressor as it comes, on the absolute error of the logarithm, without early stopping, seed 0; one
+for each grid, all horizons in it.
+
+Protocol of the table: train on hours before 2021-07-01, test on the 184 days after it; MAPE of each day's 24 hours,
+then their mean. The features were chosen on the first half of 2021 (`--validate`); the test half was scored after that.
+Truth and the paper's forecast are carbonfirst/DACF's (Maji, Sitaraman, Shenoy, e-Energy 2022), whose forecast has
+weather; naive is the intensity 24 h before; ours is this project's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
+
+from benchmarks import dacf
+from benchmarks.measurements import SKIPPED, progress
+from emaps_dagster import forecasting
+from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
+
+SEED = 0
+LAGS = (24, 48, 72, 96, 120, 144, 168)
+_WEEK = timedelta(days=7)
+TARGET = "carbon_intensity"
+SOURCES = ("ours", "naive 24 h", "the paper")
+_WORST = 3
+
+
+@dataclass(frozen=True)
+class Periods:
+    """Training from `start`, validation from `validation`, test from `test` to `end`; all at midnight UTC."""
+
+    start: datetime
+    validation: datetime
+    test: datetime
+    end: datetime
+
+
+def _utc(year: int, month: int) -> datetime:
+    return datetime(year, month, 1, tzinfo=timezone.utc)
+
+
+PROTOCOL = Periods(_utc(2020, 1), _utc(2021, 1), _utc(2021, 7), _utc(2022, 1))
+# Moments whose values of the modes are features: the last known hour, 24 h before the target, the last day.
+_VALUE, _LAG, _MEAN = ("value_", ""), ("lag_", "_24h"), ("mean_", "_24h")
+TRIED: dict[str, tuple[bool, tuple[tuple[str, str], ...]]] = {
+    "carbon intensity only": (False, ()),
+    "modes in MW, last value": (False, (_VALUE,)),
+    "modes in MW, last value and 24 h before": (False, (_VALUE, _LAG)),
+    "modes in MW, last value, 24 h before and mean of the day": (False, (_VALUE, _LAG, _MEAN)),
+    "shares, last value": (True, (_VALUE,)),
+    "shares, 24 h before": (True, (_LAG,)),
+    "shares, last value and 24 h before": (True, (_VALUE, _LAG)),
+    "shares, last value, 24 h before and mean of the day": (True, (_VALUE, _LAG, _MEAN)),
+}
+CHOSEN = "shares, last value and 24 h before"
+
+
+def inputs_of(X: pd.DataFrame, tried: str = CHOSEN, *, month: bool = False) -> pd.DataFrame:  # noqa: N803
+    """The features: every one of the carbon intensity, the modes as `tried` says, hour, day of the week, horizon."""
+    calendar = ["hour", "day_of_week", "horizon", *(["month"] if month else [])]
+    own = [name for name in X.columns if TARGET in name and not name.startswith(("age_", "count_"))]
+    found = X[[*own, *calendar]].copy()
+    as_share, moments = TRIED[tried]
+    for prefix, suffix in moments:
+        total = f"{prefix}production_total{suffix}"
+        for name in X.columns:
+            if name.startswith(f"{prefix}production_") and name.endswith(suffix) and name != total:
+                found[name] = X[name] / X[total] if as_share else X[name]
+    return found
+
+
+def fitted(X: pd.DataFrame, y: pd.Series[float]) -> Callable[[pd.DataFrame], np.ndarray[Any, Any]]:  # noqa: N803
+    """The forecast of the fixed, untuned model that was fitted on these rows."""
+    model = HistGradientBoostingRegressor(loss="absolute_error", early_stopping=False, random_state=SEED)
+    # One thread: the order of sums is the same everywhere, and threads that wait for each other slow a busy machine.
+    with threadpool_limits(1):
+        model.fit(X, np.log(y))
+    return lambda rows: np.exp(model.predict(rows))
+
+
+def by_day(forecast: Any, truth: pd.Series[float]) -> pd.Series[float]:
+    """MAPE of each day's hours in percent, by the day of the issue."""
+    off = 100 * (np.asarray(forecast) - truth).abs() / truth
+    return off.groupby(off.index.get_level_values("issued_at").date).mean()
+
+
+def rows_of(warehouse: Path, grid: str, hours: list[dacf.Hour], start: datetime, end: datetime) -> Any:
+    """A grid's training set of one forecast a day, issued in [start, end)."""
+    modes = [f"production_{mode}" for mode in hours[0].generation]
+    return forecasting.training_set(
+        dacf.ZONE_OF[grid],
+        start,
+        end,
+        issue_at="00:00",
+        known_at="10min",
+        lags=LAGS,
+        columns=[TARGET, "production_total", *modes],
+        warehouse=warehouse,
+    )
+
+
+def days_of(warehouse: Path, grid: str, hours: list[dacf.Hour], periods: Periods) -> pd.DataFrame:
+    """MAPE of each day of the test, a column for each of SOURCES."""
+    train = rows_of(warehouse, grid, hours, periods.start + _WEEK, periods.test)
+    test = rows_of(warehouse, grid, hours, periods.test, periods.end)
+    # The last hour that a training row tells lies before the first of the test.
+    assert train.target_time.max() < pd.Timestamp(periods.test)
+    assert train.known_in_time.all()
+    assert test.known_in_time.all()
+    known = {hour.start: hour for hour in hours}
+    of_file = [known[moment.to_pydatetime()] for moment in test.target_time]
+    assert [hour.intensity for hour in of_file] == list(test.y), "the pipeline changed the truth"
+    forecasts = (
+        fitted(inputs_of(train.X), train.y)(inputs_of(test.X)),
+        forecasting.baselines(test)["daily"],
+        [hour.paper for hour in of_file],
+    )
+    return pd.DataFrame({name: by_day(of, test.y) for name, of in zip(SOURCES, forecasts, strict=True)})
+
+
+def validated(warehouse: Path, grids: dict[str, list[dacf.Hour]], periods: Periods) -> pd.DataFrame:
+    """Mean MAPE of what was tried, trained before and judged on the validation period, a column for each grid."""
+    found: dict[str, dict[str, float]] = {}
+    for grid, hours in grids.items():
+        train = rows_of(warehouse, grid, hours, periods.start + _WEEK, periods.validation)
+        judged = rows_of(warehouse, grid, hours, periods.validation, periods.test)
+        of_grid = {"naive 24 h": forecasting.baselines(judged)["daily"]}
+        for tried in TRIED:
+            for month in (False, True):
+                fit = fitted(inputs_of(train.X, tried, month=month), train.y)
+                of_grid[f"{tried}{', with the month' if month else ''}"] = fit(inputs_of(judged.X, tried, month=month))
+        found[grid] = {name: by_day(forecast, judged.y).mean() for name, forecast in of_grid.items()}
+    return pd.DataFrame(found)
+
+
+def report(days: dict[str, pd.DataFrame]) -> str:
+    """The Markdown of the test: means, then how the days lie."""
+    lines = [f"| MAPE in %, mean of {len(next(iter(days.values())))} days | ours | naive 24 h | the paper |"]
+    lines += ["|---|---|---|---|"]
+    lines += [f"| {grid} | {' | '.join(f'{of[name].mean():.2f}' for name in SOURCES)} |" for grid, of in days.items()]
+    lines += ["", "Days, `benchmarks/accuracy_days.csv` has each:", "", "```csv"]
+    lines += ["grid,forecast,median,90 % of days below,worst days,days on which ours is better"]
+    for grid, of in days.items():
+        for name in SOURCES:
+            worst = of[name].nlargest(_WORST)
+            listed = " ".join(f"{day:%Y-%m-%d}:{value:.1f}" for day, value in worst.items())
+            better = "" if name == "ours" else int((of["ours"] < of[name]).sum())
+            lines.append(f"{grid},{name},{of[name].median():.2f},{of[name].quantile(0.9):.2f},{listed},{better}")
+    return "\n".join([*lines, "```"])
+
+
+def folder_of_data() -> Path | None:
+    """The table's folder beside this checkout; None where it is absent."""
+    places = (parent / "shared" / "data" / "dacf_2020_2021" for parent in Path(__file__).resolve().parents)
+    return next((place for place in places if place.is_dir()), None)
+
+
+def built(warehouse: Path, folder: Path, grids: Iterable[str]) -> dict[str, list[dacf.Hour]]:
+    """Fills the tables and returns the rows of the files."""
+    hours = {grid: dacf.hours_of(folder, grid) for grid in grids}
+    with embedded_session() as spark:
+        dacf.write(FolderLakehouse(spark, warehouse), hours)
+    return hours
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=folder_of_data(), help="of the table's files")
+    parser.add_argument("--validate", action="store_true", help="what was tried, on the first half of 2021")
+    options = parser.parse_args()
+    if options.folder is None:
+        progress("accuracy is not measured: there is no folder shared/data/dacf_2020_2021 beside this checkout.")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as name:
+        warehouse, began = Path(name), time.perf_counter()
+        grids = built(warehouse, options.folder, dacf.ZONE_OF)
+        stored = time.perf_counter()
+        progress(f"accuracy: {sum(map(len, grids.values())):,} hours in gold after {stored - began:.0f} s")
+        if options.validate:
+            print(validated(warehouse, grids, PROTOCOL).round(2).to_markdown())
+            return 0
+        days = {}
+        for grid, hours in grids.items():
+            days[grid] = days_of(warehouse, grid, hours, PROTOCOL)
+            progress(f"accuracy: {grid} after {time.perf_counter() - began:.0f} s")
+    ended = time.perf_counter()
+    table = pd.concat(days, axis=1).round(3)
+    table.columns = [f"{grid} {name}" for grid, name in table.columns]
+    table.to_csv(Path(__file__).with_name("accuracy_days.csv"), index_label="day")
+    print(report(days))
+    print(f"\nBodies to gold {stored - began:.0f} s, rows, fits and scores {ended - stored:.0f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
