@@ -21,7 +21,7 @@ class FeedRecords:
     """A feed's responses and what to read of them; flows by neighbour are numbers of their own.
 
     With rows of bronze.mix_data, power records are those of both roads, as in silver, and parsed whole: their versions
-    are told apart by all fields. Without, each distinct record is parsed once, and only its wanted fields.
+    are distinguished by all fields. Without, each distinct record is parsed once, and only its wanted fields.
     """
 
     name: str

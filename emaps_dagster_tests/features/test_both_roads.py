@@ -1,4 +1,4 @@
-"""Rows as known where bronze holds electricity-mix: what gold stored then, whichever road told an hour first."""
+"""Rows as known where bronze holds electricity-mix: what gold stored then, whichever road delivered an hour first."""
 
 from __future__ import annotations
 
