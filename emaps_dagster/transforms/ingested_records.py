@@ -20,8 +20,8 @@ from emaps_dagster.transforms.silver import power_records
 class FeedRecords:
     """A feed's responses and what to read of them; flows by neighbour are numbers of their own.
 
-    With rows of bronze.mix_data, power records are those of both roads, as in silver, and parsed whole: their versions
-    are distinguished by all fields. Without, each distinct record is parsed once, and only its wanted fields.
+    With rows of bronze.mix_data, power records are those of both roads, as in silver, and parsed whole: a record
+    is assembled from several responses. Without, each distinct record is parsed once, and only its wanted fields.
     """
 
     name: str
