@@ -21,7 +21,7 @@ from emaps_dagster.contracts.tables import (
 from emaps_dagster.contracts.windows import Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.pipeline.quarantine import BRONZE, in_utc, mending_responses, rejected_records
+from emaps_dagster.pipeline.quarantine import REPORTED, in_utc, mending_responses, rejected_records
 from emaps_dagster.transforms.health import (
     HEALTH_LOOKBACK,
     REVISIONS_OF,
@@ -54,10 +54,10 @@ def read_health_inputs(lakehouse: Lakehouse, zones: tuple[str, ...], now: dateti
         )
     ]
     rejected = _ingested_since(lakehouse, REJECTED_RESPONSES, now - HEALTH_LOOKBACK, "ingested_at")
-    records = {table: rejected_records(lakehouse, table) for _, table in BRONZE}
+    records = {table: rejected_records(lakehouse, table) for _, table in REPORTED}
     waiting = [
         Quarantined(row["zone"], feed.name, row["datetime"], row["reason"])
-        for feed, table in BRONZE
+        for feed, table in REPORTED
         for row in charged(records[table], mending_responses(lakehouse, table, records[table]))
     ]
     return HealthInputs(

@@ -22,8 +22,9 @@ from emaps_dagster.monitoring.hour_ranges import to_windows
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
 Rows = tuple[dict[str, Any], ...]
-# The table and the signals of each name under which quarantined hours are reported.
-BRONZE: tuple[tuple[Feed, Table], ...] = ((POWER, POWER_DATA), (POWER, MIX_DATA), (CARBON, CARBON_DATA))
+BRONZE: dict[Feed, Table] = {POWER: POWER_DATA, CARBON: CARBON_DATA}
+# Each table with the feed under whose name its quarantined hours are reported.
+REPORTED: tuple[tuple[Feed, Table], ...] = (*BRONZE.items(), (POWER, MIX_DATA))
 _SIGNALS = {POWER_DATA: (POWER,), MIX_DATA: MIX_SIGNALS, CARBON_DATA: (CARBON,)}
 # Hours that lie no farther apart share one read.
 _NEAR = timedelta(days=31)

@@ -197,6 +197,7 @@ def _silver(provider: Provider, hour: datetime, at: datetime) -> dict[str, objec
         "production_total": power["powerProductionTotal"],
         "import_by_zone": sorted(power["powerImportBreakdown"].items()),
         "export_by_zone": sorted(power["powerExportBreakdown"].items()),
+        "source_power": "electricitymaps/v3/power-breakdown",
         "carbon_intensity": carbon["carbonIntensity"],
         "is_estimated_power": power["isEstimated"],
         "is_estimated_carbon": carbon["isEstimated"],
