@@ -7,14 +7,12 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import BackfilledFeaturesError, FeaturesError, NoFeaturesError, PartialFeaturesError
 from emaps_dagster.contracts.forecast_plan import ForecastPlan
-from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.coverage import IN_TIME
+from emaps_dagster.forecasting.responses import responses_of
 from emaps_dagster.forecasting.rows import Issue
 from emaps_dagster.forecasting.source import plain
 from emaps_dagster.lakehouse.base import Lakehouse
@@ -30,11 +28,8 @@ def coverage_of(lakehouse: Lakehouse, zones: Sequence[str], hours: Window, delay
     """The status of each hour of each zone; see `forecasting.coverage`."""
     parts = []
     for part in hours.by_month():
-        power, carbon = (
-            lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(F.col("zone").isin(*zones))
-            for table in (POWER_DATA, CARBON_DATA)
-        )
-        parts.append(plain(lakehouse.collect(first_ingested(power, carbon, part.start, part.end))))
+        power, carbon, mix = responses_of(lakehouse, zones, part)
+        parts.append(plain(lakehouse.collect(first_ingested(power, carbon, part.start, part.end, mix=mix))))
     first = pa.concat_tables(parts).to_pandas().set_index(["zone", "datetime"])
     index = pd.MultiIndex.from_product(
         [list(zones), pd.date_range(hours.start, hours.end, freq="h", inclusive="left", unit="us")],

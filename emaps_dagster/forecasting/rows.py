@@ -10,15 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import NoFeaturesError
 from emaps_dagster.contracts.forecast_plan import ForecastPlan
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, RESPONSE_TABLES, Table
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.forecasting.responses import responses_of
 from emaps_dagster.forecasting.source import plain
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster.transforms.timestamps import instant
 from emaps_dagster.transforms.training_rows import final_targets, issues_table, origin_of, training_rows
 
 ROW_KEY = ("zone", "issued_at", "horizon")
@@ -55,15 +54,9 @@ def _month(lakehouse: Lakehouse, plan: ForecastPlan, issues: Sequence[Issue], *,
     origins = Window(origin_of(min(moments)), origin_of(max(moments)) + HOUR)
     hours = origins.widen(timedelta(hours=plan.lookback - 1), timedelta(0))
     zones = sorted({zone for zone, _ in issues})
-    power, carbon = (
-        lakehouse.scan_responses(table, hours, longest=LONGEST_BODY).where(F.col("zone").isin(*zones))
-        for table in (POWER_DATA, CARBON_DATA)
-    )
-    if not final:
-        by_then = F.col("ingested_at") <= instant(max(moments))
-        power, carbon = power.where(by_then), carbon.where(by_then)
+    power, carbon, mix = responses_of(lakehouse, zones, hours, None if final else max(moments))
     table = lakehouse.spark.createDataFrame(issues_table(issues))
-    rows = plain(lakehouse.collect(training_rows(power, carbon, table, origins, plan, final=final)))
+    rows = plain(lakehouse.collect(training_rows(power, carbon, table, origins, plan, mix=mix, final=final)))
     return rows.sort_by([(name, "ascending") for name in ROW_KEY])
 
 
@@ -74,13 +67,8 @@ def targets_of(lakehouse: Lakehouse, plan: ForecastPlan, hours: Window, as_of: d
         if as_of is None:
             silver = lakehouse.scan_hours(ENERGY_DATA, part).where(F.col("zone").isin(*plan.zones))
         else:
-            power, carbon = (
-                lakehouse.scan_responses(table, part, longest=LONGEST_BODY).where(
-                    F.col("zone").isin(*plan.zones) & (F.col("ingested_at") <= instant(as_of))
-                )
-                for table in (POWER_DATA, CARBON_DATA)
-            )
-            silver = energy_data(power, carbon, part.start, part.end)
+            power, carbon, mix = responses_of(lakehouse, plan.zones, part, as_of)
+            silver = energy_data(power, carbon, part.start, part.end, mix=mix)
         parts.append(plain(lakehouse.collect(final_targets(silver, plan))))
     return pa.concat_tables(parts)
 
@@ -98,7 +86,8 @@ def known_in_time(rows: pa.Table, plan: ForecastPlan, max_age: timedelta) -> pa.
 
 def refuse_absent_zones(lakehouse: Lakehouse, zones: Iterable[str]) -> None:
     """Raises if bronze holds no response of a zone at all."""
-    held = sorted({zone for table in (POWER_DATA, CARBON_DATA) for zone in _zones(lakehouse, table)})
+    tables = [table for table in RESPONSE_TABLES if lakehouse.version(table) is not None]
+    held = sorted({zone for table in tables for zone in _zones(lakehouse, table)})
     for zone in zones:
         if zone not in held:
             where = lakehouse.location(POWER_DATA)

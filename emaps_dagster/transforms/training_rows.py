@@ -69,6 +69,7 @@ def training_rows(
     origins: windows.Window,
     plan: ForecastPlan,
     *,
+    mix: DataFrame | None = None,
     final: bool = False,
 ) -> DataFrame:
     """The forecasting rows of some issue times.
@@ -79,6 +80,7 @@ def training_rows(
         issues: zone, issued_at and origin, as `issues_table`; one row per zone and issue time.
         origins: the hours of all origins.
         plan: the features.
+        mix: rows of bronze.mix_data, likewise; None without the table.
         final: computes each row from all responses, also those ingested after its issue time.
 
     Returns:
@@ -88,7 +90,7 @@ def training_rows(
     """
     pick = latest_of_issues(issues, origins, plan) if final else seen_at_issues(issues, origins, plan)
     start = origins.start - timedelta(hours=plan.lookback - 1)
-    silver = energy_data(power, carbon, start, origins.end, pick=pick, more_keys=("issued_at",))
+    silver = energy_data(power, carbon, start, origins.end, mix=mix, pick=pick, more_keys=("issued_at",))
     percentages = [name for name in plan.base_columns if name.endswith("_percentage")]
     known = values(silver, plan.zones, "issued_at", "ingested_at_power", "ingested_at_carbon", *percentages)
     roles = issues.sparkSession.createDataFrame(_roles(plan))
