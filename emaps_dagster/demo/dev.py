@@ -23,7 +23,6 @@ from typing import Any
 import requests
 from rich.console import Console
 
-import emaps_dagster
 from emaps_dagster.cli.home import HERE, prepare
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.settings import PUBLIC_API_URL, Settings, read_settings
@@ -33,7 +32,7 @@ from emaps_dagster.demo.scenario import TOKEN, ZONE, revise
 from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
-_CHECKOUT = Path(emaps_dagster.__file__).resolve().parents[1]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 # Dagster's default port.
 _PORT = 3000
 _STARTS_WITHIN_SECONDS = 120

@@ -20,7 +20,6 @@ from uuid import uuid4
 import pyarrow as pa
 from pyarrow import feather
 
-import emaps_dagster
 from emaps_dagster.contracts.errors import SettingsError
 from emaps_dagster.contracts.settings import read_settings
 
@@ -123,7 +122,7 @@ class Cache:
 @cache
 def _computed_by() -> tuple[str, ...]:
     """Digest of the code that computes rows, and the versions of its packages."""
-    root = Path(emaps_dagster.__file__).parent
+    root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(path for room in _CODE for path in (root / room).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
