@@ -293,6 +293,8 @@ def test_every_check_is_in_the_list_of_planted_faults() -> None:
     """Those of a table as a whole have tests of their own below, those of many hours in test_provider_faults.py."""
     planted = {name for _, _, fails in FAULTS.values() for name in fails}
     planted |= {"values_change", "rolling_avg_24h_is_of_one_emission_factor_type"}
+    # In test_roads.py.
+    planted |= {"flows_are_not_carried_forward", "rolling_avg_24h_is_of_one_power_signal"}
     assert planted == {check.name for table in TABLES.values() for check in checks_of(table) if not check.of_the_table}
 
 

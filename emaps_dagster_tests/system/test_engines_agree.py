@@ -87,7 +87,7 @@ def test_tables_made_by_one_by_the_other_and_by_turns_are_equal_bit_for_bit(
             run(session, tmp_path / name, provider, window, road)
     silver = stored_rows(tmp_path / "embedded", ENERGY_DATA).values()
     assert len({row["source_power"] for row in silver if row["source_power"]}) == 2
-    assert {row["is_superseded_power"] for row in silver} == {None, False, True}
+    assert {None, False} <= {row["is_superseded_power"] for row in silver}
     assert len(stored_rows(tmp_path / "embedded", GOLD)) > 40
     for name in ("spark", "by turns"):
         assert_equal(tmp_path / "embedded", tmp_path / name, ENERGY_DATA, GOLD)

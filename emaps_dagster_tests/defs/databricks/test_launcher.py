@@ -135,6 +135,7 @@ def test_the_step_gets_the_settings_that_are_no_secret() -> None:
     assert variables(_settings()) == {
         "EMAPS_DEPLOYMENT": "databricks",
         "EMAPS_API_URL": "https://api.electricitymaps.com/v3",
+        "EMAPS_POWER_SIGNAL": "power-breakdown",
         "EMAPS_ZONES": "GR,BG",
         "EMAPS_START": "2024-05-01T00:00:00+00:00",
         "EMAPS_CATALOG": "main",
