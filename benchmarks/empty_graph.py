@@ -12,8 +12,8 @@ PARTITIONS = dg.HourlyPartitionsDefinition(start_date="2025-12-01-00:00", timezo
 GRAPH = {
     "power_data": ((), 3, 1),
     "carbon_data": ((), 3, 1),
-    "energy_data": (("power_data", "carbon_data"), 11, 2),
-    "ml_features": (("energy_data",), 6, 2),
+    "energy_data": (("power_data", "carbon_data"), 12, 2),
+    "ml_features": (("energy_data",), 7, 2),
 }
 
 

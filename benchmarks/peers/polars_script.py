@@ -60,6 +60,7 @@ def silver(warehouse: Path, start: datetime, end: datetime) -> pa.Table:
             ),
             pl.col("powerImportBreakdown").alias("import_by_zone"),
             pl.col("powerExportBreakdown").alias("export_by_zone"),
+            pl.col("source").str.replace("/[^/]*$", "").alias("source_power"),
         ],
         start,
         end,
@@ -81,7 +82,11 @@ def silver(warehouse: Path, start: datetime, end: datetime) -> pa.Table:
         how="full",
         coalesce=True,
     )
-    rows = joined.with_columns(pl.col("datetime").dt.strftime("%Y-%m").alias("year_month"))
+    rows = joined.with_columns(
+        pl.col("datetime").dt.strftime("%Y-%m").alias("year_month"),
+        # Only electricity-mix, which this script does not read, comes in parts.
+        pl.lit(None, dtype=pl.Boolean).alias("is_superseded_power"),
+    )
     maps = {name: _map(rows[name], neighbours) for name in ("import_by_zone", "export_by_zone")}
     plain = rows.drop(*maps).to_arrow()
     return pa.table({name: maps[name] if name in maps else plain[name] for name in ENERGY_DATA.column_names})
@@ -174,7 +179,7 @@ def _records(
     months = sorted({f"{day:%Y-%m}" for day in _days(start - timedelta(days=12), end)})
     table = DeltaTable(bronze)
     stored = table.to_pyarrow_table(
-        columns=["zone", "raw_json", "trusted_json", "ingested_at", "payload_sha256"],
+        columns=["zone", "raw_json", "trusted_json", "ingested_at", "payload_sha256", "source"],
         filters=[("year_month", "in", months), ("window_start", "<", end), ("window_end", ">", start)],
         # Else the process may abort at its end (local_files.py).
         filesystem=files_of(table),

@@ -26,7 +26,7 @@ def mixed(sources: dict[int, str | None], hours: range) -> list[tuple[int, str]]
     outcome = rolling_avg_24h_is_of_one_power_signal(
         GoldEvidence(Window(H0 + hours[0] * HOUR, H0 + (hours[-1] + 1) * HOUR), ("GR",), *tables)
     )
-    assert outcome.judged == len(hours)
+    assert outcome.checked == len(hours)
     return [((f.hour - H0) // HOUR, f.what) for f in outcome.findings if f.hour]
 
 
