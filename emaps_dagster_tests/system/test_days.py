@@ -247,6 +247,7 @@ def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine
         return here, late
 
 
+@pytest.mark.timeout(900)
 def test_half_a_day_with_an_outage_a_failing_zone_and_a_revision_leaves_no_hole_and_one_alert_a_cause(
     tmp_path: Path, chat: Chat
 ) -> None:
