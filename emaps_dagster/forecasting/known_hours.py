@@ -12,9 +12,9 @@ from emaps_dagster.contracts.errors import BackfilledFeaturesError, FeaturesErro
 from emaps_dagster.contracts.forecast_plan import ForecastPlan
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.coverage import IN_TIME
+from emaps_dagster.features.reading import plain
 from emaps_dagster.forecasting.responses import responses_of
 from emaps_dagster.forecasting.rows import Issue
-from emaps_dagster.forecasting.source import plain
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.hour_ranges import format_by_zone
 from emaps_dagster.transforms.as_of import first_ingested

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.settings import read_settings
@@ -23,8 +21,6 @@ from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-_UTC = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True)
@@ -106,14 +102,3 @@ def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table]) -> Lakehouse:
                 "tables as warehouse= or EMAPS_WAREHOUSE, or run the pipeline first."
             )
     return lakehouse
-
-
-def plain(rows: pa.Table) -> pa.Table:
-    """Casts the types of all engines to one schema: times in UTC microseconds, plain strings."""
-
-    def of(type_: pa.DataType) -> pa.DataType:
-        if pa.types.is_timestamp(type_):
-            return _UTC
-        return pa.string() if pa.types.is_string_view(type_) or pa.types.is_large_string(type_) else type_
-
-    return rows.cast(pa.schema([pa.field(field.name, of(field.type)) for field in rows.schema]))

@@ -35,8 +35,17 @@ def mixed_hours(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Counter[str]]:
     for row in rows:
         if row["carbon_intensity"] is not None and row["emission_factor_type"] is not None:
             types[row["zone"]][row["datetime"]] = row["emission_factor_type"]
+    return mixed_in_24_hours(types)
+
+
+def mixed_in_24_hours(kinds: Mapping[str, Mapping[datetime, str]]) -> dict[Key, Counter[str]]:
+    """The hours whose last 24 hours are of several kinds, with the number of hours of each.
+
+    Args:
+        kinds: by zone, the kind of each hour that has one.
+    """
     found: dict[Key, Counter[str]] = {}
-    for zone, hours in types.items():
+    for zone, hours in kinds.items():
         if len(set(hours.values())) > 1:
             for hour in {start + number * HOUR for start in hours for number in range(24)}:
                 counted = Counter(hours[past] for number in range(24) if (past := hour - number * HOUR) in hours)

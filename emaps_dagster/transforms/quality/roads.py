@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.transforms.quality.factors import in_words
+from emaps_dagster.transforms.quality.factors import in_words, mixed_in_24_hours
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver import Key, SilverEvidence, rows_of
@@ -41,14 +41,7 @@ def mixed_roads(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Counter[str]]:
     for row in rows:
         if row["source_power"] is not None:
             signals[row["zone"]][row["datetime"]] = row["source_power"].rpartition("/")[2]
-    found: dict[Key, Counter[str]] = {}
-    for zone, hours in signals.items():
-        if len(set(hours.values())) > 1:
-            for hour in {start + number * HOUR for start in hours for number in range(24)}:
-                counted = Counter(hours[past] for number in range(24) if (past := hour - number * HOUR) in hours)
-                if len(counted) > 1:
-                    found[zone, hour] = counted
-    return found
+    return mixed_in_24_hours(signals)
 
 
 def flows_are_not_carried_forward(evidence: SilverEvidence) -> Outcome:
