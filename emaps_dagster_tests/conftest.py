@@ -121,7 +121,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 _NEEDS = {
     "browser": re.compile(r"test_ui\.py"),
     "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
-    "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_stock_launcher\.py"),
+    "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_(stock_launcher|one_run)\.py"),
     "system": re.compile(r"/system/|benchmarks/tests/|test_dg\.py|test_command\.py"),
     "jvm": re.compile(rf"test_deployment_spark\.py|{_NEEDS_JVM.pattern}"),
 }

@@ -94,18 +94,22 @@ class DatabricksSettings(BaseModel):
     staging: Staging = "dbfs:/dagster_staging"
     permissions: Permissions = ()
     poll_seconds: Pause = 5.0
-    # Twice what a year's backfill of ten zones takes; a run that hangs must not keep a cluster for a day.
-    timeout_seconds: Seconds = 4 * 3600
+    # Of all steps of a run together: twice the 4 h that are enough for the longest step of a year's backfill of ten
+    # zones. A run that hangs must not keep a cluster for a day.
+    timeout_seconds: Seconds = 8 * 3600
     wait_seconds: Seconds | None = None
 
     @property
     def patience_seconds(self) -> int:
-        """Seconds a step waits for its run: longer than Databricks' own timeout, so that its reason is reported."""
+        """Seconds that Dagster waits for a run with all its steps.
+
+        They are more than Databricks' own timeout, so that its reason is reported.
+        """
         return self.wait_seconds or self.timeout_seconds + 600
 
 
 def check_workspace(settings: DatabricksSettings) -> None:
-    """Checks that the settings suffice to launch a step.
+    """Checks that the settings suffice to launch steps.
 
     Raises:
         SettingsError: settings are missing or exclude each other; the message names all of them.
@@ -121,7 +125,7 @@ def check_workspace(settings: DatabricksSettings) -> None:
     elif not there and "token" not in given:
         missing.append(f"{_name('token')} (or {' and '.join(map(_name, pair))})")
     if not given & {"cluster_id", "node_type"}:
-        missing.append(f"{_name('cluster_id')} (or {_name('node_type')} for a cluster of each step's own)")
+        missing.append(f"{_name('cluster_id')} (or {_name('node_type')} for a cluster of each run's own)")
     problems = []
     if missing:
         problems.append(f"EMAPS_DEPLOYMENT is 'databricks', which also needs {', '.join(missing)}.")

@@ -35,7 +35,7 @@ DATABRICKS = {
     "staging": "dbfs:/dagster_staging",
     "permissions": (),
     "poll_seconds": 5.0,
-    "timeout_seconds": 14400,
+    "timeout_seconds": 28800,
     "wait_seconds": None,
 }
 DEFAULTS = {
@@ -280,7 +280,7 @@ def test_a_workspace_a_name_and_a_cluster_are_enough_for_databricks(given: dict[
 
 
 TOKEN = "EMAPS_DATABRICKS_TOKEN (or EMAPS_DATABRICKS_CLIENT_ID and EMAPS_DATABRICKS_CLIENT_SECRET)"
-CLUSTER = "EMAPS_DATABRICKS_CLUSTER_ID (or EMAPS_DATABRICKS_NODE_TYPE for a cluster of each step's own)"
+CLUSTER = "EMAPS_DATABRICKS_CLUSTER_ID (or EMAPS_DATABRICKS_NODE_TYPE for a cluster of each run's own)"
 NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
 
 

@@ -9,7 +9,13 @@ import dagster as dg
 import pytest
 
 from emaps_dagster.defs.instance import materializations
-from emaps_dagster.defs.instance.materializations import _by_columns, _by_events, latest_materializations
+from emaps_dagster.defs.instance.materializations import (
+    _by_columns,
+    _by_events,
+    _of_run_by_events,
+    latest_materializations,
+    materializations_of_run,
+)
 
 KEY, OTHER = dg.AssetKey(["gold", "ml_features"]), dg.AssetKey(["silver", "energy_data"])
 HOURS = [f"2024-05-01-{number:02}:00" for number in range(5)]
@@ -50,6 +56,30 @@ def test_hours_without_one_have_none_and_so_have_those_that_were_wiped(instance:
     materialize(instance, KEY, HOURS[:2])
     instance.wipe_assets([KEY])
     assert latest_materializations(instance, KEY, HOURS[:2]) == {}
+
+
+@dg.asset(key=KEY, partitions_def=dg.HourlyPartitionsDefinition("2024-05-01-00:00"))
+def gold() -> None:
+    pass
+
+
+def test_those_of_one_run_are_found_by_columns_as_by_events(instance: dg.DagsterInstance) -> None:
+    runs = [
+        dg.materialize([gold], instance=instance, partition_key=hour).run_id for hour in (HOURS[0], HOURS[1], HOURS[0])
+    ]
+    records = {record.run_id: record for record in instance.fetch_materializations(KEY, limit=10).records}
+    for run_id, hour in ((runs[0], HOURS[0]), (runs[1], HOURS[1]), (runs[2], HOURS[0])):
+        storage_id = records[run_id].storage_id
+        for found in (
+            materializations_of_run(instance, KEY, run_id, 0),
+            _of_run_by_events(instance, KEY, run_id, storage_id - 1),
+        ):
+            assert {key: (target.storage_id, target.run_id) for key, target in found.items()} == {
+                hour: (storage_id, run_id)
+            }
+            assert found[hour].timestamp == pytest.approx(records[run_id].timestamp, abs=1e-5)
+        assert materializations_of_run(instance, KEY, run_id, storage_id) == {}
+        assert _of_run_by_events(instance, KEY, run_id, storage_id) == {}
 
 
 def test_more_hours_than_one_query_takes(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:

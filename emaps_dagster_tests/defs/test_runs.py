@@ -60,7 +60,7 @@ def test_a_queued_run_may_wait_for_ever(instance: dg.DagsterInstance) -> None:
 
 def test_a_step_on_a_cluster_may_be_silent_until_it_ends() -> None:
     assert heartbeat_timeout(Settings(_env_file=None)) == 3600
-    assert heartbeat_timeout(Settings(deployment="databricks", _env_file=None)) == 3600 + 14400
+    assert heartbeat_timeout(Settings(deployment="databricks", _env_file=None)) == 3600 + 28800
 
 
 def test_the_plan_is_asked_for_once_a_day_and_kept_while_the_provider_is_down(instance: dg.DagsterInstance) -> None:

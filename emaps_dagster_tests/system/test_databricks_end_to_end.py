@@ -184,18 +184,18 @@ def test_each_check_has_its_status_of_each_hour_and_it_is_current(done: Done) ->
     assert outdated == outdated_too == []
 
 
-def test_nothing_is_left_in_the_staging_place_and_each_step_was_one_run(done: Done) -> None:
+def test_nothing_is_left_in_the_staging_place_and_all_steps_were_one_run(done: Done) -> None:
     workspace = done.workspace
     assert workspace.staged() == []
-    # Four tables and their checks, twice.
-    assert workspace.count("POST", "/api/2.2/jobs/runs/submit") == len(workspace.runs) == 16
-    assert workspace.count("POST", "/api/2.0/dbfs/create") == 4 * 16
+    # Four tables and their checks: the hour, then the range.
+    assert workspace.count("POST", "/api/2.2/jobs/runs/submit") == len(workspace.runs) == 2
+    assert workspace.count("POST", "/api/2.0/dbfs/create") == 4 * 2
     assert workspace.count("POST", "/api/2.2/jobs/runs/cancel") == 0
 
 
 def test_the_package_is_all_that_was_sent(done: Done) -> None:
     zips = [content for place, content in done.workspace.received() if content.startswith(b"PK")]
-    assert len(zips) == 16
+    assert len(zips) == 2
     names = zipfile.ZipFile(io.BytesIO(zips[0])).namelist()
     assert "emaps_dagster/definitions.py" in names
     assert [name for name in names if not (name.startswith("emaps_dagster/") and name.endswith(".py"))] == []

@@ -1,7 +1,7 @@
 """Deployment `databricks` when things go wrong: the cause and the page are told, nothing is lost or doubled.
 
-One hour through the real assets, launched on the emulator asset by asset, each time with another fault; the tests are
-one story in their order, and what it leaves is compared with deployment embedded. What goes right is in
+One hour through the real assets, launched on the emulator in runs of one or two assets, each time with another fault;
+the tests are one story in their order, and what it leaves is compared with deployment embedded. What goes right is in
 test_databricks_end_to_end.py.
 """
 
@@ -31,6 +31,7 @@ from deltalake import DeltaTable
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.resources.databricks import retries as patience
+from emaps_dagster.defs.resources.databricks.staging import Staging
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.command_line import ROOT
 from emaps_dagster_tests.support.secret_scanner import forms_in, opened, traces
@@ -89,8 +90,8 @@ class Host:
     def environment(self, **changed: str) -> dict[str, str]:
         return {f"EMAPS_{name}": value for name, value in {**self.settings, **changed}.items()}
 
-    def launch(self, key: dg.AssetKey, **changed: str) -> Launched:
-        """Materialize one asset of the hour, with these settings changed."""
+    def launch(self, *keys: dg.AssetKey, **changed: str) -> Launched:
+        """Materialize assets of the hour, with these settings changed."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.environment(**changed).items():
                 patch.setenv(name, value)
@@ -100,7 +101,7 @@ class Host:
             patch.delitem(sys.modules, "emaps_dagster.definitions", raising=False)
             repository = ReconstructableRepository(ModuleCodePointer("emaps_dagster.definitions", "defs", str(ROOT)))
             job = repository.get_reconstructable_job("hourly").get_subset(
-                asset_selection={key}, asset_check_selection=set()
+                asset_selection=set(keys), asset_check_selection=set()
             )
             before = len(self.workspace.runs)
             with dg.DagsterInstance.from_config(str(self.home)) as instance:
@@ -233,11 +234,11 @@ def test_calls_that_fail_for_a_moment_are_tried_again_and_one_run_is_made(host: 
     ):
         host.workspace.inject(fault)
     host.workspace.delivery_seconds = 0.3
-    launched = host.launch(POWER)
+    launched = host.launch(POWER, CARBON)
     assert launched.success, launched.runs[-1].log()
     assert len(launched.runs) == 1
-    assert launched.materialized == [HOUR]
-    assert host.materializations(POWER) == 1
+    assert launched.materialized == [HOUR, HOUR]
+    assert (host.materializations(POWER), host.materializations(CARBON)) == (1, 1)
     assert version(host.workspace, "bronze.power_data") == 1
     assert host.workspace.staged() == []
 
@@ -254,20 +255,25 @@ def test_with_dbfs_disabled_a_step_runs_through_a_volume(host: Host) -> None:
 def test_a_driver_killed_after_its_commit_fails_the_step_and_the_next_run_writes_nothing_twice(host: Host) -> None:
     committed = "silver.db/energy_data/_delta_log/00000000000000000001.json"
     host.workspace.inject(RunFault("driver_killed", when=committed))
-    killed = host.launch(SILVER)
+    killed = host.launch(SILVER, GOLD)
     assert not killed.success
     assert "The spark driver has stopped unexpectedly" in killed.failure
     assert killed.runs[0].page in killed.failure
-    assert host.materializations(SILVER) == 0
+    # Gold depends on silver: no other run is made for it.
+    assert len(killed.runs) == 1
+    assert (host.materializations(SILVER), host.materializations(GOLD)) == (0, 0)
     assert version(host.workspace, "silver.energy_data") == 1
-    again = host.launch(SILVER)
+    again = host.launch(SILVER, GOLD)
     assert again.success, again.runs[-1].log()
-    assert again.materialized == [HOUR]
+    assert len(again.runs) == 1
+    assert again.materialized == [HOUR, HOUR]
     assert version(host.workspace, "silver.energy_data") == 1
     assert host.workspace.staged() == []
 
 
-def test_events_that_arrive_after_the_run_has_ended_are_waited_for(host: Host) -> None:
+def test_events_that_arrive_after_the_run_has_ended_are_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the cluster wrote is kept, to be searched for the token at the end.
+    monkeypatch.setattr(Staging, "remove", lambda self, folder: None)
     host.workspace.delivery_seconds = 1.5
     host.workspace.terminating_seconds = 0.3
     launched = host.launch(GOLD)
@@ -280,6 +286,7 @@ def test_terminating_the_run_in_dagster_cancels_it_on_databricks(
 ) -> None:
     # The step hangs in its request until it is ended.
     simulator.inject(Fault("slow", seconds=120, times=None))
+    kept = host.workspace.staged()
     before = host.materializations(CARBON)
     runs = len(host.workspace.runs)
     command = ["job", "execute", "-m", "emaps_dagster.definitions", "-j", "hourly"]
@@ -304,7 +311,7 @@ def test_terminating_the_run_in_dagster_cancels_it_on_databricks(
     run.thread.join(30)
     assert run.state()["result_state"] == "CANCELED", output.decode()
     assert (host.materializations(CARBON), host.materializations(POWER)) == (before, 1)
-    assert host.workspace.staged() == []
+    assert host.workspace.staged() == kept
     with dg.DagsterInstance.from_config(str(host.home)) as instance:
         assert [run.status.value for run in instance.get_runs(limit=1)] in (["CANCELED"], ["FAILURE"])
 
@@ -362,7 +369,9 @@ def test_the_token_is_in_nothing_that_was_sent_or_stored(host: Host) -> None:
     assert traces(host.workspace.folder, TOKEN) == []
     # What was searched is all there: archives, pickles and events that were sent, tables, databases and logs.
     uploads = {Path(place).name for place, _ in host.workspace.received()}
-    assert uploads >= {"code.zip", "config.pkl", "step_run_ref.pkl"}
+    assert uploads >= {"code.zip", "config.pkl", "steps.pkl", "cluster_main.py"}
+    written = {Path(path).name for path in host.workspace.staged()}
+    assert written >= {"events-000000.json", "events-000001.json", "stdout", "stderr"}
     kinds = {path.suffix for folder in (host.home, host.workspace.folder) for path in folder.rglob("*")}
     assert kinds >= {".parquet", ".json", ".db", ".log"}
 

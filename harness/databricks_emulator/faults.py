@@ -44,13 +44,15 @@ class RunFault:
         kind: the cluster does not start, or its driver is killed.
         seconds: the driver is killed so long after it began to run.
         when: it is killed only when this file or folder exists below the warehouse.
-        holds: only a run whose submission holds this text, such as a step's name.
+        holds: only a run whose submission holds this text, such as the name of its first step.
+        written: it is killed only when one of its event files holds this text, such as the name of a later step.
     """
 
     kind: RunFaultKind
     seconds: float = 0.0
     when: str | None = None
     holds: str = ""
+    written: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunFaultKind):

@@ -218,8 +218,14 @@ class Jobs:
             return "TERMINATED", "TIMEDOUT", "Run timed out."
         if fault and fault.kind == "driver_killed" and time.time() - task.started >= fault.seconds:
             ripe = fault.when is None or (self._machine.warehouse / fault.when).exists()
+            ripe = ripe and (not fault.written or self._has_written(task, fault.written))
             return ("INTERNAL_ERROR", "FAILED", _DRIVER_GONE) if ripe else None
         return None
+
+    def _has_written(self, task: Task, text: str) -> bool:
+        """Whether a file beside those that the task was given holds the text."""
+        given = self._machine.here(task.body["spark_python_task"]["parameters"][0])
+        return any(text.encode() in path.read_bytes() for path in given.parent.glob("events-*"))
 
     def _install(self, task: Task) -> tuple[Path, Path | None]:
         """The interpreter that has the task's libraries, and a folder of its wheels."""

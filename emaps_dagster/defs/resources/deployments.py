@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -52,11 +53,15 @@ def _step_launcher(settings: Settings) -> dg.ResourceDefinition:
         return dg.ResourceDefinition.none_resource(description="Steps run in this process.")
     check_workspace(settings.databricks)
 
-    @dg.resource(description="Runs each step on the cluster that the settings EMAPS_DATABRICKS_* name.")
-    def step_launcher(_: dg.InitResourceContext) -> object:
+    @dg.resource(description="Runs the steps on the cluster that the settings EMAPS_DATABRICKS_* name.")
+    def step_launcher(_: dg.InitResourceContext) -> Iterator[object]:
         # Databricks' libraries take a second to import; only a process that launches steps needs them.
         from emaps_dagster.defs.resources.databricks import launcher
 
-        return launcher.step_launcher(settings)
+        made = launcher.step_launcher(settings)
+        try:
+            yield made
+        finally:
+            made.close()
 
     return step_launcher

@@ -1,6 +1,7 @@
 """Events of steps that ran elsewhere say what those of steps that run here say: provenance, and what a check judged.
 
-`Elsewhere` runs a step as a cluster does, on a storage of its own that is thrown away, and replays what it told.
+`Elsewhere` runs a step as a cluster does, on a storage of its own that is thrown away, and replays what it told;
+`Together` does so with all steps of a run.
 """
 
 # No postponed annotations: Dagster reads the type of `context` when it decorates.
@@ -21,7 +22,9 @@ from emaps_dagster.defs.asset_checks.evaluations import hourly_evaluations, tabl
 from emaps_dagster.defs.instance import versions
 from emaps_dagster.defs.instance.versions import check_launcher_versions
 from emaps_dagster.defs.partitions import hourly_partitions, run_window
+from emaps_dagster.defs.resources.databricks.cluster_main import execute
 from emaps_dagster.defs.resources.databricks.event_provenance import EventProvenance
+from emaps_dagster.defs.resources.databricks.step_batch import steps_that_follow
 from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.transforms.quality.outcome import Outcome
 from emaps_dagster_tests.support.builders import utc
@@ -37,7 +40,7 @@ class Elsewhere(StepLauncher):
         self.tied = tied
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
-        rebind = EventProvenance(step_context).rebind if self.tied else lambda entry: entry
+        rebind = EventProvenance([step_context]).rebind if self.tied else lambda entry: entry
         told: list[dg.EventLogEntry] = []
         reference = dg.step_context_to_step_run_ref(step_context)
         with external_instance_from_step_run_ref(reference, told.append) as instance:
@@ -49,10 +52,48 @@ class Elsewhere(StepLauncher):
                 yield here.dagster_event
 
 
+class Together(StepLauncher):
+    """All steps at once in this process; before each is replayed, another run materializes everything."""
+
+    on_cluster = False
+
+    def __init__(self) -> None:
+        self.told: list[dg.EventLogEntry] = []
+        self.provenance: EventProvenance | None = None
+
+    def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
+        if self.provenance is None:
+            contexts = steps_that_follow(step_context, set(), set())
+            self.provenance = EventProvenance(contexts)
+            reference = dg.step_context_to_step_run_ref(step_context)
+            Together.on_cluster = True
+            try:
+                with external_instance_from_step_run_ref(reference, self.told.append) as instance:
+                    execute(reference, [context.step.key for context in contexts], instance)
+            finally:
+                Together.on_cluster = False
+        for key in (BELOW, ABOVE):
+            _materialize_by_another_run(step_context.instance, key)
+        for entry in dg.deserialize_value(dg.serialize_value(self.told), list):
+            if entry.step_key == step_context.step.key:
+                here = self.provenance.rebind(entry)
+                step_context.instance.handle_new_event(here)
+                if here.dagster_event is not None:
+                    yield here.dagster_event
+
+
+def _materialize_by_another_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> None:
+    tags = {"dagster/data_version": "of another run"}
+    for hour in ("2024-05-04-00:00", "2024-05-04-01:00", "2024-05-04-02:00"):
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=hour, tags=tags))
+
+
 @dg.resource(config_schema={"where": str})
-def launcher(context: dg.InitResourceContext) -> Elsewhere | None:
+def launcher(context: dg.InitResourceContext) -> StepLauncher | None:
     where = context.resource_config["where"]
-    return None if where == "here" else Elsewhere(tied=where == "elsewhere, tied")
+    if where == "here" or Together.on_cluster:
+        return None
+    return Together() if where == "together" else Elsewhere(tied=where == "elsewhere, tied")
 
 
 @dg.asset(partitions_def=PARTITIONS, backfill_policy=dg.BackfillPolicy.single_run(), code_version="1")
@@ -212,6 +253,63 @@ def test_a_launched_check_of_the_step_itself_judges_what_the_step_made(instance:
         _run(instance, "elsewhere, tied", HOUR, by_itself)
     latest = instance.fetch_materializations(dg.AssetKey("judged"), limit=1).records[0]
     assert _judged(instance) == {None: (True, latest.storage_id)}
+
+
+def _pointers(instance: dg.DagsterInstance, run_id: str) -> tuple[set[str], dict[str | None, int]]:
+    """Where the materializations of a run say that their input is, and what its checks judged."""
+    of_run = [
+        entry.dagster_event
+        for entry in instance.all_logs(run_id)
+        if entry.dagster_event and entry.dagster_event.is_step_materialization
+    ]
+    made = [event.step_materialization_data.materialization for event in of_run]
+    name = "dagster/input_event_pointer/below"
+    targets = {}
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+        assert entry.dagster_event is not None
+        said = entry.dagster_event.asset_check_evaluation_data
+        assert said.target_materialization_data is not None
+        targets[said.partition] = said.target_materialization_data.storage_id
+    return {(one.tags or {})[name] for one in made if one.asset_key == ABOVE}, targets
+
+
+@pytest.mark.parametrize("tags", [HOUR, RANGE], ids=["hour", "range"])
+def test_what_another_run_stores_after_the_submit_is_neither_an_input_nor_judged(
+    instance: dg.DagsterInstance, tags: dict[str, str]
+) -> None:
+    with dg.DagsterInstance.ephemeral() as other:
+        _run(other, "here", tags)
+        here = {key: _without_pointers(_tags(record)) for key, record in _materialized(other, ABOVE).items()}
+    _run(instance, "together", tags)
+    (run,) = instance.get_runs()
+    mine = {
+        key: {
+            record.partition_key: record
+            for record in instance.fetch_materializations(key, limit=100).records
+            if record.run_id == run.run_id
+        }
+        for key in (BELOW, ABOVE)
+    }
+    assert {key: _without_pointers(_tags(record)) for key, record in mine[ABOVE].items()} == here
+    pointers, targets = _pointers(instance, run.run_id)
+    assert pointers == {str(max(record.storage_id for record in mine[BELOW].values()))}
+    stored = {key: record.storage_id for key, record in mine[ABOVE].items()}
+    assert targets == {**stored, None: max(stored.values())}
+
+
+def test_an_input_that_the_run_does_not_make_is_that_of_the_submit(instance: dg.DagsterInstance) -> None:
+    _run(instance, "here", HOUR)
+    (before,) = instance.fetch_materializations(BELOW, limit=1).records
+    config = {"resources": {"step_launcher": {"config": {"where": "together"}}}}
+    above = dg.reconstructable(everything).get_subset(asset_selection={ABOVE})
+    with dg.execute_job(above, instance, run_config=config, tags=HOUR) as result:
+        assert result.success
+        pointers, targets = _pointers(instance, result.run_id)
+    assert pointers == {str(before.storage_id)}
+    (latest,) = (
+        record for record in instance.fetch_materializations(ABOVE, limit=100).records if record.run_id == result.run_id
+    )
+    assert targets == {HOUR["dagster/partition"]: latest.storage_id, None: latest.storage_id}
 
 
 def test_without_being_tied_a_launched_check_would_judge_nothing(instance: dg.DagsterInstance) -> None:

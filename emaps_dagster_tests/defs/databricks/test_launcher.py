@@ -16,19 +16,19 @@ from typing import Any
 import dagster as dg
 import pytest
 import requests
-from dagster._serdes import serialize_value
 from databricks.sdk.errors.platform import InternalError, NotFound, PermissionDenied, Unauthenticated
 
 from emaps_dagster.contracts.databricks_settings import DatabricksSettings
 from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.resources.databricks import retries as patience
-from emaps_dagster.defs.resources.databricks.event_file import entries_of
+from emaps_dagster.defs.resources.databricks.event_files import entries_of
 from emaps_dagster.defs.resources.databricks.launcher import ReplayingStepLauncher, step_launcher
 from emaps_dagster.defs.resources.databricks.run_state import (
     RunState,
     failure_message,
     missing_end_message,
+    state_of,
     timeout_message,
     why_refused,
 )
@@ -89,7 +89,7 @@ def test_an_existing_cluster_is_named() -> None:
         "cluster": {"existing": "0101-existing"},
         "libraries": libraries(),
         "install_default_libraries": False,
-        "timeout_seconds": 14400,
+        "timeout_seconds": 28800,
     }
 
 
@@ -198,7 +198,7 @@ def test_files_are_put_read_and_removed(workspace: Workspace, place: str) -> Non
     workspace.inject(CallFault(path, 503, times=1))
     assert files.get(f"{one}/code.zip") == content
     assert files.get(f"{other}/empty") == b""
-    assert files.get(f"{one}/0_events.pkl") is None
+    assert files.get(f"{one}/events-000000.json") is None
     assert files.get("/".join([files.folder("no", "step"), "stdout"])) is None
     files.remove(one)
     assert files.get(f"{one}/main.py") is None
@@ -287,7 +287,7 @@ def test_a_token_that_is_renewed_in_the_middle_of_a_step_fails_as_any_other_call
         assert files.get(f"{folder}/a") == b"1"
         workspace.inject(CallFault(TOKENS, 503, times=None))
         with pytest.raises(InternalError, match=r"^neither a token nor a refusal \(unknown: unknown\)$"):
-            launcher._state(42)
+            state_of(launcher.databricks_runner.client.workspace_client, 42)
         # What comes at the end of a step, whatever went wrong before, tells and does not raise.
         files.remove(folder)
     finally:
@@ -338,16 +338,16 @@ def test_variables_of_another_way_to_sign_in_are_told_of(monkeypatch: pytest.Mon
 # --- what comes back ------------------------------------------------------------------------------
 
 
-def _written(value: object) -> bytes:
-    return gzip.compress(pickle.dumps(value))
+def _entry(run_id: str) -> dg.EventLogEntry:
+    return dg.EventLogEntry(None, 20, "hello", run_id, 0.0, "step", "job", None)
 
 
 def test_events_are_read_once_they_are_whole() -> None:
-    entry = dg.EventLogEntry(None, 20, "hello", "run", 0.0, "step", "job", None)
-    whole = _written(serialize_value([entry, entry]))
-    assert entries_of(whole) == [entry, entry]
-    assert [entries_of(whole[:length]) for length in (0, 1, 10, len(whole) // 2, len(whole) - 1)] == [None] * 5
-    assert entries_of(b"something else") is None
+    whole = dg.serialize_value([_entry("run"), _entry("run")]).encode()
+    assert entries_of(whole, "run") == [_entry("run"), _entry("run")]
+    assert [entries_of(whole[:length], "run") for length in (0, 1, 10, len(whole) // 2, len(whole) - 1)] == [None] * 5
+    assert entries_of(b"[]", "run") == []
+    assert entries_of(b"something else", "run") is None
 
 
 class _Evil:
@@ -355,9 +355,26 @@ class _Evil:
         return exec, ("raise AssertionError('it ran')",)
 
 
-def test_an_events_file_cannot_run_code_here() -> None:
-    with pytest.raises(LauncherError, match=r"^The events file of a launched step names builtins\.exec; it may hold"):
-        entries_of(_written(_Evil()))
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"a": 1}', "no list of events"),
+        (b'[{"__class__": "os.system"}]', "no list of events"),
+        (b'[{"__class__": "EventLogEntry"}]', "no list of events"),
+        (b'["text"]', "something else than events"),
+        (dg.serialize_value([_entry("another")]).encode(), "events of other Dagster runs: another"),
+    ],
+)
+def test_what_somebody_else_wrote_beside_the_events_is_refused(content: bytes, told: str) -> None:
+    with pytest.raises(LauncherError) as caught:
+        entries_of(content, "run")
+    assert str(caught.value).startswith(f"An events file of a launched run holds {told}")
+    assert str(caught.value).endswith("look who may (docs/databricks.md, Who may do what).")
+
+
+def test_a_pickle_is_not_opened_here() -> None:
+    assert entries_of(pickle.dumps(_Evil()), "run") is None
+    assert entries_of(gzip.compress(pickle.dumps(_Evil())), "run") is None
 
 
 # --- what a failed run is told as -----------------------------------------------------------------
@@ -380,8 +397,8 @@ def _state(life: str, result: str | None = None, message: str = "", **more: Any)
         ),
         (
             _state("TERMINATED", "TIMEDOUT"),
-            "was ended after its time limit: Databricks gives no reason. It is 60 s; give more by "
-            "EMAPS_DATABRICKS_TIMEOUT_SECONDS, or run fewer partitions at once.",
+            "was ended after its time limit: Databricks gives no reason. It is 60 s for all its steps together; "
+            "give more by EMAPS_DATABRICKS_TIMEOUT_SECONDS, or run fewer partitions at once.",
         ),
         (_state("TERMINATED", "CANCELED", "by me"), "was cancelled in Databricks: by me."),
         (_state("SKIPPED", None, "busy"), "was skipped: busy. Another run may hold the cluster."),
@@ -410,7 +427,7 @@ def test_a_run_without_an_end_is_told_with_its_page() -> None:
         f"the step ended. What it wrote to the tables is there. {AGAIN} Run page: {PAGE}"
     )
     assert timeout_message(_state("PENDING"), "step", 9).startswith(
-        "step: Databricks run 42 is still PENDING after 9 s (EMAPS"
+        "step: Databricks run 42 is still PENDING after 9 s for all its steps together (EMAPS_DATABRICKS_WAIT_SECONDS)"
     )
 
 

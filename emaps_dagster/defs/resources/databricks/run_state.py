@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
 from requests import RequestException
 
-from emaps_dagster.defs.resources.databricks.retries import PASSING
+from emaps_dagster.defs.resources.databricks.retries import PASSING, with_retries
 
 _OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 _DONE = ("SUCCESS", "SUCCESS_WITH_FAILURES")
@@ -55,6 +56,14 @@ class RunState:
         return self.life == "TERMINATED" and self.result in _DONE
 
 
+def state_of(client: WorkspaceClient, run_id: int) -> RunState:
+    """Ask for the state of a run."""
+    # Read as plain JSON: the SDK's enumerations lack states newer than the SDK.
+    response = with_retries(client.api_client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
+    assert isinstance(response, dict)
+    return RunState.of({"run_id": run_id, **response})
+
+
 def sentence(text: str) -> str:
     """The text with one full stop at its end."""
     return f"{text.strip().rstrip('.')}."
@@ -77,7 +86,7 @@ def failure_message(state: RunState, step_key: str, last_line: str, timeout: int
         text += f"was cancelled in Databricks: {cause}"
     elif state.result == "TIMEDOUT":
         text += (
-            f"was ended after its time limit: {cause} It is {timeout} s; give more by "
+            f"was ended after its time limit: {cause} It is {timeout} s for all its steps together; give more by "
             "EMAPS_DATABRICKS_TIMEOUT_SECONDS, or run fewer partitions at once"
         )
     else:
@@ -88,7 +97,7 @@ def failure_message(state: RunState, step_key: str, last_line: str, timeout: int
 
 
 def missing_end_message(state: RunState, step_key: str, place: str, seconds: float) -> str:
-    """The error of a successful run whose events file holds no end of the step."""
+    """The error of a successful run whose event files hold no end of the step."""
     return (
         f"{step_key}: Databricks run {state.run_id} ended as {state.result}, but {seconds:.0f} s later {place} still "
         f"does not tell how the step ended. What it wrote to the tables is there. {sentence(_AGAIN)}{at(state.page)}"
@@ -98,9 +107,10 @@ def missing_end_message(state: RunState, step_key: str, place: str, seconds: flo
 def timeout_message(state: RunState, step_key: str, seconds: int) -> str:
     """The error of a run that is cancelled after EMAPS_DATABRICKS_WAIT_SECONDS."""
     return (
-        f"{step_key}: Databricks run {state.run_id} is still {state.life} after {seconds} s "
-        "(EMAPS_DATABRICKS_WAIT_SECONDS); it is cancelled. If it waited for a cluster, look at the pool, the quota and "
-        f"the policy; otherwise give it more time or fewer partitions. {sentence(_AGAIN)}{at(state.page)}"
+        f"{step_key}: Databricks run {state.run_id} is still {state.life} after {seconds} s for all its "
+        "steps together (EMAPS_DATABRICKS_WAIT_SECONDS); it is cancelled. If it waited for a cluster, look at the "
+        "pool, the quota and the policy; otherwise give it more time or fewer partitions. "
+        f"{sentence(_AGAIN)}{at(state.page)}"
     )
 
 

@@ -1,0 +1,162 @@
+"""Main script of a launched run on the cluster: executes steps of one Dagster run as Dagster's executor does.
+
+Parameters: the staged files `steps.pkl` (a StepRunRef and the keys of the steps), `config.pkl` (an object with `setup`)
+and `code.zip`. The package is imported only after its zip is on the path. Results are the files `events-000000.json`,
+`events-000001.json` and so on beside the parameters: lists of Dagster's event log entries, each file written once. An
+empty list is the last one. `stdout` and `stderr` hold what was printed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import site
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import zipfile
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
+
+# A file a second at most: each costs the host one call.
+_BETWEEN_FILES_SECONDS = 1.0
+# What one call of the API returns stays small, also for a year's hours.
+_ENTRIES_OF_A_FILE = 500
+# The staging folder is a network file system, which may fail for a moment.
+_TRIES = 5
+
+
+class EventWriter(threading.Thread):
+    """Writes event log entries to numbered files while the steps go on.
+
+    Args:
+        folder: the staging folder, as the cluster sees it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(name="events")
+        self._folder = folder
+        self._entries: SimpleQueue[dg.EventLogEntry | None] = SimpleQueue()
+        self._number = 0
+        self.error: OSError | None = None
+
+    def add(self, entry: dg.EventLogEntry) -> None:
+        """Write the entry with the next file."""
+        self._entries.put(entry)
+
+    def end(self) -> None:
+        """Write what is left and the last file.
+
+        Raises:
+            OSError: a file could not be written.
+        """
+        self._entries.put(None)
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+    def run(self) -> None:
+        try:
+            ended = False
+            while not ended:
+                entries, ended = self._next()
+                for first in range(0, len(entries), _ENTRIES_OF_A_FILE):
+                    self._write(entries[first : first + _ENTRIES_OF_A_FILE])
+            self._write([])
+        except OSError as error:
+            self.error = error
+
+    def _next(self) -> tuple[list[dg.EventLogEntry], bool]:
+        """All entries of a second, and whether they are the last."""
+        entries: list[dg.EventLogEntry] = []
+        until = time.monotonic() + _BETWEEN_FILES_SECONDS
+        while (left := until - time.monotonic()) > 0 or not entries:
+            try:
+                entry = self._entries.get(timeout=left if left > 0 else None)
+            except Empty:
+                continue
+            if entry is None:
+                return entries, True
+            entries.append(entry)
+        return entries, False
+
+    def _write(self, entries: Sequence[dg.EventLogEntry]) -> None:
+        path = self._folder / f"events-{self._number:06}.json"
+        content = dg.serialize_value(entries).encode()
+        for attempt in range(1, _TRIES + 1):
+            try:
+                path.write_bytes(content)
+                break
+            except OSError:
+                if attempt == _TRIES:
+                    raise
+                time.sleep(attempt)
+        self._number += 1
+
+
+def execute(reference: dg.StepRunRef, step_keys: list[str], instance: dg.DagsterInstance) -> None:
+    """Execute the steps; what depends on a failed one is not executed."""
+    run = reference.dagster_run
+    job: Any = reference.recon_job
+    selection = {
+        "op_selection": run.resolved_op_selection,
+        "asset_selection": run.asset_selection,
+        # Dagster's own `run_step_from_ref` drops these, and so runs all checks of a table.
+        "asset_check_selection": run.asset_check_selection,
+    }
+    if any(part is not None for part in selection.values()):
+        job = job.get_subset(**selection)
+    plan = create_execution_plan(
+        job,
+        reference.run_config,
+        step_keys_to_execute=step_keys,
+        known_state=reference.known_state,
+        repository_load_data=reference.recon_job.repository.repository_load_data,
+    )
+    # A step that asks for a retry is left to the host, with all that depends on it.
+    retry_mode = reference.retry_mode.for_inner_plan()
+    for _ in execute_plan_iterator(plan, job, run, instance, retry_mode=retry_mode, run_config=reference.run_config):
+        pass
+
+
+def main(steps_path: str, setup_path: str, code_path: str) -> None:
+    """Execute the staged steps and write their events."""
+    folder = Path(steps_path).parent
+    with tempfile.TemporaryDirectory() as code, StringIO() as out, StringIO() as err:
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                try:
+                    with zipfile.ZipFile(code_path) as packed:
+                        packed.extractall(code)
+                    site.addsitedir(code)
+                    # `dbutils` is a global of a script on Databricks.
+                    pickle.loads(Path(setup_path).read_bytes()).setup(globals().get("dbutils"), None)  # noqa: S301
+                    reference, step_keys = pickle.loads(Path(steps_path).read_bytes())  # noqa: S301
+                    writer = EventWriter(folder)
+                    writer.start()
+                    try:
+                        with dg.DagsterInstance.ephemeral() as instance:
+                            instance.add_event_listener(reference.run_id, writer.add)
+                            execute(reference, step_keys, instance)
+                    finally:
+                        writer.end()
+                except Exception:
+                    traceback.print_exc()
+                    raise
+        finally:
+            for name, text, stream in (("stdout", out.getvalue(), sys.stdout), ("stderr", err.getvalue(), sys.stderr)):
+                stream.write(text)
+                with suppress(OSError):
+                    (folder / name).write_bytes(text.encode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
