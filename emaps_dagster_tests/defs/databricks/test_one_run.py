@@ -18,9 +18,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from databricks.sdk import WorkspaceClient
 
 from emaps_dagster_tests.support.tiny_tick import key, tiny_job, write
 from harness.dagster_runs import quick_instance
+from harness.databricks_emulator.faults import RunFault
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
 
@@ -90,7 +92,7 @@ SCENARIOS = {
 }
 # What differs by the place where a step runs, and by which events came before it.
 _PLACE = ("pid",)
-RETRIED = "silver.energy is retried"
+RETRIED, HANGS = "silver.energy is retried", "silver.energy hangs"
 _POINTERS = "dagster/input_event_pointer"
 
 
@@ -273,4 +275,60 @@ def test_the_multiprocess_executor_launches_one_run_a_step(workspace: Workspace,
     assert told.success
     assert told.executed == ["silver__energy", "gold__features"]
     assert len(workspace.runs) - before == 2
+    assert workspace.staged() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("driver killed", "The spark driver has stopped unexpectedly"),
+        ("run cancelled", "was cancelled in Databricks: Run cancelled."),
+    ],
+)
+def test_what_ends_a_run_fails_the_step_that_runs_and_keeps_those_before(
+    workspace: Workspace, project: Path, fault: str, told: str
+) -> None:
+    before = len(workspace.runs)
+
+    def cancel() -> None:
+        if fault == "run cancelled":
+            _wait_for(lambda: len(workspace.runs) > before)
+            run = workspace.runs[before]
+            _wait_for(lambda: any(b"silver__energy" in content for content in _event_files(workspace)))
+            WorkspaceClient(host=workspace.host, token=workspace.token).jobs.cancel_run(run.run_id)
+
+    if fault == "driver killed":
+        workspace.inject(RunFault("driver_killed", written="silver__energy"))
+    with quick_instance() as instance:
+        with _meanwhile(cancel):
+            run = _execute(instance, project, workspace, Scenario(HOUR, wrong=HANGS, again=True), "in_process")
+        (first,) = (one for one in instance.get_runs() if one.run_id != run.run_id)
+        ended, again = _told(instance, first), _told(instance, run)
+    ((_, failed, cause, _),) = (event for event in ended.events if event[0] == "STEP_FAILURE")
+    assert failed == "silver__energy"
+    assert told in cause
+    assert workspace.runs[before].page in cause
+    assert [event[1] for event in ended.events if event[0] == "STEP_SUCCESS"] == BRONZE
+    assert again.success
+    assert again.executed == STEPS[4:]
+    assert len(workspace.runs) - before == 2
+    assert workspace.staged() == []
+
+
+def _event_files(workspace: Workspace) -> list[bytes]:
+    return [path.read_bytes() for path in (workspace.folder / "dbfs").rglob("events-*.json")]
+
+
+def test_dagster_gives_a_run_up_after_a_time_for_all_its_steps(workspace: Workspace, project: Path) -> None:
+    before = len(workspace.runs)
+    scenario = Scenario(HOUR, {"silver.energy", "gold.features"}, set(), wrong=HANGS)
+    with quick_instance() as instance:
+        run = _execute(instance, project, workspace, scenario, "in_process", DATABRICKS_WAIT_SECONDS="1")
+        told = _told(instance, run)
+    ((_, failed, cause, _),) = (event for event in told.events if event[0] == "STEP_FAILURE")
+    assert failed == "silver__energy"
+    assert "after 1 s for all its steps together (EMAPS_DATABRICKS_WAIT_SECONDS); it is cancelled." in cause
+    (only,) = workspace.runs[before:]
+    _wait_for(lambda: only.over)
+    assert only.state()["result_state"] == "CANCELED"
     assert workspace.staged() == []
