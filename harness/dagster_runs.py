@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from emaps_dagster.contracts.tables import Table
 from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
@@ -28,13 +28,19 @@ def _empty_files() -> tuple[bytes, bytes]:
         return index, run
 
 
-class _QuickEventLog(OpenSqliteEventLog):
+class QuickEventLog(OpenSqliteEventLog):
+    """It copies the file of each run, for as long as this process lives."""
+
     def _open(self, shard: str) -> Engine:
         file = Path(self.path_for_shard(shard))
         if shard != INDEX_SHARD_NAME and not file.exists():
             file.write_bytes(_empty_files()[1])
             self._initialized_dbs.add(shard)
-        return super()._open(shard)
+        engine = super()._open(shard)
+        with engine.connect() as connection:
+            # Nobody reads it after a power failure.
+            connection.execute(text("PRAGMA synchronous=OFF"))
+        return engine
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def quick_instance() -> Iterator[dg.DagsterInstance]:
     with tempfile.TemporaryDirectory(prefix="emaps-instance-") as folder, dg.DagsterInstance.ephemeral() as instance:
         instance.event_log_storage.dispose()
         (Path(folder) / f"{INDEX_SHARD_NAME}.db").write_bytes(_empty_files()[0])
-        log = _QuickEventLog(folder)
+        log = QuickEventLog(folder)
         log.register_instance(instance)
         instance._event_storage = log
         yield instance

@@ -188,13 +188,11 @@ def test_every_damage_of_gold_is_a_sentence_from_every_door(damage: str, folder:
         assert "\n" not in told
 
 
-@pytest.mark.parametrize("table", [ENERGY_DATA, GOLD])
-def test_silver_and_gold_are_rebuilt_after_their_folder_was_moved_away(
-    table: Table, folder: Path, instance: dg.DagsterInstance
-) -> None:
+def test_silver_is_rebuilt_after_its_folder_was_moved_away(folder: Path, instance: dg.DagsterInstance) -> None:
+    # Gold: the next test.
     before = [rows(folder, one) for one in (ENERGY_DATA, GOLD)]
-    _data(folder, table).unlink()
-    (folder / table.layer / table.name).rename(folder.parent / "away")
+    _data(folder, ENERGY_DATA).unlink()
+    (folder / "silver" / "energy_data").rename(folder.parent / "away")
     rebuild(folder, instance)
     assert [rows(folder, one) for one in (ENERGY_DATA, GOLD)] == before
 
@@ -202,7 +200,7 @@ def test_silver_and_gold_are_rebuilt_after_their_folder_was_moved_away(
 def test_a_folder_that_lost_its_log_is_not_taken_for_an_empty_table(
     folder: Path, embedded: SparkSession, instance: dg.DagsterInstance
 ) -> None:
-    before = {table: rows(folder, table) for table in (POWER_DATA, GOLD)}
+    before = {table: rows(folder, table) for table in (POWER_DATA, ENERGY_DATA, GOLD)}
     for table, remedy in ((POWER_DATA, restoring), (GOLD, rebuilding)):
         log = log_of(folder, table)
         shutil.copytree(log, folder.parent / table.name)

@@ -24,6 +24,8 @@ from emaps_dagster_tests.support.builders import frame, utc
 from emaps_dagster_tests.support.engines import is_jvm
 
 pytestmark = pytest.mark.both_engines
+# Writers of Spark among compactions: test_delta_spark.py.
+OF_NO_ENGINE = pytest.mark.embedded_alone(reason="what it shows is the same code for both engines")
 
 WEEK = timedelta(days=7)
 TWO = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
@@ -100,12 +102,14 @@ def test_append_only_bronze_keeps_every_row(
     ]
 
 
+@OF_NO_ENGINE
 def test_an_empty_table_has_nothing_to_maintain(lakehouse: Lakehouse) -> None:
     lakehouse.create(READINGS)
     report = lakehouse.maintain(READINGS, retain=WEEK)
     assert (report.before, report.after) == (Size(0, 0), Size(0, 0))
 
 
+@OF_NO_ENGINE
 def test_a_retention_that_could_take_files_of_a_run_at_work_is_refused(table: Lakehouse) -> None:
     version = table.version(READINGS)
     with pytest.raises(LakehouseError, match=r"silver\.readings.*23:59:59.*Keep 1 day.*nothing was changed"):
@@ -113,11 +117,13 @@ def test_a_retention_that_could_take_files_of_a_run_at_work_is_refused(table: La
     assert table.version(READINGS) == version
 
 
+@OF_NO_ENGINE
 def test_a_table_that_is_not_there_cannot_be_maintained(lakehouse: Lakehouse) -> None:
     with pytest.raises(LakehouseError, match=r"silver\.readings does not exist at "):
         lakehouse.maintain(READINGS, retain=WEEK)
 
 
+@OF_NO_ENGINE
 def test_a_merge_that_computes_while_the_table_is_compacted_commits_its_rows(
     table: Lakehouse, spark: SparkSession
 ) -> None:
@@ -132,6 +138,7 @@ def test_a_merge_that_computes_while_the_table_is_compacted_commits_its_rows(
     assert values(table) == [(2, 7.0), (3, 2.0)]
 
 
+@OF_NO_ENGINE
 def test_compaction_among_writers_loses_and_doubles_nothing(table: Lakehouse, spark: SparkSession) -> None:
     failures: list[BaseException] = []
 

@@ -242,9 +242,10 @@ def test_gaps_asks_for_the_hour_and_no_run_fails_of_it(tmp_path: Path) -> None:
                 world.tick()
                 world.look()
                 said.append(world.said("gaps"))
-                world.set(begin + hours * HOUR + timedelta(minutes=31))
-                world.look()
-                said.append(world.said("gaps"))
+                if hours < 60:
+                    world.set(begin + hours * HOUR + timedelta(minutes=31))
+                    world.look()
+                    said.append(world.said("gaps"))
             world.assert_no_look_failed()
             assert [r.status for r in world.runs() if r.status != dg.DagsterRunStatus.SUCCESS] == []
             assert any("The record is quarantined" in one and "2024-05-06T04:00Z" in one for one in said[:4]), said

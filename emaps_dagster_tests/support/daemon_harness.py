@@ -57,7 +57,7 @@ defs = dg.Definitions(
 )
 """
 _LAUNCHER = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
-_EVENTS = {"module": "emaps_dagster.defs.instance.storage.sqlite", "class": "OpenSqliteEventLog"}
+_EVENTS = {"module": "harness.dagster_runs", "class": "QuickEventLog"}
 
 
 class Chat:

@@ -1,6 +1,6 @@
-"""Half a day, days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a fake clock.
+"""An evening, days and a month on their own: outages, failing zones, revisions; Dagster's daemon loops on a fake clock.
 
-The half day always runs. The month:
+The evening always runs. The month:
 EMAPS_TEST_MONTH=1 .venv/bin/python -m pytest emaps_dagster_tests/system/test_days.py -s
 With EMAPS_TEST_MONTH=checks its runs evaluate every check, and most of three hours is Dagster storing what they say.
 """
@@ -77,14 +77,14 @@ def asleep(start: int, end: int) -> Trouble:
     return Trouble(start, end, asleep=True)
 
 
-# From noon to midnight, so that it holds the hour in which the provider revises.
-HALF_DAY = Life(
-    hours=12,
+# The last six hours of a day, so that it holds the hour in which the provider revises.
+EVENING = Life(
+    hours=6,
     step=1,
     loaded=47,
-    troubles=(down(2, 3), failing(5, 7, "BG")),
+    troubles=(down(1, 2), failing(3, 5, "BG")),
     refetched=(1,),
-    base=BASE + 12 * HOUR,
+    base=BASE + 18 * HOUR,
 )
 DAYS = Life(
     hours=112,
@@ -248,10 +248,10 @@ def _run(life: Life, folder: Path, chat: Chat, *, checks: bool) -> tuple[Machine
 
 
 @pytest.mark.timeout(900)
-def test_half_a_day_with_an_outage_a_failing_zone_and_a_revision_leaves_no_hole_and_one_alert_a_cause(
+def test_an_evening_with_an_outage_a_failing_zone_and_a_revision_leaves_no_hole_and_one_alert_a_cause(
     tmp_path: Path, chat: Chat
 ) -> None:
-    _, late = _run(HALF_DAY, tmp_path, chat, checks=False)
+    _, late = _run(EVENING, tmp_path, chat, checks=False)
     assert late == []
     assert subjects(chat) == [
         "hourly failed for BG, GR",

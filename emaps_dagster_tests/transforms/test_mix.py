@@ -15,11 +15,14 @@ from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.as_of import features_as_of
 from emaps_dagster.transforms.silver import energy_data
 from emaps_dagster_tests.support.builders import as_rows, body, bronze, frame, iso, record, utc
+from emaps_dagster_tests.support.engines import is_jvm
 
 pytestmark = pytest.mark.both_engines
 
 T = utc(2026, 8, 22, 6)
-DAY = (T, T + 24 * HOUR)
+# Which hours after T are of which test.
+WHOLE, STORED, OF_VERSIONS, OF_ROADS, ALIKE = range(1), range(1, 10), range(10, 19), range(19, 24), range(24, 25)
+HELD = (T, T + 25 * HOUR)
 T1, T2, T3, T4 = (utc(2026, 8, 23, number) for number in (8, 9, 10, 11))
 V1, V2 = utc(2026, 8, 22, 20), utc(2026, 8, 23, 7)
 SOURCES = {"mix": "electricity-mix", "traced_mix": "electricity-mix", "flows": "electricity-flows"}
@@ -67,13 +70,36 @@ def whole(hour: datetime, version: datetime, at: datetime, gas: float) -> list[T
     ]
 
 
-def of(spark: SparkSession, told: list[Told], power: list[tuple[str, datetime]] | None = None) -> dict[datetime, Any]:
-    """Rows of silver by hour, without carbon."""
-    rows = as_rows(energy_data(bronze(spark, *power or ()), bronze(spark), *DAY, mix=mix_bronze(spark, *told)))
-    return {row["datetime"]: row for row in rows}
+def in_parts(hour: datetime, *moments: datetime) -> list[Told]:
+    """A newer version, each signal at a moment of its own."""
+    return [(signal, row, at) for (signal, row, _), at in zip(whole(hour, V2, T2, 200), moments, strict=True)]
 
 
-def test_a_whole_hour_of_every_signal_becomes_one_row(spark: SparkSession) -> None:
+Rows = dict[datetime, dict[str, Any]]
+# Of an engine; a plan takes it seconds, so that there is one for all hours.
+_computed: dict[bool, Rows] = {}
+
+
+@pytest.fixture
+def silver(spark: SparkSession) -> Rows:
+    """Rows of silver by hour: of what is told below."""
+    if is_jvm(spark) not in _computed:
+        power, carbon = bronze(spark, *told_by_power()), bronze(spark, told_of_carbon())
+        told = [told_whole(), told_of_storages(), told_of_versions(), told_before_and_after_power(), told_alike()]
+        mix = mix_bronze(spark, *(one for each in told for one in each))
+        _computed[is_jvm(spark)] = {row["datetime"]: row for row in as_rows(energy_data(power, carbon, *HELD, mix=mix))}
+    return _computed[is_jvm(spark)]
+
+
+def hours(of: range) -> list[datetime]:
+    return [T + number * HOUR for number in of]
+
+
+def rows(silver: Rows, of: range) -> list[dict[str, Any]]:
+    return [silver[hour] for hour in hours(of) if hour in silver]
+
+
+def told_whole() -> list[Told]:
     normal = mix(
         T,
         V1,
@@ -87,14 +113,17 @@ def test_a_whole_hour_of_every_signal_becomes_one_row(spark: SparkSession) -> No
     )
     normal |= {"isEstimated": True, "estimationMethod": "ESTIMATED_FORECASTS_HIERARCHY"}
     consumed = traced(T, V1, nuclear=97.23, wind=1062.52, **{"hydro storage": {"discharge": 1.69}})
-    told: list[Told] = [
+    return [
         ("mix", normal, T1),
         ("traced_mix", consumed, T1 + timedelta(seconds=1)),
         ("flows", {**flows(T, V1, DE=665, AL=2.5), "export": {"DE": 0}}, T1 + timedelta(seconds=2)),
         ("renewable", percentage(T, V1, 91), T1 + timedelta(seconds=3)),
         ("carbon_free", percentage(T, V1, 98), T1 + timedelta(seconds=4)),
     ]
-    row = of(spark, told)[T]
+
+
+def test_a_whole_hour_of_every_signal_becomes_one_row(silver: Rows) -> None:
+    [row] = rows(silver, WHOLE)
     named = {name: value for name, value in row.items() if value is not None}
     assert named == {
         "zone": "GR",
@@ -141,39 +170,48 @@ STORAGES: list[tuple[dict[str, Any] | None, float | None]] = [
 ]
 
 
-def test_a_storage_is_discharge_minus_charge_and_null_where_it_is_not_reported(spark: SparkSession) -> None:
+def told_of_storages() -> list[Told]:
     told: list[Told] = []
-    for number, (storage, _) in enumerate(STORAGES):
-        hour = T + number * HOUR
+    for hour, (storage, _) in zip(hours(STORED), STORAGES, strict=True):
         told += [
             ("mix", mix(hour, V1, gas=10, **{"hydro storage": storage}), T1),
             ("traced_mix", traced(hour, V1, gas=10), T1),
             ("flows", flows(hour, V1), T1),
         ]
-    rows = of(spark, told)
-    stored = [rows[T + number * HOUR]["production_hydro_discharge"] for number in range(len(STORAGES))]
-    assert stored == [value for _, value in STORAGES]
-    totals = [row["production_total"] for _, row in sorted(rows.items())]
+    return told
+
+
+def test_a_storage_is_discharge_minus_charge_and_null_where_it_is_not_reported(silver: Rows) -> None:
+    found = rows(silver, STORED)
+    assert [row["production_hydro_discharge"] for row in found] == [value for _, value in STORAGES]
+    totals = [row["production_total"] for row in found]
     # Discharge is production, charging is not.
     assert totals == [10.0, 10.0, 10.0, 10.0, 10.0, 89.25, 10.0, 10.3, 15.0]
-    assert {row["estimation_method_power"] for row in rows.values()} == {None}
-    assert {row["is_estimated_power"] for row in rows.values()} == {False}
+    assert {row["estimation_method_power"] for row in found} == {None}
+    assert {row["is_estimated_power"] for row in found} == {False}
 
 
-def test_an_hour_is_made_of_one_version_and_waits_for_the_rest_of_a_newer_one(spark: SparkSession) -> None:
-    hours = [T + number * HOUR for number in range(8)]
-    told = [one for hour in hours[:7] for one in whole(hour, V1, T1, 100)]
-    told += [("renewable", percentage(hour, V1, 50), T1) for hour in hours[:7]]
+def told_of_versions() -> list[Told]:
+    at = hours(OF_VERSIONS)
+    told = [one for hour in at[:7] for one in whole(hour, V1, T1, 100)]
+    told += [("renewable", percentage(hour, V1, 50), T1) for hour in at[:7]]
     # 1: the mix alone is newer. 2: all are. 3: all but the percentage was later. 4: the first version comes again.
-    told += [("mix", mix(hours[1], V2, gas=200), T2)]
-    told += [*whole(hours[2], V2, T2, 200), ("renewable", percentage(hours[2], V2, 60), T3)]
-    told += whole(hours[3], V2, T2, 200)
-    told += whole(hours[4], V2, T2, 200) + whole(hours[4], V1, T3, 100)
-    # 5: the parts of a version arrive hours apart. 6: flows change within their version. 7: never whole.
-    told += [(signal, row, at) for (signal, row, _), at in zip(whole(hours[5], V2, T2, 200), (T2, T3, T4), strict=True)]
-    told += [("flows", flows(hours[6], V1, BG=999), T2)]
-    told += whole(hours[7], V1, T1, 100)[:2]
-    rows = of(spark, told)
+    told += [("mix", mix(at[1], V2, gas=200), T2)]
+    told += [*whole(at[2], V2, T2, 200), ("renewable", percentage(at[2], V2, 60), T3)]
+    told += whole(at[3], V2, T2, 200)
+    told += whole(at[4], V2, T2, 200) + whole(at[4], V1, T3, 100)
+    # 5: the parts of a version arrive hours apart. 6: flows change within their version. 7 and 8: never whole.
+    told += in_parts(at[5], T2, T3, T4)
+    told += [("flows", flows(at[6], V1, BG=999), T2)]
+    return told + whole(at[7], V1, T1, 100)[:2] + whole(at[8], V1, T1, 100)[:2]
+
+
+def told_of_carbon() -> tuple[str, datetime]:
+    return body(record(hours(OF_VERSIONS)[7], zone="GR", carbonIntensity=300, updatedAt=iso(V1))), T1
+
+
+def test_an_hour_is_made_of_one_version_and_waits_for_the_rest_of_a_newer_one(silver: Rows) -> None:
+    *found, waiting = rows(silver, OF_VERSIONS)
     seen = [
         (
             row["production_gas"],
@@ -183,7 +221,7 @@ def test_an_hour_is_made_of_one_version_and_waits_for_the_rest_of_a_newer_one(sp
             row["ingested_at_power"],
             row["is_superseded_power"],
         )
-        for _, row in sorted(rows.items())
+        for row in found
     ]
     assert seen == [
         (100.0, 101.0, 102.0, 50.0, T1, False),
@@ -194,36 +232,40 @@ def test_an_hour_is_made_of_one_version_and_waits_for_the_rest_of_a_newer_one(sp
         (200.0, 201.0, 202.0, None, T4, False),
         (100.0, 101.0, 999.0, 50.0, T2, False),
     ]
-    carbon = body(record(hours[7], zone="GR", carbonIntensity=300, updatedAt=iso(V1)))
-    of_carbon = energy_data(bronze(spark), bronze(spark, (carbon, T1)), *DAY, mix=mix_bronze(spark, *told))
-    waiting = {row["datetime"]: row for row in as_rows(of_carbon)}[hours[7]]
+    # Of the two that were never whole, the one of which carbon intensity is known.
+    assert waiting["datetime"] == hours(OF_VERSIONS)[7]
     assert (waiting["carbon_intensity"], waiting["production_gas"], waiting["ingested_at_power"]) == (300.0, None, None)
     assert waiting["is_superseded_power"] is True
 
 
-def test_the_road_that_tells_a_version_first_keeps_it(spark: SparkSession) -> None:
-    hours = [T + number * HOUR for number in range(5)]
-
+def told_by_power() -> list[tuple[str, datetime]]:
     def power(hour: datetime, version: datetime | None, gas: int) -> str:
         stamps = {} if version is None else {"updatedAt": iso(version)}
         breakdowns = {f"power{side}Breakdown": {"gas": gas} for side in ("Production", "Consumption")}
         return body(record(hour, **stamps, **breakdowns))
 
-    by_power = [
+    at = hours(OF_ROADS)
+    return [
         # 0: then the mix tells the same version. 1: then a newer one. 2: after the mix. 3: without a version.
-        (power(hours[0], V1, 100), T1),
-        (power(hours[1], V1, 100), T1),
-        (power(hours[2], V1, 100), T2),
-        (power(hours[3], None, 100), T1),
+        (power(at[0], V1, 100), T1),
+        (power(at[1], V1, 100), T1),
+        (power(at[2], V1, 100), T2),
+        (power(at[3], None, 100), T1),
         # 4: a newer version after the mix's.
-        (power(hours[4], V2, 150), T2),
+        (power(at[4], V2, 150), T2),
     ]
-    told = whole(hours[0], V1, T2, 100.25) + whole(hours[1], V2, T2, 200.25) + whole(hours[2], V1, T1, 100.25)
-    told += whole(hours[3], V1, T2, 100.25) + whole(hours[4], V1, T1, 100.25)
-    rows = of(spark, told, by_power)
+
+
+def told_before_and_after_power() -> list[Told]:
+    at = hours(OF_ROADS)
+    told = whole(at[0], V1, T2, 100.25) + whole(at[1], V2, T2, 200.25) + whole(at[2], V1, T1, 100.25)
+    return told + whole(at[3], V1, T2, 100.25) + whole(at[4], V1, T1, 100.25)
+
+
+def test_the_road_that_tells_a_version_first_keeps_it(silver: Rows) -> None:
     seen = [
         (row["production_gas"], row["source_power"].rpartition("/")[2], row["is_superseded_power"])
-        for _, row in sorted(rows.items())
+        for row in rows(silver, OF_ROADS)
     ]
     assert seen == [
         (100.0, "test", False),
@@ -235,24 +277,31 @@ def test_the_road_that_tells_a_version_first_keeps_it(spark: SparkSession) -> No
 
 
 def test_a_reading_as_of_a_moment_sees_the_version_that_was_whole_then(spark: SparkSession) -> None:
-    told = whole(T, V1, T1, 100)
-    told += [(signal, row, at) for (signal, row, _), at in zip(whole(T, V2, T2, 200), (T2, T3, T4), strict=True)]
-    stored = mix_bronze(spark, *told)
-    known = []
-    for moment in (T1 - HOUR, T1, T3, T4):
-        rows = as_rows(
-            features_as_of(bronze(spark), bronze(spark), ("GR",), T, T + HOUR, moment, mix=stored),
-            "datetime",
-            "production_gas",
-            "import_BG",
-        )
-        known.append([(row["production_gas"], row["import_BG"]) for row in rows])
-    assert known == [[], [(100.0, 102.0)], [(100.0, 102.0)], [(200.0, 202.0)]]
+    at = hours(range(4))
+    # Two that are whole at T1, of one of which a newer version comes in parts until T3; one whose comes until T4, which
+    # is too late; and one of which nothing is known yet.
+    told = [one for hour in at[:3] for one in whole(hour, V1, T1, 100)] + whole(at[3], V1, T4, 100)
+    told += in_parts(at[1], T2, T2, T3) + in_parts(at[2], T2, T3, T4)
+    known = as_rows(
+        features_as_of(bronze(spark), bronze(spark), ("GR",), T, at[-1] + HOUR, T3, mix=mix_bronze(spark, *told)),
+        "datetime",
+        "production_gas",
+        "import_BG",
+    )
+    assert sorted((row["datetime"], row["production_gas"], row["import_BG"]) for row in known) == [
+        (at[0], 100.0, 102.0),
+        (at[1], 200.0, 202.0),
+        (at[2], 100.0, 102.0),
+    ]
 
 
-def test_percentages_with_one_hash_are_both_known(spark: SparkSession) -> None:
-    told = whole(T, V1, T1, 100) + [(name, percentage(T, V1, 50), T1) for name in ("renewable", "carbon_free")]
-    texts = {json.dumps(row) for _, row, _ in told[3:]}
-    assert len(texts) == 1
-    row = of(spark, told)[T]
+def told_alike() -> list[Told]:
+    [hour] = hours(ALIKE)
+    told = [(name, percentage(hour, V1, 50), T1) for name in ("renewable", "carbon_free")]
+    assert len({json.dumps(row) for _, row, _ in told}) == 1
+    return whole(hour, V1, T1, 100) + told
+
+
+def test_percentages_with_one_hash_are_both_known(silver: Rows) -> None:
+    [row] = rows(silver, ALIKE)
     assert (row["renewable_percentage"], row["fossil_free_percentage"]) == (50.0, 50.0)
