@@ -21,7 +21,7 @@ from emaps_dagster.contracts.errors import (
     WrongAddressError,
 )
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
-from emaps_dagster.contracts.signals import FLOWS, MIX
+from emaps_dagster.contracts.signals import FLOWS, MIX, TRACED_MIX
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.admission import Reach, is_sandbox
@@ -109,7 +109,8 @@ class _Zone:
         self._now, self._answered = now, answered
         # Signals whose next chunk would fail as this one did.
         self._stopped: set[Feed] = set()
-        self._is_sandbox = False
+        # The mixes whose last body was of a sandbox key.
+        self._sandbox: set[Feed] = set()
 
     def outcomes(self) -> Iterator[AcceptedResponse | FetchFailure]:
         older_than = floor_hour(self._now) - HISTORY_SPAN
@@ -161,15 +162,14 @@ class _Zone:
         try:
             response = _near(send(feed), self._window, self._now)
         except RejectedBodyError as error:
-            if feed == MIX:
-                self._is_sandbox = is_sandbox(error.response)
+            if feed in (MIX, TRACED_MIX) and is_sandbox(error.response):
+                self._sandbox.add(feed)
             raise
         except _REFUSALS as error:
             refusal = error
         else:
-            if feed == MIX:
-                self._is_sandbox = False
-            if feed == FLOWS and self._is_sandbox:
+            self._sandbox.discard(feed)
+            if feed == FLOWS and self._sandbox:
                 raise RejectedBodyError(
                     response,
                     "electricity-mix of the same call is marked as the provider's sandbox data, and rows of "
