@@ -21,7 +21,7 @@ from emaps_dagster.contracts.errors import (
     WrongAddressError,
 )
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
-from emaps_dagster.contracts.signals import FLOWS, MIX, TRACED_MIX
+from emaps_dagster.contracts.signals import FLOWS, MIX, NEEDED_SIGNALS, TRACED_MIX
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.admission import Reach, is_sandbox
@@ -30,6 +30,10 @@ from emaps_dagster.electricity_maps.http_errors import withdrawn
 
 # 401, 404 and 410; the address is wrong for 404 without the API's own words.
 _REFUSALS = (NotInPlanError, InvalidTokenError, NoDataError, GoneError, WrongAddressError)
+_OTHER_ROAD = (
+    "EMAPS_POWER_SIGNAL=electricity-mix needs this signal; `python -m emaps_dagster.cli.preflight` says whether the "
+    "token is served power-breakdown instead."
+)
 # Records of /history may lie so far ahead of the present: a clock may be wrong by hours.
 _AHEAD = timedelta(days=1)
 
@@ -167,6 +171,8 @@ class _Zone:
             raise
         except _REFUSALS as error:
             refusal = error
+            if feed in NEEDED_SIGNALS and isinstance(error, NotInPlanError):
+                refusal = NotInPlanError(f"{error} {_OTHER_ROAD}")
         else:
             self._sandbox.discard(feed)
             if feed == FLOWS and self._sandbox:

@@ -191,3 +191,7 @@ def test_a_plan_without_percentages_is_no_failure_and_one_without_flows_is(kind:
         [failed] = [one for one in outcomes_of(sim) if isinstance(one, FetchFailure) and not one.is_tolerated]
     assert type(failed.error) is NotInPlanError
     assert "electricity-flows/history of zone GR" in str(failed.error)
+    # test_roads.py performs it.
+    assert "`python -m emaps_dagster.cli.preflight` says whether the token is served power-breakdown" in str(
+        failed.error
+    )
