@@ -146,11 +146,22 @@ def test_a_storage_is_discharge_minus_charge_and_null_where_it_is_not_reported(s
     for number, (storage, _) in enumerate(STORAGES):
         hour = T + number * HOUR
         told += [
-            ("mix", mix(hour, V1, gas=10, **{"hydro storage": storage}), T1),
+            ("mix", mix(hour, V1, gas=10, **{"hydro storage": storage}) | {"estimationMethod": "MEASURED"}, T1),
             ("traced_mix", traced(hour, V1, gas=10), T1),
             ("flows", flows(hour, V1), T1),
         ]
+    # Nothing is reported, so no total is, and what the API may add has no column.
+    silent = T + len(STORAGES) * HOUR
+    nothing = {"hydro storage": {"charge": 0, "discharge": None}, "heat storage": {"charge": 0, "discharge": None}}
+    told += [
+        ("mix", mix(silent, V1, gas=None, tidal=0, **nothing), T1),
+        ("traced_mix", traced(silent, V1, gas=None), T1),
+        ("flows", flows(silent, V1), T1),
+    ]
     rows = of(spark, told)
+    row = rows.pop(silent)
+    totals = [row[f"{what}_total"] for what in ("production", "consumption", "import", "export")]
+    assert totals == [None, None, 30.0, 5.0]
     stored = [rows[T + number * HOUR]["production_hydro_discharge"] for number in range(len(STORAGES))]
     assert stored == [value for _, value in STORAGES]
     totals = [row["production_total"] for _, row in sorted(rows.items())]
