@@ -17,8 +17,8 @@ setup: .venv/installed ## make .venv with exactly what requirements.lock names
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup ## two weeks of Greece from a simulated API through the whole pipeline, and a picture
-	@$(BIN)/python -m emaps_dagster.demo
+demo: setup ## two weeks of Greece from a simulated API through the whole pipeline, and a picture (ROAD=v4 or v4-mix: the API's v4)
+	@$(BIN)/python -m emaps_dagster.demo $(if $(ROAD),--road $(ROAD))
 
 dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours, if EMAPS_API_TOKEN is set)
 	@$(BIN)/python -m emaps_dagster.demo.dev

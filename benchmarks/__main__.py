@@ -21,6 +21,7 @@ MEASURES = (
     "tick_profile",
     "backfill",
     "scale",
+    "roads",
     "databricks",
     "dagster_overhead",
     "history",

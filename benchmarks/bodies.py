@@ -18,7 +18,7 @@ from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import FEEDS, Feed
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
-from emaps_dagster.simulator.provider import Endpoint, Provider
+from emaps_dagster.simulator.provider import Endpoint, Provider, Version
 
 # The middle of a month: a tick at the turn of a month merges into two months and costs about twice as much. In the past
 # of any machine that runs this: Dagster has no partitions of hours that are not over by its own clock.
@@ -28,9 +28,10 @@ PRESENT = datetime(2025, 12, 15, 0, 7, tzinfo=timezone.utc)
 class StoredApi:
     """Answers of a provider whose clock stands at `now`; a body that is not in the store is made first."""
 
-    def __init__(self, now: datetime = PRESENT, seed: int = 7) -> None:
+    def __init__(self, now: datetime = PRESENT, seed: int = 7, version: Version = "v3") -> None:
         self.now = now
         self.seed = seed
+        self.version: Version = version
         # Asked by what is measured or prepared; each would be a request.
         self.calls = 0
 
@@ -42,12 +43,12 @@ class StoredApi:
         return self._answer(feed, zone, "past-range", window)
 
     def past_range_request(self, feed: Feed, zone: str, window: Window) -> str:
-        return _request(feed, zone, "past-range", window)
+        return self._asked(feed, zone, "past-range", window)
 
-    def prepare(self, zones: tuple[str, ...], window: Window) -> int:
+    def prepare(self, zones: tuple[str, ...], window: Window, feeds: tuple[Feed, ...] = FEEDS) -> int:
         """Make every body that a run of the window asks for; returns how many there are."""
         made = 0
-        for feed in FEEDS:
+        for feed in feeds:
             for answer in fetch(self, feed, zones, window, self.now):
                 if isinstance(answer, FetchFailure):
                     raise answer.error
@@ -57,22 +58,22 @@ class StoredApi:
     def _answer(self, feed: Feed, zone: str, endpoint: Endpoint, window: Window) -> AcceptedResponse:
         self.calls += 1
         name = f"{feed.name}-{endpoint}-{zone}-{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}-{self.now:%Y%m%dT%H%M}"
-        path = _store() / f"{self.seed}-{name}.json"
+        path = _store() / f"{self.version}-{self.seed}-{name}.json"
         if not path.exists():
             written = path.with_suffix(f".{os.getpid()}")
-            written.write_bytes(self._provider.body(feed, zone, endpoint, self.now, window))
+            written.write_bytes(self._provider.body(feed, zone, endpoint, self.now, window, version=self.version))
             written.replace(path)
-        return admit(
-            RawResponse(feed, zone, endpoint, _request(feed, zone, endpoint, window), path.read_text(), self.now)
-        )
+        request = self._asked(feed, zone, endpoint, window)
+        return admit(RawResponse(feed, zone, endpoint, request, path.read_text(), self.now))
+
+    def _asked(self, feed: Feed, zone: str, endpoint: str, window: Window) -> str:
+        breakdown = f"&breakdownType={feed.breakdown}" if feed.breakdown else ""
+        hours = f"{window.start:%Y-%m-%dT%H}/{window.end:%Y-%m-%dT%H}"
+        return f"/{self.version}/{feed.endpoint}/{endpoint}?zone={zone}{breakdown}&window={hours}"
 
     @cached_property
     def _provider(self) -> Provider:
         return Provider(self.seed)
-
-
-def _request(feed: Feed, zone: str, endpoint: str, window: Window) -> str:
-    return f"/v3/{feed.endpoint}/{endpoint}?zone={zone}&window={window.start:%Y-%m-%dT%H}/{window.end:%Y-%m-%dT%H}"
 
 
 def days_before(days: int, end: datetime = PRESENT) -> Window:

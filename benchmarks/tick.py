@@ -67,10 +67,11 @@ def judge(lakehouse: FolderLakehouse, api: StoredApi, zones: tuple[str, ...], wi
     """Every check of every table, as after a run."""
     scene = CheckContext(lakehouse, zones, window, api.now)
     for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(zones)):
-        _pass(table, scene)
+        pass_checks(table, scene)
 
 
-def _pass(table: Table, scene: CheckContext) -> None:
+def pass_checks(table: Table, scene: CheckContext) -> None:
+    """Every check of a table; none that blocks may fail."""
     checks = checks_of(table)
     outcomes = evaluate_hours(scene, table, [check for check in checks if not check.of_the_table])
     outcomes |= {check: evaluate_table(scene, table, check) for check in checks if check.of_the_table}

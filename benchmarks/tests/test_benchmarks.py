@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import backfill, bodies
+from benchmarks import backfill, bodies, roads
 from benchmarks import compare_peers as against
 from benchmarks import dagster_overhead as floor
 from benchmarks import empty_graph as empty
@@ -154,3 +154,18 @@ def test_every_measure_is_a_module_that_the_readme_explains() -> None:
     for name in MEASURES:
         assert (BENCHMARKS / f"{name}.py").exists()
         assert f"`python -m benchmarks.{name}`" in readme
+
+
+def test_roads_cost_two_calls_or_six_and_are_compared_with_v3() -> None:
+    taken = roads.measure(1, 2)
+    calls = {name: values for name, values in taken.values.items() if name.startswith("calls")}
+    assert calls == {
+        "calls of the backfill, v3": [4],
+        "calls of the tick, v3": [2],
+        "calls of the backfill, v4, short": [4],
+        "calls of the tick, v4, short": [2],
+        "calls of the backfill, v4, long": [12],
+        "calls of the tick, v4, long": [6],
+    }
+    seconds = {name: values[0] for name, values in taken.values.items()}
+    assert seconds["tick, v4, long, to v3"] == seconds["tick, v4, long"] / seconds["tick, v3"]

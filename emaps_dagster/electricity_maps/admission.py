@@ -17,14 +17,19 @@ from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse, Rej
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps import strict_json
-from emaps_dagster.electricity_maps.fields import UnusableRecordError, refuse_case_variants, refuse_other_granularity
+from emaps_dagster.electricity_maps.fields import (
+    UnusableRecordError,
+    refuse_case_variants,
+    refuse_other_granularity,
+    refuse_untraced,
+)
 from emaps_dagster.electricity_maps.records import HOUR, REQUIRED, hour_between, hour_of, readable_hour
 from emaps_dagster.electricity_maps.strict_json import Part, UnusableJSONError
 
 # Fifty times the longest response of the API, ten days of power-breakdown.
 _LONGEST_BODY = 16_000_000
 # Keys of the envelope that admission reads: a repeated one would be ambiguous.
-_READ = ("zone", "history", "data", "temporalGranularity", "unit", "_disclaimer", "estimationMethod")
+_READ = ("zone", "history", "data", "temporalGranularity", "unit", "flowTraced", "_disclaimer", "estimationMethod")
 # A request for at most so many hours, such as one of `gaps`, may cover only hours whose records are bad.
 _FEW_HOURS = timedelta(days=1)
 # Farther from the request, a record counts as one without a readable hour.
@@ -186,6 +191,7 @@ def _name_of_rows(envelope: dict[str, Any], feed: Feed, zone: str) -> str:
         raise UnusableBodyError(f"it is for zone {str(envelope.get('zone'))[:50]!r}, not {zone!r}")
     try:
         refuse_other_granularity(envelope, "the body")
+        refuse_untraced(envelope, feed, "the body")
     except UnusableRecordError as error:
         raise UnusableBodyError(str(error)) from None
     if feed.unit is not None and envelope.get("unit", feed.unit) != feed.unit:

@@ -21,7 +21,7 @@ from emaps_dagster.contracts.errors import (
     WrongAddressError,
 )
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
-from emaps_dagster.contracts.signals import FLOWS, MIX
+from emaps_dagster.contracts.signals import FLOWS, MIX, NEEDED_SIGNALS, TRACED_MIX
 from emaps_dagster.contracts.windows import HOUR, LATE_DATA_MARGIN, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.admission import Reach, is_sandbox
@@ -30,6 +30,10 @@ from emaps_dagster.electricity_maps.http_errors import withdrawn
 
 # 401, 404 and 410; the address is wrong for 404 without the API's own words.
 _REFUSALS = (NotInPlanError, InvalidTokenError, NoDataError, GoneError, WrongAddressError)
+_OTHER_ROAD = (
+    "EMAPS_POWER_SIGNAL=electricity-mix needs this signal; `python -m emaps_dagster.cli.preflight` says whether the "
+    "token is served power-breakdown instead."
+)
 # Records of /history may lie so far ahead of the present: a clock may be wrong by hours.
 _AHEAD = timedelta(days=1)
 
@@ -109,7 +113,8 @@ class _Zone:
         self._now, self._answered = now, answered
         # Signals whose next chunk would fail as this one did.
         self._stopped: set[Feed] = set()
-        self._is_sandbox = False
+        # The mixes whose last body was of a sandbox key.
+        self._sandbox: set[Feed] = set()
 
     def outcomes(self) -> Iterator[AcceptedResponse | FetchFailure]:
         older_than = floor_hour(self._now) - HISTORY_SPAN
@@ -161,15 +166,16 @@ class _Zone:
         try:
             response = _near(send(feed), self._window, self._now)
         except RejectedBodyError as error:
-            if feed == MIX:
-                self._is_sandbox = is_sandbox(error.response)
+            if feed in (MIX, TRACED_MIX) and is_sandbox(error.response):
+                self._sandbox.add(feed)
             raise
         except _REFUSALS as error:
             refusal = error
+            if feed in NEEDED_SIGNALS and isinstance(error, NotInPlanError):
+                refusal = NotInPlanError(f"{error} {_OTHER_ROAD}")
         else:
-            if feed == MIX:
-                self._is_sandbox = False
-            if feed == FLOWS and self._is_sandbox:
+            self._sandbox.discard(feed)
+            if feed == FLOWS and self._sandbox:
                 raise RejectedBodyError(
                     response,
                     "electricity-mix of the same call is marked as the provider's sandbox data, and rows of "

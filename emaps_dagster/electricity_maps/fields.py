@@ -6,10 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from emaps_dagster.contracts.body_fields import aware_time, time_of
+from emaps_dagster.contracts.signals import CARBON_FREE, RENEWABLE
+from emaps_dagster.contracts.zones import CARBON, Feed
 
 # Far above any hourly mean or intensity; beyond it gold's fixed-point sums would overflow.
 LARGEST_NUMBER = 1e9
 _LONGEST_ZONE_KEY = 50
+# Signals of what is consumed: without tracing the API serves those of local production under the same keys.
+_TRACED = (CARBON, RENEWABLE, CARBON_FREE)
 
 
 class UnusableRecordError(ValueError):
@@ -65,6 +69,12 @@ def refuse_case_variants(part: dict[str, Any], name: str) -> None:
         other = seen.setdefault(key.lower(), key)
         if other != key:
             raise UnusableRecordError(f"{name} has the keys {other[:50]!r} and {key[:50]!r}")
+
+
+def refuse_untraced(part: dict[str, Any], feed: Feed, name: str) -> None:
+    """Rejects values of local production where those of consumption, imports included, belong."""
+    if part.get("flowTraced") is False and feed in _TRACED:
+        raise UnusableRecordError(f"flowTraced of {name} is false, so it is of production instead of consumption")
 
 
 def refuse_other_granularity(part: dict[str, Any], name: str) -> None:

@@ -16,6 +16,7 @@ from emaps_dagster.electricity_maps.fields import (
     moment_of,
     refuse_case_variants,
     refuse_other_granularity,
+    refuse_untraced,
     refuse_wrong_flows,
     refuse_wrong_numbers,
 )
@@ -62,6 +63,7 @@ def hour_of(row: Any, place: int, feed: Feed, zone: str) -> datetime:
         raise UnusableRecordError(f"{name} is for zone {str(row['zone'])[:50]!r}, not {zone!r}")
     refuse_case_variants(row, name)
     refuse_other_granularity(row, name)
+    refuse_untraced(row, feed, name)
     for field in REQUIRED[feed.name]:
         if field not in row:
             raise UnusableRecordError(f"{name} lacks the key {field!r}, so it is no row of {feed.endpoint}")

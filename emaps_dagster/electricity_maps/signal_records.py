@@ -65,10 +65,17 @@ def _refuse_wrong_mix(mix: Any, name: str) -> None:
             _refuse_wrong_parts(value, _STORAGE, key, name)
         elif key == "flows":
             _refuse_wrong_parts(value, _TOTALS, key, name)
-        elif key not in _NUMBERS and value not in (None, 0):
+        elif key not in _NUMBERS and not _is_nothing(value):
             # Dropping the mode would lose data silently; it must be added to the contract first.
             raise UnusableRecordError(f"mix of {name} has the mode {key[:50]!r}, which zones.py does not know")
     refuse_wrong_numbers({key: mix[key] for key in _NUMBERS if key in mix}, "mix.", name)
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a mode or storage that we do not know reports nothing: null or 0, or an object of these."""
+    if isinstance(value, dict):
+        return all(not isinstance(part, dict) and _is_nothing(part) for part in value.values())
+    return value is None or (value == 0 and not isinstance(value, bool))
 
 
 def _refuse_wrong_parts(part: Any, known: tuple[str, ...], key: str, name: str) -> None:

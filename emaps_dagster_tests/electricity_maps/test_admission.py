@@ -288,6 +288,7 @@ API_ERRORS: list[tuple[Feed, str, str]] = [
     (CARBON, carbon(datetime=["2024-01-01T00:00:00Z"]), "datetime of row 0"),
     (CARBON, body(ROW, temporalGranularity="daily"), "temporalGranularity of the body is 'daily'"),
     (CARBON, body(ROW, temporalGranularity=None), "temporalGranularity of the body is 'None'"),
+    (CARBON, body(ROW, flowTraced=False), "flowTraced of the body is false"),
     (CARBON, carbon(temporalGranularity="5_minutes"), "temporalGranularity of row"),
     (CARBON, body(ROW, _disclaimer="SANDBOX MODE: random data"), "sandbox"),
     (CARBON, carbon(_disclaimer="Sandbox"), "sandbox"),
@@ -380,6 +381,7 @@ FLAWED: list[tuple[Feed, str, str]] = [
     (CARBON, at("2200-01-01T00:00:00Z"), "outside the years 1901 to 2199"),
     (CARBON, carbon(zone="BG"), "row 2024-01-01T00:00:00.000Z is for zone 'BG', not 'GR'"),
     (CARBON, carbon(temporalGranularity="5_minutes"), "temporalGranularity of row"),
+    (CARBON, carbon(flowTraced=False), "flowTraced of row"),
     (CARBON, body([ROW]), "row 1 is not an object"),
     (CARBON, body("x"), "row 1 is not an object"),
     (CARBON, carbon(x=0).replace('"x": 0', f'"x": {"1" * 5000}'), "a number of 5000 digits"),
@@ -583,7 +585,7 @@ PROVENANCE = {
     "isEstimated": st.none() | st.booleans(),
     "estimationMethod": st.none() | st.text(max_size=8),
     "temporalGranularity": st.just("hourly"),
-    "flowTraced": STRICT_JSON,
+    "flowTraced": STRICT_JSON.filter(lambda value: value is not False),
     "more": st.dictionaries(st.text(max_size=5), SIGNALS, max_size=3),
 }
 MODE_VALUES = st.none() | st.fixed_dictionaries(

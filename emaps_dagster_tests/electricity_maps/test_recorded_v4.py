@@ -21,8 +21,10 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
+from emaps_dagster.contracts.errors import BadRequestError, NotInPlanError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.definitions import build_definitions
+from emaps_dagster.electricity_maps.http_errors import error_for_status, is_passing, words_of
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "emaps_v4_fixtures"
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recorded bodies are not beside this checkout")
@@ -37,8 +39,8 @@ STORAGES = ("hydro", "battery")
 Served = dict[str, "str | dict[str, Any]"]
 
 
-def recording(name: str) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((RECORDINGS / f"{name}.json").read_text(encoding="utf-8"))
+def recording(name: str) -> Any:
+    body: Any = json.loads((RECORDINGS / f"{name}.json").read_text(encoding="utf-8"))
     return body
 
 
@@ -236,7 +238,9 @@ def fr(recorded_at: str) -> Served:
         storages = {
             key: {"discharge": row["mix"][key]["discharge"] or 0} for key in ("hydro storage", "battery storage")
         }
-        return {**row, "breakdownType": "flow-traced", "mix": {**modes, **storages}}
+        # As the API may add for other zones.
+        added = {"tidal": 0, "heat storage": {"discharge": 0}}
+        return {**row, "breakdownType": "flow-traced", "mix": {**modes, **storages, **added}}
 
     def carbon(row: dict[str, Any]) -> dict[str, Any]:
         times = {name: row[name] for name in ("datetime", "updatedAt")}
@@ -305,6 +309,7 @@ def test_every_hour_of_france_equals_its_bodies_and_a_revised_one_is_taken_over(
     first_at, second_at = (datetime(2026, 10, 3, *at, tzinfo=timezone.utc) for at in ((8, 26), (10, 4)))
     first = run(tmp_path, "FR", first_at, fr("20261003T0826Z"))
     assert first.result.success
+    assert "silver_equals_bronze" not in dict(first.failed_checks)
     assert len(first.silver) == 23
     assert differing(first, "20261003T0826Z", lambda hour: hour + HOUR <= first_at) == []
     second = run(tmp_path, "FR", second_at, fr("20261003T1004Z"))
@@ -321,3 +326,21 @@ def test_every_hour_of_france_equals_its_bodies_and_a_revised_one_is_taken_over(
     # The plan lacks the percentages: a warning, and null columns.
     assert {"renewable-energy", "carbon-free-energy"} <= set(first.asked)
     assert {row["signal"] for row in second.bronze} == {"mix", "traced_mix", "flows"}
+
+
+# --- errors -------------------------------------------------------------------------------------------
+
+
+def test_recorded_refusals_are_of_the_plan_or_of_the_request_and_are_not_repeated() -> None:
+    told = [error for error in recording("errors_v4") if error["body"] or error.get("text")]
+    found = []
+    for error in told:
+        # Of some only the text was recorded: as the API's other errors, and as plain text.
+        bodies = [json.dumps(error["body"] or {"error": error["text"]}), error.get("text") or ""]
+        status = error["status"] if isinstance(error["status"], int) else 400
+        for body in filter(None, bodies):
+            words = words_of(body.encode())
+            assert not is_passing(status, words), body
+            found.append((status, type(error_for_status(status, "a request", words, words.text))))
+    assert {(401, NotInPlanError), (400, BadRequestError)} == set(found)
+    assert len(told) == 8

@@ -60,12 +60,20 @@ def test_a_good_body_is_admitted_whole(feed: Feed) -> None:
     assert f"{admitted.window.start:%H:%M}" == "18:00"
 
 
+def test_modes_and_storages_that_the_api_adds_and_a_zone_does_not_have_cost_no_record() -> None:
+    added = {"fusion": 0, "tidal": None, "heat storage": {"charge": 0, "discharge": None}}
+    mix = {**GOOD[MIX]["mix"], **added}
+    assert admit(response(MIX, with_rows({**GOOD[MIX], "mix": mix}))).rejected == ()
+
+
 @pytest.mark.parametrize(
     ("feed", "changes", "reason"),
     [
         (MIX, {"breakdownType": "flow-traced"}, "breakdownType of row 2026-08-22T18:00:00.000Z is 'flow-traced'"),
         (MIX, {"breakdownType": None}, "is 'None', not 'normal'"),
         (MIX, {"mix": {"fusion": 50}}, "has the mode 'fusion', which zones.py does not know"),
+        (MIX, {"mix": {"fusion": False}}, "has the mode 'fusion', which zones.py does not know"),
+        (MIX, {"mix": {"heat storage": {"charge": 5, "discharge": None}}}, "has the mode 'heat storage'"),
         (MIX, {"mix": {"hydro storage": -5}}, "mix.hydro storage of row 2026-08-22T18:00:00.000Z is not an object"),
         (MIX, {"mix": {"hydro discharge": 5}}, "has the mode 'hydro discharge'"),
         (MIX, {"mix": {"battery storage": {"charge": -5}}}, "mix.battery storage.charge of row"),
@@ -82,6 +90,7 @@ def test_a_good_body_is_admitted_whole(feed: Feed) -> None:
         (FLOWS, {"import": {"BG": "5"}}, "import.BG of row 2026-08-22T18:00:00.000Z is not a number"),
         (RENEWABLE, {"value": "91"}, "value of row 2026-08-22T18:00:00.000Z is not a number"),
         (RENEWABLE, {"unit": "MW"}, "is 'MW', not '%'"),
+        (RENEWABLE, {"flowTraced": False}, "is false, so it is of production instead of consumption"),
         (CARBON_FREE, {"zone": "BG"}, "is for zone 'BG', not 'GR'"),
     ],
 )
@@ -108,6 +117,7 @@ def test_a_bad_record_is_quarantined_and_its_neighbour_is_loaded(
         (FLOWS, with_rows(GOOD[MIX]), "lacks the key 'import', so it is no row of electricity-flows, nor is any other"),
         (FLOWS, with_rows(), "it has no rows"),
         (RENEWABLE, with_rows(GOOD[FLOWS]), "lacks the key 'value', so it is no row of renewable-energy"),
+        (RENEWABLE, with_rows(GOOD[RENEWABLE], flowTraced=False), "flowTraced of the body is false"),
     ],
 )
 def test_a_body_of_something_else_is_rejected(feed: Feed, body: dict[str, Any], reason: str) -> None:
@@ -153,8 +163,11 @@ def test_the_signals_of_each_range_are_requested_side_by_side() -> None:
     assert asked[6].startswith("/v4/electricity-mix/past-range?zone=GR&breakdownType=flow-traced&start=2026-08-01T00")
 
 
-def test_flows_of_a_sandbox_key_are_refused_though_they_carry_no_mark() -> None:
+@pytest.mark.parametrize("unanswered", [0, 1], ids=["both mixes have the mark", "flow-traced has it alone"])
+def test_flows_of_a_sandbox_key_are_refused_though_they_carry_no_mark(unanswered: int) -> None:
     with Simulator(now=NOW, version="v4") as sim:
+        if unanswered:
+            sim.inject(Fault("server_error", feed="electricity-mix", times=1))
         sim.inject(Fault("sandbox", times=None))
         outcomes = outcomes_of(sim)
         sim.clear_faults()
@@ -178,3 +191,7 @@ def test_a_plan_without_percentages_is_no_failure_and_one_without_flows_is(kind:
         [failed] = [one for one in outcomes_of(sim) if isinstance(one, FetchFailure) and not one.is_tolerated]
     assert type(failed.error) is NotInPlanError
     assert "electricity-flows/history of zone GR" in str(failed.error)
+    # test_roads.py performs it.
+    assert "`python -m emaps_dagster.cli.preflight` says whether the token is served power-breakdown" in str(
+        failed.error
+    )

@@ -88,7 +88,7 @@ def test_the_cost_of_a_backfill_is_a_job_that_fetches_nothing(sim: Simulator, mo
         result = job.execute_in_process(run_config={"start": "2023-01-01", "end": "2024-01-01"}, instance=instance)
         said = [entry.user_message for entry in instance.all_logs(result.run_id)]
     assert (
-        "[2023-01-01T00:00Z, 2024-01-01T00:00Z), 8760 hours: 148 calls (2 zones, 2 feeds, 37 each), "
+        "[2023-01-01T00:00Z, 2024-01-01T00:00Z), 8760 hours: 148 calls (2 zones, 2 signals, 37 each), "
         "0:04:56 at EMAPS_CALLS_PER_MINUTE=30. Nothing was fetched." in said
     )
     assert [request.path for request in sim.requests] == ["/v3/zones"]

@@ -21,6 +21,7 @@ from emaps_dagster.cli.task import LAYERS, Task, hours_of_task, main, parser, ru
 from emaps_dagster.cli.task_remedies import REMEDIES
 from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchError
 from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.signals import PowerSignal
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.schedules import MINUTE
@@ -42,8 +43,10 @@ NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
 TICK = Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 10))
 
 
-def _task(lakehouse: FolderLakehouse, sim: Simulator, window: Window = TICK) -> Task:
-    settings = Settings(api_url=sim.url, api_token=TOKEN, fixed_now=NOW, _env_file=None)  # type: ignore[arg-type]
+def _task(
+    lakehouse: FolderLakehouse, sim: Simulator, window: Window = TICK, *, road: PowerSignal = "power-breakdown"
+) -> Task:
+    settings = Settings(api_url=sim.url, api_token=TOKEN, power_signal=road, fixed_now=NOW, _env_file=None)  # type: ignore[arg-type]
     return Task(lakehouse, settings, window, lambda: NOW)
 
 
@@ -246,12 +249,14 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
 ) -> None:
     wheel = _wheel(tmp_path)
     with (
-        Simulator(token=TOKEN, zones=("GR",), now=NOW) as sim,
+        # By the long road; tasks and launched steps take power-breakdown in other tests.
+        Simulator(token=TOKEN, zones=("GR",), now=NOW, version="v4") as sim,
         Workspace(tmp_path / "workspace", secrets={("emaps", "api-token"): TOKEN}) as workspace,
     ):
         client = _deployed(workspace, wheel)
         values = {name: str(variable.get("default", "")) for name, variable in BUNDLE["variables"].items()}
         values |= {"catalog": "spark_catalog", "api_url": sim.url, "node_type": "m5d.large"}
+        values |= {"power_signal": "electricity-mix"}
         values |= {f"job.parameters.{one['name']}": one["default"] for one in JOB["parameters"]}
         values |= {"job.start_time.iso_datetime": NOW.isoformat()}
         job = _resolved(json.dumps(JOB).replace("./dist/*.whl", f"{workspace.volume}/dist/{wheel.name}"), values)
@@ -263,7 +268,9 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
         assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), logs
         assert "check gold.ml_features gold_equals_silver: passed" in logs["gold"]
         for layer in LAYERS:
-            run(layer, _task(lakehouse, sim))
+            run(layer, _task(lakehouse, sim, road="electricity-mix"))
+        sources = {row["source_power"] for row in lakehouse.scan(ENERGY_DATA).select("source_power").collect()}
+        assert sources == {"electricitymaps/v4/electricity-mix"}
         for table in (ENERGY_DATA, GOLD):
             there = DeltaTable(str(workspace.warehouse / f"{table.layer}.db" / table.name)).to_pyarrow_table()
             order = [(name, "ascending") for name in table.key]

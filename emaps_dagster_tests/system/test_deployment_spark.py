@@ -29,7 +29,8 @@ def java() -> None:
 
 @pytest.mark.usefixtures("java")
 def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks(tmp_path: Path) -> None:
-    with Simulator(token=TOKEN, zones=("GR",), now=NOW) as simulator:
+    # By the long road, which reads and joins more; test_databricks_end_to_end.py takes power-breakdown.
+    with Simulator(token=TOKEN, zones=("GR",), now=NOW, version="v4") as simulator:
         simulator.inject(Fault("long_numbers", times=None))
         homes = {name: tmp_path / name / "home" for name in ("embedded", "spark")}
         for deployment, home in homes.items():
@@ -38,6 +39,7 @@ def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks
                 "2024-05-04-09:00",
                 deployment=deployment,
                 api_url=simulator.url,
+                power_signal="electricity-mix",
                 api_token=TOKEN,
                 warehouse=home.parent / "warehouse",
                 fixed_now="2024-05-04T10:07:00Z",
@@ -50,6 +52,8 @@ def test_an_hourly_run_of_deployment_spark_leaves_the_same_gold_and_green_checks
     assert all(e.passed for e in other)
     # The running hour is left out.
     assert len(stored_rows(tmp_path / "spark" / "warehouse", GOLD)) == 23
+    silver = stored_rows(tmp_path / "spark" / "warehouse", ENERGY_DATA)
+    assert {row["source_power"] for row in silver.values()} == {"electricitymaps/v4/electricity-mix"}
     for table in (ENERGY_DATA, GOLD):
         ours, theirs = (stored_rows(tmp_path / name / "warehouse", table) for name in homes)
         assert ours

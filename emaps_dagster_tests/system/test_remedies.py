@@ -313,7 +313,7 @@ def test_every_check_has_a_remedy_that_is_performed() -> None:
     performed.add(("bronze", "every_record_is_trusted"))
     performed |= {("silver", name) for name in ("values_are_reported", "neighbours_have_columns", "values_change")}
     performed.add(("gold", "rolling_avg_24h_is_of_one_emission_factor_type"))
-    # Of electricity-mix: test_roads.py.
+    # Of electricity-mix: test_bad_signals.py and test_roads.py.
     performed |= {("silver", "flows_are_not_carried_forward"), ("gold", "rolling_avg_24h_is_of_one_power_signal")}
     assert performed == {
         (table.layer, check.name) for table in (POWER_DATA, ENERGY_DATA, GOLD) for check in checks_of(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from emaps_dagster.contracts.signals import FLOWS
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, MIX_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
+from emaps_dagster.demo import scenario
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.builders import utc
@@ -218,7 +220,7 @@ def test_a_backfill_by_electricity_mix_costs_six_calls_for_each_ten_days(
         job = build_definitions(settings).resolve_job_def("backfill_cost")
         result = job.execute_in_process(run_config={"start": "2025-01-01", "end": "2026-01-01"}, instance=instance)
         said = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    assert any("8760 hours: 222 calls (1 zones, 6 feeds, 37 each), 0:03:42 at" in text for text in said)
+    assert any("8760 hours: 222 calls (1 zone, 6 signals, 37 each), 0:03:42 at" in text for text in said)
 
 
 @pytest.mark.parametrize(
@@ -269,3 +271,13 @@ def test_the_start_up_check_names_the_roads_that_are_served_and_its_remedy_is_ri
             for setting in said.partition("Set ")[2].partition(", which is served")[0].split(" and "):
                 monkeypatch.setenv(*setting.split("="))
             assert [finding.text for finding in api(read_settings()) if finding.level == "warning"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "option"), [([], ""), (["ROAD=v4"], "--road v4"), (["ROAD=v4-mix"], "--road v4-mix")]
+)
+def test_make_demo_takes_a_road_that_the_demo_knows(given: list[str], option: str) -> None:
+    root = Path(__file__).resolve().parents[2]
+    said = subprocess.run(["make", "-n", "demo", *given], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert f".venv/bin/python -m emaps_dagster.demo {option}" in said
+    assert option.removeprefix("--road ") in {"", *scenario.ROADS}

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.both_engines
 T = utc(2026, 8, 22, 6)
 # Which hours after T are of which test.
 WHOLE, STORED, OF_VERSIONS, OF_ROADS, ALIKE = range(1), range(1, 10), range(10, 19), range(19, 24), range(24, 25)
-HELD = (T, T + 25 * HOUR)
+SILENT = range(25, 26)
+HELD = (T, T + 26 * HOUR)
 T1, T2, T3, T4 = (utc(2026, 8, 23, number) for number in (8, 9, 10, 11))
 V1, V2 = utc(2026, 8, 22, 20), utc(2026, 8, 23, 7)
 SOURCES = {"mix": "electricity-mix", "traced_mix": "electricity-mix", "flows": "electricity-flows"}
@@ -174,16 +175,31 @@ def told_of_storages() -> list[Told]:
     told: list[Told] = []
     for hour, (storage, _) in zip(hours(STORED), STORAGES, strict=True):
         told += [
-            ("mix", mix(hour, V1, gas=10, **{"hydro storage": storage}), T1),
+            ("mix", mix(hour, V1, gas=10, **{"hydro storage": storage}) | {"estimationMethod": "MEASURED"}, T1),
             ("traced_mix", traced(hour, V1, gas=10), T1),
             ("flows", flows(hour, V1), T1),
         ]
-    return told
+    # Nothing is reported, so no total is, and what the API may add has no column.
+    (silent,) = hours(SILENT)
+    nothing = {"hydro storage": {"charge": 0, "discharge": None}, "heat storage": {"charge": 0, "discharge": None}}
+    return [
+        *told,
+        ("mix", mix(silent, V1, gas=None, tidal=0, **nothing), T1),
+        ("traced_mix", traced(silent, V1, gas=None), T1),
+        ("flows", flows(silent, V1), T1),
+    ]
 
 
 def test_a_storage_is_discharge_minus_charge_and_null_where_it_is_not_reported(silver: Rows) -> None:
     found = rows(silver, STORED)
     assert [row["production_hydro_discharge"] for row in found] == [value for _, value in STORAGES]
+    (silent,) = rows(silver, SILENT)
+    assert [silent[f"{what}_total"] for what in ("production", "consumption", "import", "export")] == [
+        None,
+        None,
+        30.0,
+        5.0,
+    ]
     totals = [row["production_total"] for row in found]
     # Discharge is production, charging is not.
     assert totals == [10.0, 10.0, 10.0, 10.0, 10.0, 89.25, 10.0, 10.3, 15.0]

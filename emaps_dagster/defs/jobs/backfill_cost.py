@@ -32,7 +32,7 @@ def backfill_cost_job(zones: tuple[str, ...], road: str) -> dg.JobDefinition:
     return cost_graph(zones, road).to_job(
         name=BACKFILL_COST,
         description=(
-            "How many calls of the API a backfill of a range would take, by zone and feed, and whether the token's "
+            "How many calls of the API a backfill of a range would take, by zone and signal, and whether the token's "
             "plan serves it. It fetches nothing: launch it before a long backfill."
         ),
         config=for_its_step,
@@ -44,9 +44,9 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
 
     signals = (*power_feeds(road), CARBON)
 
-    @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and feed takes; one call asks for the plan.")
+    @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and signal takes; one call asks for the plan.")
     @launchable
-    def calls_by_zone_and_feed(
+    def calls_by_zone_and_signal(
         context: dg.OpExecutionContext, config: CostConfig, electricity_maps: ElectricityMapsResource
     ) -> None:
         hours = hours_between(config.start, config.end)
@@ -64,11 +64,12 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
         pace = read_settings().calls_per_minute
         lasts = f", {timedelta(seconds=round(total * 60 / pace))} at EMAPS_CALLS_PER_MINUTE={pace:g}" if pace else ""
         context.log.info(
-            "%s, %d hours: %d calls (%d zones, %d feeds, %d each)%s. Nothing was fetched.",
+            "%s, %d hours: %d calls (%d zone%s, %d signals, %d each)%s. Nothing was fetched.",
             hours,
             (hours.end - hours.start) // HOUR,
             total,
             len(zones),
+            "" if len(zones) == 1 else "s",
             len(signals),
             each,
             lasts,
@@ -76,7 +77,7 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
         if unserved:
             context.log.warning("the plan does not serve all of these hours for %s", ", ".join(unserved))
         rows = [
-            dg.TableRecord({"zone": zone, "feed": request_name(signal), "calls": each})
+            dg.TableRecord({"zone": zone, "signal": request_name(signal), "calls": each})
             for zone in zones
             for signal in signals
         ]
@@ -84,14 +85,14 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
             {
                 "window": str(hours),
                 "calls": total,
-                "calls_by_zone_and_feed": dg.MetadataValue.table(rows),
+                "calls_by_zone_and_signal": dg.MetadataValue.table(rows),
                 **({"not_served_by_the_plan": ", ".join(unserved)} if unserved else {}),
             }
         )
 
     @dg.graph(name="backfill_cost")
     def backfill_cost() -> None:
-        calls_by_zone_and_feed()
+        calls_by_zone_and_signal()
 
     return backfill_cost
 
@@ -99,4 +100,4 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
 @dg.config_mapping
 def for_its_step(config: CostConfig) -> dg.RunConfig:
     """Map the config of the job to its only op."""
-    return dg.RunConfig(ops={"calls_by_zone_and_feed": config})
+    return dg.RunConfig(ops={"calls_by_zone_and_signal": config})

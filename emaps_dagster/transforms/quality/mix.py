@@ -115,7 +115,9 @@ def _power_record(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _modes(mix: Mapping[str, Any], *, signed: bool) -> dict[str, float | None]:
-    values = {key: value for key, value in mix.items() if key not in (*_STORAGE, "flows")}
+    # A storage that we do not know is admitted if it reports nothing.
+    values = {key: value for key, value in mix.items() if not isinstance(value, dict)}
+    values = {key: values[key] for key in values if key not in (*_STORAGE, "flows")}
     for key, mode in _STORAGE.items():
         storage = mix.get(key) or {}
         charge, discharge = storage.get("charge") if signed else None, storage.get("discharge")

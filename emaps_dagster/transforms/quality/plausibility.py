@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from emaps_dagster.contracts.tables import IS_SUPERSEDED
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import MODES, STORAGE_MODES, WORLD, PlausibleLimits, limits_of
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
@@ -21,6 +22,7 @@ _TOTALS = ("production", "consumption", "import", "export")
 def every_hour_is_present(evidence: SilverEvidence) -> Outcome:
     """Every complete hour of the run is in silver for every configured zone, from both feeds."""
     held: dict[tuple[str, datetime], set[str]] = {}
+    in_part = {(row["zone"], row["datetime"]) for row in evidence.rows if row[IS_SUPERSEDED.name]}
     for row in evidence.rows:
         feeds = {feed for feed in FEED_NAMES if row[f"ingested_at_{feed}"] is not None}
         held[row["zone"], row["datetime"]] = feeds
@@ -31,7 +33,8 @@ def every_hour_is_present(evidence: SilverEvidence) -> Outcome:
             if (zone, hour) not in held:
                 findings.append(Finding(zone, hour, "the hour is missing"))
             elif missing := [feed for feed in FEED_NAMES if feed not in held[zone, hour]]:
-                findings.append(Finding(zone, hour, f"the {' and '.join(missing)} feed did not deliver it"))
+                why = "; of electricity-mix no version came with all its signals" if (zone, hour) in in_part else ""
+                findings.append(Finding(zone, hour, f"the {' and '.join(missing)} feed did not deliver it{why}"))
     return Outcome(len(hours) * len(evidence.zones), tuple(findings))
 
 

@@ -31,6 +31,12 @@ def test_hours_and_feeds_that_are_missing_in_the_run_are_found_for_each_zone() -
     ]
 
 
+def test_an_hour_whose_signals_show_no_common_version_is_said_to_be_so() -> None:
+    row = {**SILVER_ROW, "ingested_at_power": None, "is_superseded_power": True}
+    [finding] = plausible.every_hour_is_present(evidence_of([row], window=Window(H0, H1))).findings
+    assert finding.what == "the power feed did not deliver it; of electricity-mix no version came with all its signals"
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
