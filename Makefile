@@ -44,7 +44,7 @@ lock: setup ## make requirements.lock anew from pyproject.toml
 
 docs: setup ## docs/tables.md and the generated pages of docs/reference
 	$(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
-	for page in settings checks commands forecasting; do $(BIN)/python -m emaps_dagster.cli.reference_doc $$page > docs/reference/$$page.md || exit 1; done
+	for page in settings checks commands forecasting metadata; do $(BIN)/python -m emaps_dagster.cli.reference_doc $$page > docs/reference/$$page.md || exit 1; done
 
 screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
 	@$(BIN)/python -m emaps_dagster_tests.support.screenshots

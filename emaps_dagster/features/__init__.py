@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,19 @@ from emaps_dagster.contracts.errors import FeaturesError
 from emaps_dagster.contracts.feature_query import KEY, parse_query
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.settings import read_settings
-from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES, ml_features
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    POWER_DATA,
+    RESPONSE_TABLES,
+    WITHDRAWN_RESPONSES,
+    ml_features,
+)
 from emaps_dagster.features.reading import answer, held
 from emaps_dagster.lakehouse.damage import explaining
 
 if TYPE_CHECKING:
     import polars as pl
+    from pyspark.sql import DataFrame, SparkSession
 
 # The columns that are never null, whatever the zones.
 _COUNTS = [column.name for column in ml_features(()).columns if column.type == "int" and not column.nullable]
@@ -117,8 +125,8 @@ def load_arrow(
         settings = read_settings()
         if settings.deployment == "databricks":
             raise FeaturesError(
-                "EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog; this reads Delta folders. Read "
-                "<catalog>.gold.ml_features with Spark, or give a folder as warehouse=."
+                "EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog; this reads Delta folders. Take "
+                "features.frame(spark, <catalog>, ...), or give a folder as warehouse=."
             )
         warehouse = settings.warehouse
     try:
@@ -131,3 +139,53 @@ def load_arrow(
     with explaining(folder, read=[(table.layer, table.name) for table in read], passing=(FeaturesError,)):
         query = parse_query(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))
         return answer(query, folder)
+
+
+def frame(
+    session: SparkSession,
+    catalog: str | None,
+    zone: str | Sequence[str],
+    start: date | str | None = None,
+    end: date | str | None = None,
+    as_of: datetime | str | None = None,
+    known_at: str | timedelta | None = None,
+    *,
+    warehouse: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+    allow: str | Collection[str] = (),
+) -> DataFrame:
+    """`load` as a DataFrame of a Spark session, computed by that session: on Databricks, or on one's own Spark.
+
+    Unless `allow` accepts whatever is missing (and for `known_at` what is backfilled), the keys of the rows are
+    computed at once to find out; the rows are computed by the first action.
+
+    Args:
+        session: a session of Spark, or of Spark Connect, whose time zone is UTC.
+        catalog: the catalog that has the schemas bronze and gold; None for the session's own (hive_metastore).
+        zone: as in `load`, likewise start, end, as_of, known_at, columns and allow.
+        start: see zone.
+        end: see zone.
+        as_of: see zone.
+        known_at: see zone.
+        warehouse: folder of the Delta tables, which the session can read, instead of a catalog.
+        columns: see zone.
+        allow: see zone.
+
+    Returns:
+        zone, datetime and the features, unsorted; types are those of docs/tables.md.
+
+    Raises:
+        FeaturesError: an argument is invalid, or the session's time zone is not UTC.
+        NoFeaturesError: a table does not exist, or no rows match for at least one of the zones.
+        PartialFeaturesError: hours are missing; the message gives their number, ranges and cause.
+        BackfilledFeaturesError: rows were first known days after their hour.
+    """
+    from emaps_dagster.features import session_frames
+    from emaps_dagster.features.source import Source
+
+    session_frames.refuse_other_time_zone(session)
+    past = () if as_of is None and known_at is None else (POWER_DATA, CARBON_DATA)
+    with Source(warehouse, session, catalog).open(ml_features(()), *past) as lakehouse:
+        stored = partial(session_frames.held, lakehouse)
+        query = parse_query(zone, start, end, as_of, known_at, columns, allow, stored)
+        return session_frames.frame_of(query, lakehouse)

@@ -45,13 +45,13 @@ def backfilled_of(query: FeatureQuery, rows: pa.Table, first: FirstIngested) -> 
     return found
 
 
-def refuse_missing_of_gold(query: FeatureQuery, missing: list[Key], folder: Path) -> None:
+def refuse_missing_of_gold(query: FeatureQuery, missing: list[Key], place: Path | str) -> None:
     """Raises if stored gold has fewer rows than requested, unless that is allowed."""
     if not missing or MISSING in query.allow:
         return
     future = sum(hour + HOUR > utc_now() for _, hour in missing)
     raise PartialFeaturesError(
-        f"gold.ml_features at {folder} lacks {_of_all(query, missing)} hours asked for: {_where(query, missing)}."
+        f"gold.ml_features at {place} lacks {_of_all(query, missing)} hours asked for: {_where(query, missing)}."
         + (f" {future:,} of them are not over yet." if future else "")
         + " Run the pipeline for these hours, ask for others, or accept fewer rows with allow='missing'."
     )
@@ -99,6 +99,22 @@ def refuse_unknown_in_time(
         return
     accept = f"both with allow={accepted}" if len(accepted) > 1 else f"that with allow={accepted[0]!r}"
     raise error(" ".join([*parts, f"Ask for hours while the pipeline ran, or accept {accept}."]))
+
+
+def needs_first_ingested(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
+    """Whether the first ingestion times are needed: finding them reads every body once more."""
+    if query.delay is None:
+        return False
+    doubted = query.delay > IN_TIME and BACKFILLED not in query.allow
+    return doubted or bool(absent) or (bool(missing) and MISSING not in query.allow)
+
+
+def refuse_partial(query: FeatureQuery, rows: pa.Table, missing: list[Key], first: FirstIngested) -> None:
+    """Raises if a query of the past lacks rows or has backfilled ones, unless that is allowed."""
+    if query.delay is None:
+        refuse_unknown_then(query, missing)
+    else:
+        refuse_unknown_in_time(query, missing, backfilled_of(query, rows, first), first)
 
 
 def why_not_in_time(query: FeatureQuery, missing: Iterable[Key], first: FirstIngested) -> str:

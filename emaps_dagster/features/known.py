@@ -11,29 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
-from emaps_dagster.contracts.feature_query import BACKFILLED, MISSING, FeatureQuery
+from emaps_dagster.contracts.feature_query import FeatureQuery
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import Window, gold_context
-from emaps_dagster.contracts.zones import ZONES, zone_column
 from emaps_dagster.features.bronze_state import BronzeState
 from emaps_dagster.features.cache import Cache, cache_of
-from emaps_dagster.features.coverage import (
-    IN_TIME,
-    FirstIngested,
-    Key,
-    backfilled_of,
-    missing_of,
-    refuse_unknown_in_time,
-    refuse_unknown_then,
-    why_not_in_time,
-)
-from emaps_dagster.features.reading import UTC, absent_zones, in_order, listed, open_delta, plain, rows_where, spans_of
+from emaps_dagster.features.coverage import FirstIngested, missing_of, needs_first_ingested, refuse_partial
+from emaps_dagster.features.reading import absent_zones, in_order, open_delta, plain, rows_where
+from emaps_dagster.features.unknown import WHEN_AND_WHICH, refuse_absent, zones_of_columns
 
 if TYPE_CHECKING:
     from emaps_dagster.features.computing import Computing
@@ -52,15 +41,13 @@ def known_rows(query: FeatureQuery, folder: Path) -> pa.Table:
         past = _Past(query, folder, zone_keys, cache_of(folder), stack)
         rows = past.rows(columns)
         missing, absent = missing_of(query, rows), absent_zones(query, rows)
-        first = past.first_ingested() if _needs_first_ingested(query, missing, absent) else {}
+        first = past.first_ingested() if needs_first_ingested(query, missing, absent) else {}
         past.remember()
-    for zone in absent:
-        lacking = [key for key in missing if key[0] == zone]
-        raise NoFeaturesError(_why_unknown(query, zone, lacking, first, bronze, folder))
-    if query.delay is None:
-        refuse_unknown_then(query, missing)
-    else:
-        refuse_unknown_in_time(query, missing, backfilled_of(query, rows, first), first)
+    if absent:
+        names = ", ".join(WHEN_AND_WHICH)
+        responses = pa.concat_tables([rows_where(table, names) for table in bronze])
+        refuse_absent(query, absent, missing, first, responses, folder)
+    refuse_partial(query, rows, missing, first)
     return in_order(rows)
 
 
@@ -133,66 +120,10 @@ def _months_read(part: Window) -> list[str]:
     return gold_context(part).widen(LONGEST_BODY, timedelta(0)).months()
 
 
-def _needs_first_ingested(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
-    """Whether the first ingestion times are needed: finding them reads every body once more."""
-    if query.delay is None:
-        return False
-    doubted = query.delay > IN_TIME and BACKFILLED not in query.allow
-    return doubted or bool(absent) or (bool(missing) and MISSING not in query.allow)
-
-
 def _zones_of_gold(folder: Path) -> tuple[str, ...]:
-    """Zones that result in the flow columns of the stored gold; without a table, the zones of the settings.
-
-    They may differ from the pipeline's zones if the neighbours are the same: only the columns matter.
-    """
+    """Zones that result in the flow columns of the stored gold; without a table, the zones of the settings."""
     try:
         stored = [field.name for field in open_delta(folder, ml_features(())).schema().fields]
     except NoFeaturesError:
         return read_settings().zones
-    flows = {name for name in stored if name.startswith(("import_", "export_")) and not name.endswith("_total")}
-    zone_keys = tuple(
-        key
-        for key, zone in ZONES.items()
-        if all(f"import_{zone_column(neighbour)}" in flows for neighbour in zone.neighbours)
-    )
-    if unknown := sorted(flows.difference(ml_features(zone_keys).column_names)):
-        raise FeaturesError(
-            f"gold.ml_features at {folder} was made for zones or neighbours that this release does not know: its "
-            f"{', '.join(unknown)}. Rebuild gold with this release, or read it without as_of and known_at."
-        )
-    return zone_keys
-
-
-def _why_unknown(
-    query: FeatureQuery, zone: str, missing: list[Key], first: FirstIngested, bronze: list[DeltaTable], folder: Path
-) -> str:
-    """Describes why no hour of a zone was known in time, from the ingestion times and windows in bronze."""
-    names = "zone, ingested_at, window_start, window_end"
-    responses = pa.concat_tables([rows_where(table, names) for table in bronze])
-    ingested = spans_of(responses, "ingested_at", "ingested_at")
-    if zone not in ingested:
-        return f"Bronze at {folder} holds no response of zone {zone}; it holds {listed(ingested)}."
-    of_zone = responses.filter(pc.field("zone") == zone)
-    if query.as_of is not None:
-        then = f"{query.as_of:%Y-%m-%dT%H:%M:%SZ}"
-        if query.as_of < ingested[zone][0]:
-            return (
-                f"Nothing of zone {zone} was known at {then}: its first response was ingested at "
-                f"{ingested[zone][0]:%Y-%m-%dT%H:%M:%SZ}. Ask as of a later moment."
-            )
-        by_then = of_zone.filter(pc.field("ingested_at") <= pa.scalar(query.as_of, UTC))
-        start, end = spans_of(by_then, "window_start", "window_end")[zone]
-        return (
-            f"No hour of zone {zone} in {query.window} was known and over at {then}; what had been ingested by then "
-            f"lies in {Window(start, end)}."
-        )
-    if any(key in first for key in missing):
-        return f"No hour of zone {zone} in {query.window} was known {query.delay} after its end. " + why_not_in_time(
-            query, missing, first
-        )
-    start, end = spans_of(of_zone, "window_start", "window_end")[zone]
-    return (
-        f"Bronze at {folder} holds no hour of zone {zone} in {query.window} that was over when it was ingested; it "
-        f"holds hours in {Window(start, end)}."
-    )
+    return zones_of_columns(stored, folder)

@@ -27,13 +27,13 @@ from emaps_dagster.contracts.forecast_plan import (
 )
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.features.reading import plain
+from emaps_dagster.features.source import Source, in_utc
 from emaps_dagster.forecasting.issue_splits import splits
 from emaps_dagster.forecasting.issue_times import issue_times
 from emaps_dagster.forecasting.known_hours import check_on_unknown, coverage_of
 from emaps_dagster.forecasting.scoring import baselines, score
 from emaps_dagster.forecasting.selection import select_rows
 from emaps_dagster.forecasting.serving import DEFAULT_MAX_AGE, age_of, latest
-from emaps_dagster.forecasting.source import Source, in_utc
 from emaps_dagster.forecasting.training_sets import (
     KNOWN_IN_TIME,
     TrainingSet,

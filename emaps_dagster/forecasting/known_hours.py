@@ -13,7 +13,7 @@ from emaps_dagster.contracts.forecast_plan import ForecastPlan
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.coverage import IN_TIME
 from emaps_dagster.features.reading import plain
-from emaps_dagster.forecasting.responses import responses_of
+from emaps_dagster.features.responses import responses_of
 from emaps_dagster.forecasting.rows import Issue
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.monitoring.hour_ranges import format_by_zone

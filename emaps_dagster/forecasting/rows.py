@@ -15,7 +15,7 @@ from emaps_dagster.contracts.forecast_plan import ForecastPlan
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, RESPONSE_TABLES, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.reading import plain
-from emaps_dagster.forecasting.responses import responses_of
+from emaps_dagster.features.responses import responses_of
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.silver import energy_data
 from emaps_dagster.transforms.training_rows import final_targets, issues_table, origin_of, training_rows

@@ -22,8 +22,8 @@ from emaps_dagster.contracts.forecast_plan import (
 )
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, utc_now
+from emaps_dagster.features.source import Source
 from emaps_dagster.forecasting.rows import refuse_absent_zones, rows_of
-from emaps_dagster.forecasting.source import Source
 from emaps_dagster.forecasting.training_sets import KNOWN_IN_TIME, TrainingSet, index_of, inputs_of
 from emaps_dagster.transforms.training_rows import origin_of
 

@@ -1,4 +1,4 @@
-"""Applies the flaws of perturbations.py to good records, so that they must not be loaded."""
+"""Applies the flaws of perturbations.py to good records: some must not be loaded, wrong flows are flagged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from emaps_dagster.contracts.signals import FLOWS, MIX, TRACED_MIX
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
+from emaps_dagster.simulator.perturbations import Perturbation
 
 _REQUIRED = {
     POWER: "powerConsumptionBreakdown",
@@ -61,3 +62,19 @@ def _with_number(feed: Feed, row: dict[str, Any], number: Any) -> dict[str, Any]
     if feed != POWER:
         return {"value": number}
     return {"powerImportBreakdown": {**(row.get("powerImportBreakdown") or {}), "BG": number}}
+
+
+def with_wrong_flows(values: dict[str, Any], planted: list[Perturbation]) -> dict[str, Any]:
+    """Applies the perturbations of the flow maps."""
+    imports, exports = dict(values["powerImportBreakdown"]), dict(values["powerExportBreakdown"])
+    for change in planted:
+        if change.kind == "swap_flows":
+            ways = imports.pop(change.name, None), exports.pop(change.name, None)
+            for flows, megawatts in zip((exports, imports), ways, strict=True):
+                if megawatts is not None:
+                    flows[change.name] = megawatts
+        elif change.kind == "both_ways":
+            for flows, total in ((imports, "powerImportTotal"), (exports, "powerExportTotal")):
+                flows[change.name] = flows.get(change.name, 0) + 7
+                values = {**values, total: (values[total] or 0) + 7}
+    return {**values, "powerImportBreakdown": imports, "powerExportBreakdown": exports}

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 from typing import Any, Literal
 
 from emaps_dagster.contracts.signals import FLOWS, MIX, MIX_SIGNALS, TRACED_MIX
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed, zone_facts
-from emaps_dagster.simulator.flaws import as_written, corrupt
+from emaps_dagster.simulator.flaws import as_written, corrupt, with_wrong_flows
 from emaps_dagster.simulator.grid import State, intensity, state
 from emaps_dagster.simulator.noise import bits, draw, stream
+from emaps_dagster.simulator.passes import hour_index, last_touch, pass_time
 from emaps_dagster.simulator.perturbations import CARBON_INTENSITY, FIRST_HOUR, Perturbation, Perturbations
 from emaps_dagster.simulator.profiles import DIRECT, LIFECYCLE, RENEWABLE
 from emaps_dagster.simulator.signals import envelope, signal_row
@@ -30,14 +30,10 @@ FactorType = Literal["lifecycle", "direct"]
 _NAMED_GRANULARITY = datetime(2025, 1, 1, tzinfo=timezone.utc)
 # Recorded rows of 2024 contain neighbours with a flow of 0, those of 2026 omit them.
 _NO_ZERO_FLOWS = datetime(2026, 1, 1, tzinfo=timezone.utc)
-# Daily refetches of the hours 1 day, 1 week, 1 month and 3 months back.
-_REFETCHED_AFTER_DAYS = (1, 7, 30, 90)
 # A row exists 3 days ahead, as a forecast.
 _CREATED_BEFORE = 72
 # Signals whose `latest` is a list of one row.
 _OF_THE_MIX = (MIX, TRACED_MIX, FLOWS)
-# Number of passes after its start in which an hour is checked again.
-_WATCHED = 27
 
 
 class NoDataError(LookupError):
@@ -95,7 +91,7 @@ class Provider(Perturbations):
                 rows.append((hour, {**row, **values}))
         if any(change.kind == "shuffle" for change in seen):
             order = stream("shuffle", self.seed)
-            rows.sort(key=lambda pair: bits(order, _index(pair[0])))
+            rows.sort(key=lambda pair: bits(order, hour_index(pair[0])))
         return [self._spoiled(signal, self._as_served(signal, row, version), hour, seen) for hour, row in rows]
 
     def body(
@@ -161,7 +157,7 @@ class Provider(Perturbations):
 
         Mostly equal for both feeds.
         """
-        block = _index(hour) // 3
+        block = hour_index(hour) // 3
         late = bits(stream("tail", zone, self.seed), block) & 1
         other = draw(stream("tail", feed.name, zone, self.seed), block) < 0.05
         return 2 + (late ^ other)
@@ -200,7 +196,7 @@ class Provider(Perturbations):
         stamp = {
             "datetime": iso(hour),
             "updatedAt": iso(touched),
-            "createdAt": iso(_pass(zone, self.seed, _index(hour) - _CREATED_BEFORE)),
+            "createdAt": iso(pass_time(zone, self.seed, hour_index(hour) - _CREATED_BEFORE)),
         }
         # The order of the recorded keys.
         if feed == CARBON:
@@ -210,7 +206,7 @@ class Provider(Perturbations):
         return {**row, "isEstimated": estimated, "estimationMethod": self._method(zone, hour) if estimated else None}
 
     def _method(self, zone: str, hour: datetime) -> str:
-        rare = draw(stream("method", zone, self.seed), _index(hour)) < 0.1
+        rare = draw(stream("method", zone, self.seed), hour_index(hour)) < 0.1
         return "FORECASTS_HIERARCHY" if rare and hour >= _NAMED_GRANULARITY else "TIME_SLICER_AVERAGE"
 
     def _values(
@@ -231,7 +227,7 @@ class Provider(Perturbations):
         if estimated:
             # Recorded estimates name two thirds of the neighbours.
             listed = zone_facts(zone).neighbours[1:]
-            gone.update(n for n in listed if draw(stream("unnamed", n, zone, self.seed), _index(hour)) < 0.25)
+            gone.update(n for n in listed if draw(stream("unnamed", n, zone, self.seed), hour_index(hour)) < 0.25)
         silent = frozenset(change.name for change in planted if change.kind == "silence")
         neighbours = tuple(n for n in dict.fromkeys(zone_facts(zone).neighbours + new) if n not in gone)
         now = state(zone, hour, self.seed, variant, neighbours=neighbours, silent=silent)
@@ -240,7 +236,7 @@ class Provider(Perturbations):
             if carried:
                 before = state(zone, hour - HOUR, self.seed, variant, neighbours=neighbours, silent=silent)
                 now = replace(now, imports=before.imports, exports=before.exports)
-            return _with_wrong_flows(_power(now, neighbours, zeros=hour < _NO_ZERO_FLOWS), planted)
+            return with_wrong_flows(_power(now, neighbours, zeros=hour < _NO_ZERO_FLOWS), planted)
         table = LIFECYCLE if factors == "lifecycle" else DIRECT
         return {CARBON_INTENSITY: None if CARBON_INTENSITY in silent else intensity(zone, now.consumption, table)}
 
@@ -248,16 +244,16 @@ class Provider(Perturbations):
         self, feed: Feed, zone: str, hour: datetime, at: datetime, seen: list[Perturbation]
     ) -> tuple[int, datetime, bool]:
         """Variant of the values, time of their last touch, and whether they are estimated."""
-        hour_index = _index(hour)
-        newest = _index(at) if _pass(zone, self.seed, _index(at)) <= at else _index(at) - 1
-        measured = hour_index + self.measured_after(feed, zone, hour)
+        index = hour_index(hour)
+        newest = hour_index(at) if pass_time(zone, self.seed, hour_index(at)) <= at else hour_index(at) - 1
+        measured = index + self.measured_after(feed, zone, hour)
         estimated = newest < measured
         if estimated:
             # Every pass computes a new estimate, the first before the hour begins.
-            touched, variant = max(newest, hour_index - 1), 2 + max(newest, hour_index - 1) - hour_index
+            touched, variant = max(newest, index - 1), 2 + max(newest, index - 1) - index
         else:
-            touched, variant = self._watched(zone, hour_index, measured, newest)
-        moment = _pass(zone, self.seed, touched)
+            touched, variant = last_touch(zone, self.seed, index, measured, newest)
+        moment = pass_time(zone, self.seed, touched)
         revisions = [change for change in seen if change.kind == "revise" and change.start <= hour < change.end]
         if revisions:
             last = max(revisions, key=lambda change: change.since)
@@ -265,28 +261,6 @@ class Provider(Perturbations):
             variant = last.variant or 0
             moment = last.updated_at or max(moment, last.since)
         return variant, moment, estimated
-
-    def _watched(self, zone: str, hour: int, measured: int, newest: int) -> tuple[int, int]:
-        """The last pass that touched a measured hour, and the variant that it shows since."""
-        touched, changed, variant = measured, measured, 0
-        passes = bits(stream("looks", zone, self.seed), hour)
-        changes = bits(stream("changes", zone, self.seed), hour)
-        for after in range(measured + 1 - hour, min(newest - hour, _WATCHED) + 1):
-            # One pass in four touches the row; one touch in four changes its values, the others its time stamp only.
-            if passes >> 2 * after & 3 == 0:
-                touched = hour + after
-                if changes >> 2 * after & 3 == 0:
-                    changed, variant = touched, 100 + after
-        for days in _REFETCHED_AFTER_DAYS:
-            refetch = (hour // 24 + days) * 24 + 23
-            if not measured < refetch <= newest:
-                continue
-            chance = draw(stream("refetch", days, zone, self.seed), hour)
-            if chance < 0.3:
-                touched = max(touched, refetch)
-                if chance < 0.1 and refetch > changed:
-                    changed, variant = refetch, 200 + days
-        return touched, variant
 
 
 def _power(now: State, neighbours: tuple[str, ...], *, zeros: bool) -> dict[str, Any]:
@@ -308,34 +282,6 @@ def _power(now: State, neighbours: tuple[str, ...], *, zeros: bool) -> dict[str,
         "powerImportTotal": sum(imports.values()) if neighbours else None,
         "powerExportTotal": sum(exports.values()) if neighbours else None,
     }
-
-
-def _with_wrong_flows(values: dict[str, Any], planted: list[Perturbation]) -> dict[str, Any]:
-    """Applies the perturbations of the flow maps."""
-    imports, exports = dict(values["powerImportBreakdown"]), dict(values["powerExportBreakdown"])
-    for change in planted:
-        if change.kind == "swap_flows":
-            ways = imports.pop(change.name, None), exports.pop(change.name, None)
-            for flows, megawatts in zip((exports, imports), ways, strict=True):
-                if megawatts is not None:
-                    flows[change.name] = megawatts
-        elif change.kind == "both_ways":
-            for flows, total in ((imports, "powerImportTotal"), (exports, "powerExportTotal")):
-                flows[change.name] = flows.get(change.name, 0) + 7
-                values = {**values, total: (values[total] or 0) + 7}
-    return {**values, "powerImportBreakdown": imports, "powerExportBreakdown": exports}
-
-
-def _index(moment: datetime) -> int:
-    """Hours since 1970."""
-    return int(moment.timestamp() // 3600)
-
-
-@lru_cache(maxsize=65536)
-def _pass(zone: str, seed: int, index: int) -> datetime:
-    """Time of the provider's pass over a zone in an hour: the recorded passes are at minutes 47 to 52."""
-    seconds = 47 * 60 + round(300 * draw(stream("pass", zone, seed), index), 3)
-    return datetime.fromtimestamp(index * 3600, timezone.utc) + timedelta(seconds=seconds)
 
 
 def iso(moment: datetime) -> str:

@@ -178,7 +178,7 @@ def _to_rows(seen: DataFrame, feed: FeedRecords) -> DataFrame:
 
 
 def _last_row(end: datetime) -> Column:
-    """The last row before `end` that looks back on a record."""
+    """The last row before `end` whose window reaches back to a record."""
     return F.least(F.col("datetime") + F.lit(LOOKBACK), instant(end - HOUR))
 
 

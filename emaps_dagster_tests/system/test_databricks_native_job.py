@@ -265,7 +265,9 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
 
         done = _run(client, workspace, job)
         logs = {task.key: task.log() + task.log("stdout") for task in done.tasks}
-        assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), logs
+        assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), "\n".join(
+            logs.values()
+        )
         assert "check gold.ml_features gold_equals_silver: passed" in logs["gold"]
         for layer in LAYERS:
             run(layer, _task(lakehouse, sim, road="electricity-mix"))

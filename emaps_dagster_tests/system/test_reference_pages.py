@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emaps_dagster.cli.reference_doc import PAGES
+from emaps_dagster.contracts.metadata_keys import CHECK_RESULT, HOUR, LAST_HOUR
 from emaps_dagster.contracts.settings import variables_of
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
@@ -43,14 +44,8 @@ def test_the_page_of_the_checks_marks_what_blocks() -> None:
     assert "| `table_is_fresh` | warns | the table |" in page
 
 
-def test_the_page_of_the_metadata_has_the_keys_of_the_code_and_no_other() -> None:
-    page = (REFERENCE / "metadata.md").read_text("utf-8").split("## The asset health")[0]
-    documented = {
-        key
-        for line in page.splitlines()
-        if line.startswith("| `")
-        for key in re.findall(r"`(\w+)`", line.split("|")[1])
-    }
+def test_the_catalog_of_metadata_has_the_keys_of_the_code_and_no_other() -> None:
+    documented = {key for entry in (*HOUR, *LAST_HOUR, *CHECK_RESULT) for key in entry.keys}
     nodes = [
         node for source in SOURCES for node in ast.walk(ast.parse((ROOT / "emaps_dagster" / source).read_text("utf-8")))
     ]

@@ -22,7 +22,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_
 from sqlalchemy import Connection, Engine, StaticPool, bindparam, create_engine, func, or_, select, text
 
 from emaps_dagster.defs.instance.storage.texts import (
-    for_the_page_of_its_check,
+    for_a_page,
     made_in_short,
     planned_in_short,
     shortened,
@@ -36,7 +36,7 @@ _OPEN_FILES = 8
 _BUSY_SECONDS = 300
 # A run's file has twenty tables and indexes, nearly all empty, and each takes a page. In the index, three rows of 1 kB
 # would leave a quarter of a 4096-byte page empty.
-_PAGE_OF_A_RUN, _PAGE_OF_THE_INDEX = 1024, 8192
+_PAGE_OF_A_RUN, _PAGE_OF_THE_INDEX = 512, 8192
 _EVENTS, _EXECUTIONS = SqlEventLogStorageTable, AssetCheckExecutionsTable
 
 # Built once: SQLAlchemy takes longer to build a statement than to execute it.
@@ -165,7 +165,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         }
         if self._is_first(event.run_id, asset_key, name) or not evaluation.passed:
             self._log(self._event_to_row(event))
-        row = self._event_to_row(for_the_page_of_its_check(event))
+        row = self._event_to_row(for_a_page(event))
         target = evaluation.target_materialization_data
         execution = {
             **check,
@@ -207,16 +207,18 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             self._log(self._event_to_row(made_in_short(event)))
         else:
             self._log(row)
-        self._index(event, row)
+        self._index(event)
 
     def _store_planned_materialization(self, event: dg.EventLogEntry) -> None:
         row = self._event_to_row(event)
         if self._is_first(event.run_id, row["asset_key"], "planned"):
             self._log(row)
-        self._index(event, row)
+        self._index(event)
 
-    def _index(self, event: dg.EventLogEntry, row: dict[str, Any]) -> None:
+    def _index(self, event: dg.EventLogEntry) -> None:
         """Store the event of an asset in the index, where its page reads it."""
+        step_key = event.get_dagster_event().step_key
+        row = self._event_to_row(for_a_page(event)) | {"step_key": step_key}
         with self.index_connection() as index:
             inserted: Any = index.execute(_EVENTS.insert(), row).inserted_primary_key
             self._store_asset_event_tags(index, [event], [inserted[0]])

@@ -15,7 +15,17 @@ from dagster._core.events import StepMaterializationData
 from dagster_shared.serdes import pack_value
 
 # A retry reads the steps from their start and end events, not from these.
-_WITHOUT_STEP = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+_WITHOUT_STEP = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.STEP_OUTPUT,
+}
+# A field that is absent in the data of these is None or empty in Dagster's classes.
+_WITH_DEFAULTS = {
+    dg.DagsterEventType.STEP_OUTPUT.value,
+    dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
+}
 # Dagster's defaults for absent fields of an evaluation.
 _EVALUATION_DEFAULTS = {"severity": {"__enum__": "AssetCheckSeverity.ERROR"}, "metadata": {}}
 
@@ -28,15 +38,17 @@ def shortened(entry: dg.EventLogEntry) -> dg.EventLogEntry:
     event = event._replace(logging_tags=None)
     if event.event_type in _WITHOUT_STEP:
         event = event._replace(step_handle=None, node_handle=None, step_kind_value=None, pid=None)
-        # The entry's message repeats the event's.
+    if event.message is not None:
+        # Pages show the event's message; the entry's repeats it.
         entry = entry._replace(user_message="")
     return entry._replace(dagster_event=event)
 
 
-def for_the_page_of_its_check(entry: dg.EventLogEntry) -> dg.EventLogEntry:
-    """An evaluation without the fields that only the log of its run shows."""
+def for_a_page(entry: dg.EventLogEntry) -> dg.EventLogEntry:
+    """An event for the page of its asset or check, without the fields that only the log of its run shows."""
     event = entry.get_dagster_event()
-    return entry._replace(job_name=None, dagster_event=event._replace(message=None, step_key=None))
+    message = event.message if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION else None
+    return entry._replace(job_name=None, dagster_event=event._replace(message=message, step_key=None))
 
 
 def planned_in_short(entry: dg.EventLogEntry) -> dg.EventLogEntry:
@@ -69,10 +81,16 @@ def _event(packed: dict[str, Any]) -> dict[str, Any]:
     kind, data = packed["event_type_value"], packed.get("event_specific_data")
     if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION.value and data:
         return packed | {"event_specific_data": _without_defaults(data, _EVALUATION_DEFAULTS)}
-    if kind == dg.DagsterEventType.ASSET_MATERIALIZATION.value and data:
-        made = data["materialization"]
-        made["metadata_entries"] = [_without_defaults(number) for number in made["metadata_entries"]]
-    return packed
+    return packed | {"event_specific_data": _without_absent(data)} if kind in _WITH_DEFAULTS and data else packed
+
+
+def _without_absent(value: Any) -> Any:
+    """Drop, at any depth, the fields that are None or empty lists."""
+    if isinstance(value, list):
+        return [_without_absent(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _without_absent(one) for name, one in value.items() if one is not None and one != []}
+    return value
 
 
 def _without_defaults(packed: dict[str, Any], defaults: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Opens the tables that forecasting reads: a folder by the embedded engine, or a Spark session's folders or catalog.
+"""Opens the tables that a query reads: a folder by the embedded engine, or a Spark session's folders or catalog.
 
 Writes nothing, and creates no table.
 """
@@ -98,7 +98,8 @@ def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table]) -> Lakehouse:
     for table in tables:
         if lakehouse.version(table) is None:
             raise NoFeaturesError(
-                f"There is no {table.qualified_name} at {lakehouse.location(table)}. Give the folder of the pipeline's "
-                "tables as warehouse= or EMAPS_WAREHOUSE, or run the pipeline first."
+                f"There is no {table.qualified_name} at {lakehouse.location(table)}. Give the place of the pipeline's "
+                "tables, which is a folder as warehouse= or EMAPS_WAREHOUSE, or a catalog of the session; or run the "
+                "pipeline first."
             )
     return lakehouse
