@@ -29,7 +29,8 @@ from benchmarks.measurements import Figures, all_processes, progress
 from benchmarks.peers.sides import SIDES, Side
 from benchmarks.tick import BRONZE, take_in
 from emaps_dagster.contracts.responses import AcceptedResponse
-from emaps_dagster.contracts.tables import ENERGY_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.electricity_maps.fetch import fetch
 from emaps_dagster.lakehouse.arrow_schema import conform

@@ -19,7 +19,8 @@ from benchmarks.bodies import StoredApi, days_before
 from benchmarks.measurements import Figures, progress
 from benchmarks.tick import judge, merge, take_in
 from emaps_dagster.contracts.responses import RawResponse
-from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, all_tables, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, all_tables, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import POWER
 from emaps_dagster.electricity_maps.client import admit

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.bodies import PRESENT, StoredApi, days_before
 from benchmarks.measurements import Figures, progress
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER
 from emaps_dagster.electricity_maps.fetch import fetch

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from sqlalchemy import Engine, text
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.defs.instance.storage.sqlite import OpenSqliteEventLog
 
 

@@ -15,9 +15,9 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     ENERGY_DATA,
-    Table,
     count_column,
     key_columns,
     lag_column,

@@ -13,9 +13,9 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     ENERGY_DATA,
-    Table,
     count_column,
     key_columns,
     lag_column,

@@ -28,7 +28,8 @@ from emaps_dagster.contracts.forecast_plan import (
 )
 from emaps_dagster.contracts.metadata_keys import CHECK_RESULT, HEALTH, HOUR, LAST_HOUR, RUN_TAGS, Entry
 from emaps_dagster.contracts.settings import variables_of
-from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.pipeline.check_catalog import Check, checks_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]

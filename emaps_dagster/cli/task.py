@@ -18,12 +18,12 @@ from emaps_dagster.contracts.feature_query import hours_between
 from emaps_dagster.contracts.partition_keys import last_complete_hour, refuse_hours_not_over
 from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.contracts.signals import power_feeds
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     ENERGY_DATA,
     POWER_DATA,
     REJECTED_RECORDS,
     REJECTED_RESPONSES,
-    Table,
     bronze_tables,
     ml_features,
 )

@@ -5,6 +5,7 @@ A test changes each source column and compares which columns change with this li
 
 from __future__ import annotations
 
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     ENERGY_DATA,
@@ -12,7 +13,6 @@ from emaps_dagster.contracts.tables import (
     MIX_DATA,
     POWER_DATA,
     SOURCE_POWER,
-    Table,
     count_column,
     key_columns,
     lag_column,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 
 # Jobs
 HOURLY = "hourly"

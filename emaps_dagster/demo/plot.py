@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from emaps_dagster.contracts.tables import CARBON_INTENSITY_UNIT, MEGAWATT, rolling_column
+from emaps_dagster.contracts.table_contract import CARBON_INTENSITY_UNIT, MEGAWATT
+from emaps_dagster.contracts.tables import rolling_column
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import zone_facts
 from emaps_dagster.lakehouse.local_files import files_of

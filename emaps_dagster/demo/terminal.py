@@ -9,14 +9,8 @@ from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table as Grid
 
-from emaps_dagster.contracts.tables import (
-    CARBON_INTENSITY_UNIT,
-    MEGAWATT,
-    all_tables,
-    lag_column,
-    ml_features,
-    rolling_column,
-)
+from emaps_dagster.contracts.table_contract import CARBON_INTENSITY_UNIT, MEGAWATT
+from emaps_dagster.contracts.tables import all_tables, lag_column, ml_features, rolling_column
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.demo.expectations import Changes, rows_of
 from emaps_dagster.demo.folder import DemoFolder

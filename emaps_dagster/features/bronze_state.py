@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from emaps_dagster.contracts.errors import NoFeaturesError
-from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import RESPONSE_TABLES, WITHDRAWN_RESPONSES
 from emaps_dagster.features.reading import open_delta
 
 # The tables that rows as known are computed from; rejected bodies and records have no part in them.

@@ -18,7 +18,8 @@ from deltalake.exceptions import TableNotFoundError
 from emaps_dagster.contracts.errors import NoFeaturesError
 from emaps_dagster.contracts.feature_query import KEY, FeatureQuery
 from emaps_dagster.contracts.paths import plain_path
-from emaps_dagster.contracts.tables import Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.coverage import missing_of, refuse_missing_of_gold
 from emaps_dagster.lakehouse.damage import open_table

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.paths import expanded, why_impossible
 from emaps_dagster.contracts.settings import read_settings
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session

@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import NoFeaturesError
 from emaps_dagster.contracts.forecast_plan import ForecastPlan
-from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, RESPONSE_TABLES, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, RESPONSE_TABLES
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.reading import plain
 from emaps_dagster.features.responses import responses_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.table_contract import Column, Table
 
 _ARROW = {
     "string": pa.string(),

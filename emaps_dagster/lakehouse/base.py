@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.lakehouse.merge import TableMerges
 from emaps_dagster.lakehouse.reads import TableReads
 from emaps_dagster.lakehouse.reports import (

@@ -10,7 +10,7 @@ from deltalake import CommitProperties, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.schema import MapType, PrimitiveType
 
-from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.lakehouse.reports import CommitConflictError
 
 # Transaction name under which a commit that changes rows records the version it was computed from. delta-rs compares

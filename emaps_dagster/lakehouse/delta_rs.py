@@ -25,7 +25,7 @@ from pyspark.sql.types import StructField, StructType
 
 from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
 from emaps_dagster.contracts.paths import plain_path
-from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.damage import explaining, open_table, refuse_if_torn

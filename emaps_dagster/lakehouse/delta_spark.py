@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.paths import plain_path
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
 from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, table_lock

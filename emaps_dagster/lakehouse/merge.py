@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.comparison import Differences, differences, same_values

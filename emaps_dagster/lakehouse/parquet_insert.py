@@ -15,7 +15,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from emaps_dagster.contracts.errors import LakehouseError
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.lakehouse.delta_commits import commit_conflicts, delta_schema, made_from
 from emaps_dagster.transforms.quality.contract import column_differences
 

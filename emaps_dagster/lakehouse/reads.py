@@ -10,7 +10,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.tables import MIX_DATA, TRUSTED, WITHDRAWN_RESPONSES, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import MIX_DATA, TRUSTED, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.storage import TableStorage
 from emaps_dagster.transforms.timestamps import in_hours, instant

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import WriteConflictError
-from emaps_dagster.contracts.tables import Column, Table
+from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema, conform
 from emaps_dagster.lakehouse.reports import (

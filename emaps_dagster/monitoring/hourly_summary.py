@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.transforms.gold import is_estimated

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from emaps_dagster.contracts.tables import CARBON_INTENSITY_UNIT, MEGAWATT
+from emaps_dagster.contracts.table_contract import CARBON_INTENSITY_UNIT, MEGAWATT
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import MODES, zone_facts
 

@@ -17,6 +17,7 @@ from typing import Any
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.body_fields import time_of
 from emaps_dagster.contracts.paths import plain_path
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     ENERGY_DATA,
     FEED_TABLES,
@@ -25,7 +26,6 @@ from emaps_dagster.contracts.tables import (
     REJECTED_RECORDS,
     TRUSTED,
     WITHDRAWN_RESPONSES,
-    Table,
     ml_features,
 )
 from emaps_dagster.contracts.windows import HOUR, Window

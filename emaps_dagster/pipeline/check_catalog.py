@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.transforms.quality.bronze import no_sandbox_data, raw_json_parses
 from emaps_dagster.transforms.quality.constant import STUCK_AFTER, STUCK_AFTER_IN_A_SMALL_ZONE, values_change
 from emaps_dagster.transforms.quality.contract import (

@@ -10,7 +10,8 @@ from pyspark.errors import PySparkException
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, MIX_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, MIX_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import Window, floor_hour, gold_context, gold_window, silver_window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     ENERGY_DATA,
@@ -15,7 +16,6 @@ from emaps_dagster.contracts.tables import (
     POWER_DATA,
     REJECTED_RESPONSES,
     RESPONSE_TABLES,
-    Table,
     ml_features,
 )
 from emaps_dagster.contracts.windows import Window, floor_hour

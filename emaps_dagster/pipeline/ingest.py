@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
-from emaps_dagster.contracts.tables import MIX_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import MIX_DATA, REJECTED_RECORDS, REJECTED_RESPONSES
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.electricity_maps.fetch import FetchFailure
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema

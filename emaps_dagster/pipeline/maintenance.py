@@ -3,7 +3,8 @@
 import time
 from datetime import timedelta
 
-from emaps_dagster.contracts.tables import Table, all_tables
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import all_tables
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import MaintenanceReport
 

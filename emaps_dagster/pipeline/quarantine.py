@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.signals import MIX_SIGNALS
-from emaps_dagster.contracts.tables import CARBON_DATA, MIX_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, MIX_DATA, POWER_DATA, REJECTED_RECORDS, TRUSTED
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.lakehouse.base import Lakehouse

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from emaps_dagster.cli.tables_doc import markdown
-from emaps_dagster.contracts.tables import Table, all_tables
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import all_tables
 from emaps_dagster.contracts.zones import ZONES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

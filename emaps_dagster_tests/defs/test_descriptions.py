@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.assets.descriptions import PROVIDER_DOCS
 

@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 from emaps_dagster import features
 from emaps_dagster.contracts.errors import DamagedTableError
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RECORDS, ml_features
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.instance.runs import tags_of

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster.contracts.tables import POWER_DATA, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse

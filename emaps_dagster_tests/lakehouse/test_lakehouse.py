@@ -19,7 +19,8 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ContractChangedError, DamagedTableError, LakehouseError, WriteConflictError
-from emaps_dagster.contracts.tables import TRUSTED, Column, Table, all_tables
+from emaps_dagster.contracts.table_contract import Column, Table
+from emaps_dagster.contracts.tables import TRUSTED, all_tables
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse import storage as lakehouse_module
 from emaps_dagster.lakehouse.base import Lakehouse

@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
 from emaps_dagster.electricity_maps.client import admit

@@ -20,7 +20,8 @@ from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
 from emaps_dagster.contracts.partition_keys import partition_key
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse

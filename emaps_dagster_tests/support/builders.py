@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema
 

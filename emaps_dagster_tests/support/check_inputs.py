@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.transforms.quality import silver

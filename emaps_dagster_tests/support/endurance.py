@@ -26,7 +26,8 @@ from deltalake import DeltaTable
 
 import emaps_dagster.lakehouse.delta_rs
 from emaps_dagster.contracts.errors import EmapsError
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session

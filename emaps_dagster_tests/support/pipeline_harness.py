@@ -21,12 +21,12 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.contracts.errors import ProviderUnavailableError
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.signals import CARBON_FREE, FLOWS, MIX, MIX_SIGNALS, STORAGE_KEYS, TRACED_MIX, power_feeds
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     ENERGY_DATA,
     POWER_DATA,
     REJECTED_RESPONSES,
-    Table,
     bronze_tables,
     ml_features,
 )

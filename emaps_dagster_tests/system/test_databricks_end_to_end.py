@@ -23,7 +23,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support import guide

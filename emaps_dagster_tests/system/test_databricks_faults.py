@@ -92,6 +92,15 @@ class Host:
 
     def launch(self, *keys: dg.AssetKey, **changed: str) -> Launched:
         """Materialize assets of the hour, with these settings changed."""
+        return self._launch("hourly", keys, {}, changed)
+
+    def launch_job(self, name: str, config: dict[str, Any]) -> Launched:
+        """Execute a job of ops."""
+        return self._launch(name, (), config, {})
+
+    def _launch(
+        self, job_name: str, keys: Sequence[dg.AssetKey], config: dict[str, Any], changed: dict[str, str]
+    ) -> Launched:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.environment(**changed).items():
                 patch.setenv(name, value)
@@ -100,13 +109,13 @@ class Host:
             ReconstructableJob.get_repository_definition.cache_clear()
             patch.delitem(sys.modules, "emaps_dagster.definitions", raising=False)
             repository = ReconstructableRepository(ModuleCodePointer("emaps_dagster.definitions", "defs", str(ROOT)))
-            job = repository.get_reconstructable_job("hourly").get_subset(
-                asset_selection=set(keys), asset_check_selection=set()
-            )
+            job = repository.get_reconstructable_job(job_name)
+            if keys:
+                job = job.get_subset(asset_selection=set(keys), asset_check_selection=set())
             before = len(self.workspace.runs)
             with dg.DagsterInstance.from_config(str(self.home)) as instance:
-                tags = {"dagster/partition": HOUR}
-                with dg.execute_job(job, instance=instance, tags=tags, raise_on_error=False) as result:
+                tags = {"dagster/partition": HOUR} if keys else {}
+                with dg.execute_job(job, instance, config, tags=tags, raise_on_error=False) as result:
                     return Launched(result.success, result.all_events, self.workspace.runs[before:])
 
     def materializations(self, key: dg.AssetKey) -> int:
@@ -317,6 +326,16 @@ def test_terminating_the_run_in_dagster_cancels_it_on_databricks(
 
 
 # Afterwards
+
+
+def test_a_job_of_ops_is_one_run(host: Host) -> None:
+    """By `rebuild`; `maintenance` has the same kind of steps, and its VACUUM takes minutes on this cluster."""
+    assert host.launch(POWER, CARBON).success
+    rebuilt = host.launch_job("rebuild", {})
+    assert rebuilt.success, rebuilt.runs[-1].log()
+    assert len(rebuilt.runs) == 1
+    ended = [event.step_key for event in rebuilt.events if event.event_type_value == "STEP_SUCCESS"]
+    assert ended == ["rebuild_silver", "rebuild_gold"]
 
 
 def test_a_task_finds_spark_with_delta_wherever_it_looks(host: Host) -> None:

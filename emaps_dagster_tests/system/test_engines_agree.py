@@ -13,7 +13,8 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.signals import power_feeds
-from emaps_dagster.contracts.tables import ENERGY_DATA, REJECTED_RESPONSES, RESPONSE_TABLES, Table, bronze_tables
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, REJECTED_RESPONSES, RESPONSE_TABLES, bronze_tables
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, MODE_KEYS
 from emaps_dagster.electricity_maps.fetch import fetch

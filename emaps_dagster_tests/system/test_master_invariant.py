@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 from pyspark.sql import SparkSession
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import MODE_KEYS
 from emaps_dagster_tests.support.mutants import MUTANTS, Mutant, planted

@@ -18,7 +18,8 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from pyspark.sql import SparkSession
 
 from emaps_dagster.contracts.signals import MIX_SIGNALS
-from emaps_dagster.contracts.tables import ENERGY_DATA, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.pipeline import ingest
 from emaps_dagster_tests.support.mutants import Mutant, planted

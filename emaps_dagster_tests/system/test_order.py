@@ -16,7 +16,8 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, REJECTED_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, gold_window, silver_window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient

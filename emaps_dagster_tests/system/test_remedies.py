@@ -25,7 +25,8 @@ from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.responses import RawResponse
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, WITHDRAWN_RESPONSES, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER
 from emaps_dagster.definitions import build_definitions

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from emaps_dagster.contracts.partition_keys import partition_key
-from emaps_dagster.contracts.tables import ENERGY_DATA, Table, bronze_tables, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, bronze_tables, ml_features
 from emaps_dagster.defs.asset_checks.evaluations import hourly_evaluations, table_evaluation
 from emaps_dagster.defs.instance.materializations import latest_materializations
 from emaps_dagster.defs.partitions import complete_window, hours_of

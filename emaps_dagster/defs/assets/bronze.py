@@ -9,14 +9,8 @@ import dagster as dg
 
 from emaps_dagster.contracts.errors import FetchError
 from emaps_dagster.contracts.signals import power_feeds
-from emaps_dagster.contracts.tables import (
-    MIX_DATA,
-    POWER_DATA,
-    REJECTED_RECORDS,
-    REJECTED_RESPONSES,
-    Table,
-    bronze_tables,
-)
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import MIX_DATA, POWER_DATA, REJECTED_RECORDS, REJECTED_RESPONSES, bronze_tables
 from emaps_dagster.contracts.windows import HOUR, parse_utc
 from emaps_dagster.contracts.zones import CARBON, Feed
 from emaps_dagster.defs.assets.metadata import table_asset

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 
 _WHAT = {
     "bronze": (

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.assets.metadata import change_metadata
 from emaps_dagster.defs.partitions import hours_of

@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from emaps_dagster.contracts.lineage import Source, sources_of
-from emaps_dagster.contracts.tables import FEED_TABLES, POWER_DATA, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import FEED_TABLES, POWER_DATA
 from emaps_dagster.defs.assets.descriptions import FRESHNESS, links_of, page_of
 from emaps_dagster.defs.names import pool_of
 from emaps_dagster.defs.resources.step_launcher import launchable

@@ -10,7 +10,8 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, WITHDRAWN_RESPONSES, Table
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import REJECTED_RECORDS, REJECTED_RESPONSES, WITHDRAWN_RESPONSES
 from emaps_dagster.defs.names import MAINTENANCE, pool_of
 from emaps_dagster.defs.resources.spark import LakehouseResource
 from emaps_dagster.defs.resources.step_launcher import launchable

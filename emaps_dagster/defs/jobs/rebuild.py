@@ -14,7 +14,8 @@ import dagster as dg
 from pydantic import Field
 
 from emaps_dagster.contracts.partition_keys import partition_key
-from emaps_dagster.contracts.tables import ENERGY_DATA, Table, ml_features
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import rebuilt_gold, rebuilt_silver
 from emaps_dagster.defs.names import REBUILD, pool_of
 from emaps_dagster.defs.resources.spark import LakehouseResource

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from emaps_dagster.contracts.tables import Table
+from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 
