@@ -264,7 +264,7 @@ def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
         job["job_clusters"][0]["new_cluster"]["spark_env_vars"] = {"EMAPS_FIXED_NOW": NOW.isoformat()}
 
         done = _run(client, workspace, job)
-        logs = {task.key: task.log() + task.log("stdout") for task in done.tasks}
+        logs = {task.key: task.log() + task.log("stdout") + task.log("exit_code") for task in done.tasks}
         assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), "\n".join(
             logs.values()
         )
