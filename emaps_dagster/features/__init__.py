@@ -17,8 +17,6 @@ import pyarrow as pa
 
 from emaps_dagster.contracts.errors import FeaturesError
 from emaps_dagster.contracts.feature_query import KEY, parse_query
-from emaps_dagster.contracts.paths import expanded, why_impossible
-from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
     POWER_DATA,
@@ -26,7 +24,7 @@ from emaps_dagster.contracts.tables import (
     WITHDRAWN_RESPONSES,
     ml_features,
 )
-from emaps_dagster.features.reading import answer, held
+from emaps_dagster.features.reading import answer, held, warehouse_folder
 from emaps_dagster.lakehouse.damage import explaining
 
 if TYPE_CHECKING:
@@ -121,20 +119,10 @@ def load_arrow(
     allow: str | Collection[str] = (),
 ) -> pa.Table:
     """`load` as Arrow; `zone` and `datetime` are the first two columns."""
-    if warehouse is None:
-        settings = read_settings()
-        if settings.deployment == "databricks":
-            raise FeaturesError(
-                "EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog; this reads Delta folders. Take "
-                "features.frame(spark, <catalog>, ...), or give a folder as warehouse=."
-            )
-        warehouse = settings.warehouse
-    try:
-        folder = expanded(warehouse).resolve()
-    except ValueError as error:
-        raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
-    if why := why_impossible(folder):
-        raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
+    folder = warehouse_folder(
+        warehouse,
+        "; this reads Delta folders. Take features.frame(spark, <catalog>, ...), or give a folder as warehouse=.",
+    )
     read = [ml_features(()), *([] if as_of is None and known_at is None else _OF_THE_PAST)]
     with explaining(folder, read=[(table.layer, table.name) for table in read], passing=(FeaturesError,)):
         query = parse_query(zone, start, end, as_of, known_at, columns, allow, lambda zones: held(zones, folder))

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
-from emaps_dagster.contracts.errors import NoFeaturesError
+from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.feature_query import KEY, FeatureQuery
-from emaps_dagster.contracts.paths import plain_path
+from emaps_dagster.contracts.paths import expanded, plain_path, why_impossible
+from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
@@ -38,6 +39,30 @@ def answer(query: FeatureQuery, folder: Path) -> pa.Table:
     from emaps_dagster.features.known import known_rows
 
     return known_rows(query, folder)
+
+
+def warehouse_folder(warehouse: str | Path | None, on_databricks: str) -> Path:
+    """The folder of the tables: the given one, or that of the settings.
+
+    Args:
+        warehouse: the folder; None for `EMAPS_WAREHOUSE`.
+        on_databricks: what to do where the settings name no folder, for the message.
+
+    Raises:
+        FeaturesError: there cannot be such a folder, or the tables lie in a catalog.
+    """
+    if warehouse is None:
+        settings = read_settings()
+        if settings.deployment == "databricks":
+            raise FeaturesError(f"EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog{on_databricks}")
+        warehouse = settings.warehouse
+    try:
+        folder = expanded(warehouse).resolve()
+    except ValueError as error:
+        raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
+    if why := why_impossible(folder):
+        raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
+    return folder
 
 
 def held(zones: Sequence[str], folder: Path) -> Window:

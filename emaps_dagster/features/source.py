@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
-from emaps_dagster.contracts.paths import expanded, why_impossible
-from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.features.reading import warehouse_folder
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
@@ -63,22 +62,9 @@ class Source:
         return DeltaSparkLakehouse(session, LocalFolders(self._folder()))
 
     def _folder(self) -> Path:
-        warehouse = self.warehouse
-        if warehouse is None:
-            settings = read_settings()
-            if settings.deployment == "databricks":
-                raise FeaturesError(
-                    "EMAPS_DEPLOYMENT is 'databricks', where the tables lie in a catalog: give session=spark, and "
-                    "catalog= with its name; or a folder as warehouse=."
-                )
-            warehouse = settings.warehouse
-        try:
-            folder = expanded(warehouse).resolve()
-        except ValueError as error:
-            raise FeaturesError(f"warehouse is {str(warehouse)!r}: {error}.") from None
-        if why := why_impossible(folder):
-            raise FeaturesError(f"warehouse is {str(folder)!r}: {why}.")
-        return folder
+        return warehouse_folder(
+            self.warehouse, ": give session=spark, and catalog= with its name; or a folder as warehouse=."
+        )
 
 
 @contextmanager
