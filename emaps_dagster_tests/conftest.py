@@ -41,7 +41,7 @@ LONGEST_MODULES = (
     "test_databricks_faults",
     "test_remedies",
     "test_master_invariant_of_electricity_mix",
-    "test_databricks_native_job",
+    "test_databricks_bundle",
     "test_master_invariant",
     "test_deploy_runs",
     "test_days",

@@ -7,6 +7,7 @@ import gzip
 import html
 import io
 import json
+import lzma
 import pickletools
 import sqlite3
 import zipfile
@@ -57,10 +58,13 @@ def traces(folder: Path, secret: str) -> list[tuple[str, str]]:
 
 
 def opened(raw: bytes) -> Iterator[bytes]:
-    """Bytes, and what is packed in them by gzip, zip or pickle, however deep."""
+    """Bytes, and what is packed in them by gzip, xz, zip or pickle, however deep."""
     yield raw
     if raw.startswith(b"\x1f\x8b"):
         yield from opened(gzip.decompress(raw))
+    if raw.startswith(b"\xfd7zXZ"):
+        # A tar holds its files as they are.
+        yield from opened(lzma.decompress(raw))
     if raw.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             for name in archive.namelist():

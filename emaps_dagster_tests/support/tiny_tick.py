@@ -7,10 +7,11 @@ Two feeds, silver, gold, and a check step of each, in pools of their own. What g
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import sys
+import tarfile
 import textwrap
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
 from emaps_dagster.defs.resources.databricks import launcher
-from emaps_dagster.defs.resources.databricks.submission import package_zip
+from emaps_dagster.defs.resources.databricks.submission import package_archive
 from harness.databricks_emulator.workspace import Workspace
 
 _SOURCE = """
@@ -151,12 +152,12 @@ def send_along(project: str) -> None:
     """Have the launcher of this process send this project beside the package."""
 
     def with_project() -> bytes:
-        packed = io.BytesIO(package_zip())
-        with zipfile.ZipFile(packed, "a") as archive:
-            archive.write(Path(project) / "tiny_tick" / "__init__.py", "tiny_tick/__init__.py")
-        return packed.getvalue()
+        packed = io.BytesIO(lzma.decompress(package_archive()))
+        with tarfile.open(fileobj=packed, mode="a") as archive:
+            archive.add(Path(project) / "tiny_tick" / "__init__.py", "tiny_tick/__init__.py")
+        return lzma.compress(packed.getvalue())
 
-    launcher.package_zip = with_project
+    launcher.package_archive = with_project
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def tiny_job(
         for name, value in {**settings, **{f"EMAPS_{name}": value for name, value in changed.items()}}.items():
             patch.setenv(name, value)
         # Put back at the end, whatever `send_along` has made of it.
-        patch.setattr(launcher, "package_zip", package_zip)
+        patch.setattr(launcher, "package_archive", package_archive)
         patch.syspath_prepend(str(project))
         # Built anew from the environment, as in a process of its own.
         patch.delitem(sys.modules, "tiny_tick", raising=False)

@@ -11,7 +11,7 @@ import io
 import os
 import subprocess
 import sys
-import zipfile
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -195,8 +195,9 @@ def test_nothing_is_left_in_the_staging_place_and_all_steps_were_one_run(done: D
 
 
 def test_the_package_is_all_that_was_sent(done: Done) -> None:
-    zips = [content for place, content in done.workspace.received() if content.startswith(b"PK")]
-    assert len(zips) == 2
-    names = zipfile.ZipFile(io.BytesIO(zips[0])).namelist()
+    archives = [content for place, content in done.workspace.received() if content.startswith(b"\xfd7zXZ")]
+    assert len(archives) == 2
+    with tarfile.open(fileobj=io.BytesIO(archives[0])) as archive:
+        names = archive.getnames()
     assert "emaps_dagster/definitions.py" in names
     assert [name for name in names if not (name.startswith("emaps_dagster/") and name.endswith(".py"))] == []

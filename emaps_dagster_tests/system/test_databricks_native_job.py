@@ -1,38 +1,27 @@
-"""The job without Dagster: its tasks one by one, its bundle, and the bundle as a whole on an emulated workspace."""
+"""The job without Dagster: its tasks one by one, and its bundle; test_databricks_bundle.py runs it on a workspace."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import shutil
-import subprocess
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from databricks.sdk import WorkspaceClient
-from deltalake import DeltaTable
 
 from emaps_dagster.cli.task import LAYERS, Task, hours_of_task, main, parser, run
 from emaps_dagster.cli.task_remedies import REMEDIES
 from emaps_dagster.contracts.errors import ChecksFailedError, EmapsError, FetchError
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.signals import PowerSignal
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.defs.schedules import MINUTE
-from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support import guide
 from emaps_dagster_tests.support.builders import utc
-from harness.databricks_emulator import image
-from harness.databricks_emulator.runs import Run
-from harness.databricks_emulator.workspace import LACKING, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE: dict[str, Any] = yaml.safe_load((ROOT / "databricks.yml").read_text())
@@ -43,10 +32,8 @@ NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
 TICK = Window(utc(2024, 5, 4, 9), utc(2024, 5, 4, 10))
 
 
-def _task(
-    lakehouse: FolderLakehouse, sim: Simulator, window: Window = TICK, *, road: PowerSignal = "power-breakdown"
-) -> Task:
-    settings = Settings(api_url=sim.url, api_token=TOKEN, power_signal=road, fixed_now=NOW, _env_file=None)  # type: ignore[arg-type]
+def _task(lakehouse: FolderLakehouse, sim: Simulator, window: Window = TICK) -> Task:
+    settings = Settings(api_url=sim.url, api_token=TOKEN, fixed_now=NOW, _env_file=None)  # type: ignore[arg-type]
     return Task(lakehouse, settings, window, lambda: NOW)
 
 
@@ -193,101 +180,3 @@ def test_a_deployment_uploads_the_wheel_alone_where_only_who_deploys_can_write()
     # The CLI's default, of `dev`, is the same folder.
     assert roots == [None, own]
     assert not {"file_path", "artifact_path", "state_path"} & set(BUNDLE["targets"]["prod"]["workspace"])
-
-
-# --- on a workspace -------------------------------------------------------------------------------
-
-
-def _wheel(folder: Path) -> Path:
-    """What the bundle's build command makes, of a copy of the sources."""
-    source = folder / "source"
-    shutil.copytree(ROOT / "emaps_dagster", source / "emaps_dagster", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    uv = image.uv()
-    assert uv is not None
-    _, *build = BUNDLE["artifacts"]["wheel"]["build"].split()
-    # The build backend is among our own packages: nothing has to be fetched.
-    command = [uv, *build, "--no-build-isolation", "--out-dir", str(folder), "--quiet"]
-    subprocess.run(
-        command, cwd=source, check=True, env={"PATH": f"{Path(uv).parent}:/usr/bin:/bin", "HOME": str(folder)}
-    )
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
-def _resolved(text: str, values: dict[str, str]) -> Any:
-    """The job as the CLI deploys it and as Databricks starts it: every variable and reference has its value."""
-    for name, value in values.items():
-        text = text.replace("${var." + name + "}", value).replace("{{" + name + "}}", value)
-    return json.loads(text)
-
-
-def _run(client: WorkspaceClient, workspace: Workspace, job: dict[str, Any]) -> Run:
-    """The finished run of a job that is made for it."""
-    created = client.api_client.do("POST", "/api/2.2/jobs/create", body=job)
-    assert isinstance(created, dict)
-    client.api_client.do("POST", "/api/2.2/jobs/run-now", body={"job_id": created["job_id"]})
-    finished = workspace.runs[-1]
-    while finished.over is None:
-        time.sleep(0.2)
-    return finished
-
-
-def _deployed(workspace: Workspace, wheel: Path) -> WorkspaceClient:
-    """A client of a workspace that has the wheel."""
-    client = WorkspaceClient(host=workspace.host, token=workspace.token)
-    client.files.create_directory(f"{workspace.volume}/dist")
-    client.files.upload(f"{workspace.volume}/dist/{wheel.name}", io.BytesIO(wheel.read_bytes()))
-    return client
-
-
-@pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
-@pytest.mark.timeout(900)
-def test_the_bundle_on_a_workspace_makes_the_tables_of_the_embedded_engine(
-    tmp_path: Path, lakehouse: FolderLakehouse
-) -> None:
-    wheel = _wheel(tmp_path)
-    with (
-        # By the long road; tasks and launched steps take power-breakdown in other tests.
-        Simulator(token=TOKEN, zones=("GR",), now=NOW, version="v4") as sim,
-        Workspace(tmp_path / "workspace", secrets={("emaps", "api-token"): TOKEN}) as workspace,
-    ):
-        client = _deployed(workspace, wheel)
-        values = {name: str(variable.get("default", "")) for name, variable in BUNDLE["variables"].items()}
-        values |= {"catalog": "spark_catalog", "api_url": sim.url, "node_type": "m5d.large"}
-        values |= {"power_signal": "electricity-mix"}
-        values |= {f"job.parameters.{one['name']}": one["default"] for one in JOB["parameters"]}
-        values |= {"job.start_time.iso_datetime": NOW.isoformat()}
-        job = _resolved(json.dumps(JOB).replace("./dist/*.whl", f"{workspace.volume}/dist/{wheel.name}"), values)
-        # The simulated provider lives at that moment.
-        job["job_clusters"][0]["new_cluster"]["spark_env_vars"] = {"EMAPS_FIXED_NOW": NOW.isoformat()}
-
-        done = _run(client, workspace, job)
-        logs = {task.key: task.log() + task.log("stdout") + task.log("exit_code") for task in done.tasks}
-        assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), "\n".join(
-            logs.values()
-        )
-        assert "check gold.ml_features gold_equals_silver: passed" in logs["gold"]
-        for layer in LAYERS:
-            run(layer, _task(lakehouse, sim, road="electricity-mix"))
-        sources = {row["source_power"] for row in lakehouse.scan(ENERGY_DATA).select("source_power").collect()}
-        assert sources == {"electricitymaps/v4/electricity-mix"}
-        for table in (ENERGY_DATA, GOLD):
-            there = DeltaTable(str(workspace.warehouse / f"{table.layer}.db" / table.name)).to_pyarrow_table()
-            order = [(name, "ascending") for name in table.key]
-            here = conform(lakehouse.scan(table).toArrow(), table)
-            assert conform(there, table).sort_by(order).equals(here.sort_by(order))
-
-        assert [place for place, content in workspace.received() if TOKEN.encode() in content] == []
-
-    # A secret that is not there; it is asked for before anything of Spark is.
-    bronze = job["tasks"][0]["python_wheel_task"]["parameters"]
-    bronze[bronze.index("--secret-key=api-token")] = "--secret-key=another"
-    with Workspace(tmp_path / "another", secrets={("emaps", "api-token"): TOKEN}, spark=False) as workspace:
-        failed = _run(_deployed(workspace, wheel), workspace, job)
-        assert [task.result for task in failed.tasks] == ["FAILED", "UPSTREAM_FAILED", "UPSTREAM_FAILED"]
-        told = failed.tasks[0].log()
-        assert "emaps-task bronze: the secret 'another' of scope 'emaps' cannot be read: " in told
-        assert "Traceback" not in told
-        assert [place for place, content in workspace.received() if TOKEN.encode() in content] == []

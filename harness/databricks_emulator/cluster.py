@@ -184,6 +184,8 @@ class Cluster:
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             "spark.sql.shuffle.partitions": "2",
+            # A listing of files is 10,000 tasks otherwise: a VACUUM takes minutes.
+            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
             # Tables of some hundred rows: plans are not made again between stages, and no Java is made for any.
             "spark.sql.adaptive.enabled": "false",
             "spark.sql.codegen.wholeStage": "false",

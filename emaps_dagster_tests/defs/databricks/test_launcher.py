@@ -8,7 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-import zipfile
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from emaps_dagster.defs.resources.databricks.submission import (
     LIBRARIES,
     PACKAGE,
     libraries,
-    package_zip,
+    package_archive,
     run_config,
     variables,
 )
@@ -67,20 +67,22 @@ def _settings(**given: Any) -> Settings:
 def test_the_package_and_nothing_beside_it_is_sent(tmp_path: Path) -> None:
     # A path that the stock launcher would take for logs and for tests, and find empty.
     package = tmp_path / "logs" / "pytest" / "emaps_dagster"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("simulator", "demo"))
+    shutil.copytree(PACKAGE, package)
     for name in (".env", ".git/config", ".venv/lib/x.py.txt", "__pycache__/a.pyc", "data/secret.csv"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("s3cret")
-    sent = zipfile.ZipFile(io.BytesIO(package_zip(package))).namelist()
+    with tarfile.open(fileobj=io.BytesIO(package_archive(package))) as archive:
+        sent = archive.getnames()
     assert "emaps_dagster/definitions.py" in sent
     assert "emaps_dagster/transforms/silver.py" in sent
     assert [name for name in sent if not name.endswith(".py")] == []
+    assert {name.split("/")[1] for name in sent} & {"simulator", "demo", "cli", "features", "forecasting"} == set()
 
 
 def test_a_package_without_its_sources_is_refused(tmp_path: Path) -> None:
     (tmp_path / "emaps_dagster").mkdir()
     with pytest.raises(LauncherError, match=r"^There is no definitions\.py in .*: the package cannot be sent"):
-        package_zip(tmp_path / "emaps_dagster")
+        package_archive(tmp_path / "emaps_dagster")
 
 
 def test_an_existing_cluster_is_named() -> None:

@@ -21,7 +21,6 @@ from uuid import uuid4
 import dagster as dg
 from dagster._core.events import EngineEventData
 from dagster_databricks.databricks_pyspark_step_launcher import (
-    CODE_ZIP_NAME,
     PICKLED_CONFIG_FILE_NAME,
     DatabricksPySparkStepLauncher,
 )
@@ -41,14 +40,14 @@ from emaps_dagster.defs.resources.databricks.run_state import (
 from emaps_dagster.defs.resources.databricks.staging import staging
 from emaps_dagster.defs.resources.databricks.step_batch import steps_that_follow
 from emaps_dagster.defs.resources.databricks.step_environment import Exported
-from emaps_dagster.defs.resources.databricks.submission import PACKAGE, package_zip, run_config, secrets, variables
+from emaps_dagster.defs.resources.databricks.submission import PACKAGE, package_archive, run_config, secrets, variables
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 # Sent as it is: it runs before the package can be imported on the cluster.
 _MAIN = Path(__file__).with_name("cluster_main.py")
-_STEPS = "steps.pkl"
+_STEPS, _CODE = "steps.pkl", "code.tar.xz"
 _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
 _RIGHTS = "The one who asks needs the right to use that cluster or to make one, and to submit runs"
 
@@ -174,17 +173,18 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         step_run_ref = dg.step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
         return {
             _MAIN.name: _MAIN.read_bytes(),
-            CODE_ZIP_NAME: package_zip(),
+            _CODE: package_archive(),
             _STEPS: pickle.dumps((step_run_ref, list(step_keys))),
             PICKLED_CONFIG_FILE_NAME: pickle.dumps(self.exported()),
         }
 
     def _task(self, folder: str) -> dict[str, Any]:
-        names = (_STEPS, PICKLED_CONFIG_FILE_NAME, CODE_ZIP_NAME)
+        names = (_STEPS, PICKLED_CONFIG_FILE_NAME, _CODE)
+        files = [self._staging.on_cluster(posixpath.join(folder, name)) for name in names]
         return {
             "spark_python_task": {
                 "python_file": self._staging.uri(posixpath.join(folder, _MAIN.name)),
-                "parameters": [self._staging.on_cluster(posixpath.join(folder, name)) for name in names],
+                "parameters": [*files, str(self._settings.databricks.poll_seconds)],
             }
         }
 
