@@ -228,6 +228,20 @@ def _flow_columns(zone_keys: tuple[str, ...]) -> tuple[Column, ...]:
     )
 
 
+_LOCAL = ("zone", "datetime")
+_CALENDAR = (
+    Column("hour", "int", "Hour of the UTC datetime, 0-23", None, False, ("datetime",)),
+    Column("day_of_week", "int", "Day of the UTC datetime, 1 = Sunday ... 7 = Saturday", None, False, ("datetime",)),
+    Column("month", "int", "Month of the UTC datetime, 1-12", None, False, ("datetime",)),
+    Column("local_hour", "int", "Hour in the zone's local time, 0-23; null if its time zone is unknown", inputs=_LOCAL),
+    Column("local_day_of_week", "int", "Local day, 1 = Sunday ... 7 = Saturday; null as local_hour", inputs=_LOCAL),
+    Column("is_weekend", "boolean", "Whether the local day is Saturday or Sunday; null as local_hour", inputs=_LOCAL),
+    Column(
+        "is_holiday", "boolean", "Whether the local day is a national public holiday; null if unknown", inputs=_LOCAL
+    ),
+)
+
+
 def key_columns(zone_keys: tuple[str, ...]) -> tuple[Column, ...]:
     """Columns of gold that have a lag and a rolling mean, for the configured zones."""
     return (*_POWER_VALUES, _CARBON_VALUE, *_flow_columns(zone_keys))
@@ -256,13 +270,7 @@ def ml_features(zone_keys: tuple[str, ...]) -> Table:
         meaning="One row per zone and hour: values, time, lag and rolling features, ready to train on",
         columns=(
             *_KEY,
-            Column("hour", "int", "Hour of the UTC datetime, 0-23", nullable=False),
-            Column("day_of_week", "int", "Day of the UTC datetime, 1 = Sunday ... 7 = Saturday", nullable=False),
-            Column("month", "int", "Month of the UTC datetime, 1-12", nullable=False),
-            Column("local_hour", "int", "Hour in the zone's local time, 0-23; null if its time zone is unknown"),
-            Column("local_day_of_week", "int", "Local day, 1 = Sunday ... 7 = Saturday; null as local_hour"),
-            Column("is_weekend", "boolean", "Whether the local day is Saturday or Sunday; null as local_hour"),
-            Column("is_holiday", "boolean", "Whether the local day is a national public holiday; null if unknown"),
+            *_CALENDAR,
             *values,
             *(
                 Column(
