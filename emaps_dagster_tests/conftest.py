@@ -36,6 +36,8 @@ _LOOK_AT_A_DEMO = ("test_ui", "test_demo", "test_readme")
 # that of all tests of the JVM.
 LONGEST_MODULES = (
     "test_lakehouse",
+    "test_merge",
+    "test_races",
     "test_ui",
     "test_databricks_end_to_end",
     "test_databricks_faults",

@@ -22,7 +22,7 @@ from emaps_dagster.contracts.tables import (
     ml_features,
     rolling_column,
 )
-from emaps_dagster.transforms.gold import is_estimated, values, with_calendar
+from emaps_dagster.transforms.gold import is_estimated, values, with_row_features
 from emaps_dagster.transforms.silver import energy_data
 
 LOOKBACK = timedelta(hours=48)
@@ -63,7 +63,7 @@ def _by_rows(silver: DataFrame, zones: tuple[str, ...], start: datetime, end: da
         F.count(F.lit(1)).over(last_24).cast("int").alias("hours_observed_24h"),
         F.count(F.when(is_estimated(), True)).over(last_24).cast("int").alias("hours_estimated_24h"),
     )
-    return with_calendar(rows, ml_features(zones).column_names, start, end)
+    return with_row_features(rows, ml_features(zones).column_names, start, end)
 
 
 def _merge(spark: SparkSession, target: Path, table: Table, rows: DataFrame) -> None:

@@ -5,6 +5,8 @@ A test changes each source column and compares which columns change with this li
 
 from __future__ import annotations
 
+from itertools import chain
+
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import (
     CARBON_DATA,
@@ -16,6 +18,7 @@ from emaps_dagster.contracts.tables import (
     count_column,
     key_columns,
     lag_column,
+    ml_features,
     rolling_column,
 )
 from emaps_dagster.contracts.zones import neighbours_of, zone_column
@@ -24,7 +27,6 @@ Source = tuple[Table, str]
 
 # Columns of silver from the carbon feed; all other values come from the power feed.
 _OF_CARBON = ("carbon_intensity", "emission_factor_type")
-_LOCAL = ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")
 
 
 def silver_sources(power: Table = POWER_DATA) -> dict[str, tuple[Source, ...]]:
@@ -52,8 +54,7 @@ def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
         for direction in ("import", "export")
         for neighbour in neighbours_of(zone_keys)
     }
-    named: dict[str, tuple[str, ...]] = dict.fromkeys(("hour", "day_of_week", "month"), ("datetime",))
-    named |= dict.fromkeys(_LOCAL, ("zone", "datetime"))
+    named: dict[str, tuple[str, ...]] = {}
     for column in key_columns(zone_keys):
         of = (flows.get(column.name, column.name),)
         made = (column.name, *(derived(column.name) for derived in (lag_column, rolling_column, count_column)))
@@ -63,6 +64,8 @@ def gold_sources(zone_keys: tuple[str, ...]) -> dict[str, tuple[Source, ...]]:
     own = ("zone", "datetime", "is_estimated_power", "is_estimated_carbon", "emission_factor_type")
     named |= {name: (name,) for name in own}
     named[ENERGY_DATA.partition] = ("datetime",)
+    of_row = {column.name: column.inputs for column in ml_features(zone_keys).columns if column.inputs}
+    named |= {name: tuple(dict.fromkeys(chain(*(named[one] for one in inputs)))) for name, inputs in of_row.items()}
     return {name: tuple((ENERGY_DATA, source) for source in sources) for name, sources in named.items()}
 
 

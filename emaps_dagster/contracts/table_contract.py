@@ -12,13 +12,18 @@ HOURS = "h"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: Spark DDL type, meaning, and optional unit."""
+    """One column: Spark DDL type, meaning, and optional unit.
+
+    `inputs` names the columns of the same row that this one is computed from, which have no inputs themselves. It is
+    empty for a column that is stored as it came or computed from several rows.
+    """
 
     name: str
     type: str
     meaning: str
     unit: str | None = None
     nullable: bool = True
+    inputs: tuple[str, ...] = ()
 
     @property
     def comment(self) -> str:

@@ -22,7 +22,7 @@ from emaps_dagster.contracts.secrets import SENDABLE, is_token
 from emaps_dagster.contracts.windows import Window, floor_hour, parse_utc, utc_now
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach, UnusableBodyError, admitted
-from emaps_dagster.electricity_maps.http_errors import error_in, is_cut_off, words_of
+from emaps_dagster.electricity_maps.error_bodies import error_in, is_cut_off, words_of
 from emaps_dagster.electricity_maps.pace import Pace, pace_file
 from emaps_dagster.electricity_maps.retries import Requester
 

@@ -1,17 +1,14 @@
 """Maps responses without data to typed errors with remedies, and parses Retry-After.
 
-The body distinguishes the API's own errors from those of a gateway, proxy or firewall: the API sends a JSON object
-with `error` or `message`. Requests and retries are in retries.py.
+error_bodies.py reads the text of the body, which distinguishes the API's own errors from those of a gateway, proxy or
+firewall. Requests and retries are in retries.py.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from emaps_dagster.contracts.errors import (
@@ -32,6 +29,7 @@ from emaps_dagster.contracts.errors import (
 from emaps_dagster.contracts.signals import PUBLIC_API_URL_V4
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.clocks import http_date, length, provider_clock
+from emaps_dagster.electricity_maps.error_bodies import Words
 from emaps_dagster.electricity_maps.transport import MOST_BYTES
 
 # The API returns 401 for a wrong token, for a plan that is too small and for too many calls; only the text differs.
@@ -55,80 +53,10 @@ _NO_ROUTE_WORDS = re.compile(
     r"|no route|cannot get|\broute \S+ not found",
     re.I,
 )
-_ERROR_KEYS = ("error", "message", "detail", "errors")
-_ROWS = ("history", "data", "updates")
-# Longer objects are not parsed as errors.
-_LONGEST_ERROR = 16_384
-_TITLE = re.compile(r"<title[^>]*>\s*([^<]*\S)\s*</title>", re.I)
 _REDIRECTS = (301, 302, 303, 307, 308)
 # The 4xx statuses that are retried.
 _PASSING = (408, 425, 429)
 _PUBLIC = "https://api.electricitymaps.com/v3"
-
-
-@dataclass(frozen=True)
-class Words:
-    """The error text of a body without data; `of_api`: the body has the form of the API's errors."""
-
-    text: str
-    of_api: bool
-
-
-def words_of(content: bytes) -> Words:
-    """The error text of a body, or the whole body."""
-    text = content.decode("utf-8", errors="replace")
-    parsed = _parsed(content)
-    if isinstance(parsed, dict):
-        named = " ".join(filter(None, (_flat(parsed.get(key)) for key in _ERROR_KEYS)))
-        return Words(named or text, any(isinstance(parsed.get(key), str) for key in ("error", "message")))
-    title = _TITLE.search(text[:4096])
-    return Words(title[1] if title else text or "no body", of_api=False)
-
-
-def error_in(content: bytes) -> Words | None:
-    """The error text of a 200 that holds an error instead of rows; None for every other body."""
-    if len(content) > _LONGEST_ERROR:
-        return None
-    parsed = _parsed(content)
-    if not isinstance(parsed, dict) or any(isinstance(parsed.get(name), list) for name in _ROWS):
-        return None
-    if parsed.get("status") == "no-data":
-        return Words("no-data", of_api=True)
-    words = words_of(content)
-    return words if any(_flat(parsed.get(key)) for key in _ERROR_KEYS) else None
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _flat(value: Any) -> str:
-    """Flattens an error that is an object or a list to one text."""
-    if isinstance(value, dict):
-        return " ".join(filter(None, (_flat(value.get(key)) for key in ("message", "detail", "title", "reason"))))
-    if isinstance(value, list):
-        return " ".join(filter(None, map(_flat, value)))
-    return value if isinstance(value, str) else ""
-
-
-def is_cut_off(content: bytes) -> bool:
-    """Whether a body is a truncated JSON object."""
-    text = content.strip()
-    if not text.startswith(b"{") or (text.endswith(b"}") and text.count(b"{") <= text.count(b"}")):
-        return False
-    try:
-        json.loads(text)
-    except RecursionError:
-        return False
-    except json.JSONDecodeError as error:
-        # Extra text behind the object is another fault.
-        return error.msg != "Extra data"
-    except ValueError:
-        return True
-    return False
 
 
 def is_passing(status: int, words: Words) -> bool:

@@ -18,20 +18,18 @@ from emaps_dagster.contracts.errors import RateLimitedError
 from emaps_dagster.contracts.secrets import redaction
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.clocks import provider_clock, skew
+from emaps_dagster.electricity_maps.error_bodies import error_in, is_cut_off, words_of
 from emaps_dagster.electricity_maps.http_errors import (
     clock_skew,
     error_after_retries,
     error_for_status,
-    error_in,
     error_in_200,
-    is_cut_off,
     is_limit,
     is_passing,
     redirect_target,
     retry_after,
     too_long,
     without_body,
-    words_of,
 )
 from emaps_dagster.electricity_maps.pace import NoTurnError, Pace
 from emaps_dagster.electricity_maps.transport import Answer, NoAnswerError, TooLongError, Transport

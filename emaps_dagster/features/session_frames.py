@@ -5,7 +5,7 @@ The transforms are those of `features.load`, so both give the same rows; here th
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, FeatureQuery
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
-from emaps_dagster.contracts.windows import HOUR, Window, gold_context
+from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.coverage import (
     FirstIngested,
     missing_of,
@@ -24,10 +24,9 @@ from emaps_dagster.features.coverage import (
     refuse_partial,
 )
 from emaps_dagster.features.reading import absent_zones, listed, plain, spans_of
-from emaps_dagster.features.responses import responses_of
+from emaps_dagster.features.responses import KnownRows
 from emaps_dagster.features.unknown import WHEN_AND_WHICH, refuse_absent, zones_of_columns
 from emaps_dagster.lakehouse.base import Lakehouse
-from emaps_dagster.transforms.as_of import features_as_of, features_known_at, first_ingested
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -98,17 +97,11 @@ class _Past:
     """A query with `as_of` or a delay, computed from bronze."""
 
     def __init__(self, query: FeatureQuery, lakehouse: Lakehouse, zone_keys: tuple[str, ...]) -> None:
-        self._query, self._lakehouse, self._zone_keys = query, lakehouse, zone_keys
+        self._query, self._lakehouse = query, lakehouse
+        self._known = KnownRows(query, lakehouse, zone_keys)
 
     def rows(self, columns: list[str]) -> DataFrame:
-        query, window = self._query, self._query.window
-        until = query.as_of if query.as_of is not None else window.end + (query.delay or timedelta(0))
-        power, carbon, mix = responses_of(self._lakehouse, query.zones, gold_context(window), until)
-        of = (power, carbon, self._zone_keys, window.start, window.end)
-        if query.as_of is not None:
-            return features_as_of(*of, query.as_of, columns, mix=mix).select(columns)
-        assert query.delay is not None
-        return features_known_at(*of, query.delay, columns, mix=mix).select(columns)
+        return self._known.rows(self._query.window, columns)
 
     def refuse_incomplete(self) -> None:
         """Computes the keys of the rows, and raises if hours are missing or backfilled and that is not allowed."""
@@ -122,9 +115,7 @@ class _Past:
         refuse_partial(query, keys, missing, first)
 
     def _first_ingested(self) -> FirstIngested:
-        window = self._query.window
-        power, carbon, mix = responses_of(self._lakehouse, self._query.zones, window)
-        found = _collected(self._lakehouse, first_ingested(power, carbon, window.start, window.end, mix=mix))
+        found = _collected(self._lakehouse, self._known.first_ingested(self._query.window))
         return {(zone, hour): moments for zone, hour, *moments in zip(*found.to_pydict().values(), strict=True)}
 
     def _when_and_which(self) -> pa.Table:

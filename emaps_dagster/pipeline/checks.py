@@ -20,7 +20,7 @@ from emaps_dagster.pipeline.quarantine import mending_responses, rejected_record
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import SilverEvidence
+from emaps_dagster.transforms.quality.silver_evidence import SilverEvidence
 
 
 @dataclass(frozen=True)

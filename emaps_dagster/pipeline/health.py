@@ -33,7 +33,7 @@ from emaps_dagster.transforms.health import (
 )
 from emaps_dagster.transforms.provider_health import reported_once
 from emaps_dagster.transforms.quality.quarantine import charged
-from emaps_dagster.transforms.quality.silver import rows_of
+from emaps_dagster.transforms.quality.silver_evidence import rows_of
 from emaps_dagster.transforms.timestamps import instant
 
 

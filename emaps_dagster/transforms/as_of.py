@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.tables import count_column, lag_column, rolling_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.contracts.windows import Window as Hours
-from emaps_dagster.transforms.gold import pack_fixed_point, unpack_mean, values_in, with_calendar
+from emaps_dagster.transforms.gold import pack_fixed_point, unpack_mean, values_in, with_row_features
 from emaps_dagster.transforms.ingested_records import FeedRecords, feeds
 from emaps_dagster.transforms.silver import INGESTION_ORDER
 from emaps_dagster.transforms.timestamps import instant
@@ -130,7 +130,7 @@ def _gold_rows(sides: list[_Side], needed: Wanted, start: datetime, end: datetim
         .withColumnRenamed(_ROW, "datetime")
         .select("*", *(column.alias(name) for name, column in made.items()))
     )
-    return with_calendar(rows, needed.columns, start, end)
+    return with_row_features(rows, needed.columns, start, end)
 
 
 def _oldest_first() -> WindowSpec:

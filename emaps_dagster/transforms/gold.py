@@ -116,26 +116,39 @@ def _count(total: Column) -> Column:
 
 
 def with_time_features(rows: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """Adds the `TIME_FEATURES` of `datetime` and `zone`; all hours lie in [start, end)."""
-    return rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone())).select(
-        "*",
-        F.hour("datetime").alias("hour"),
-        F.dayofweek("datetime").alias("day_of_week"),
-        F.month("datetime").alias("month"),
-        F.hour("_local").alias("local_hour"),
-        F.dayofweek("_local").alias("local_day_of_week"),
-        F.dayofweek("_local").isin(1, 7).alias("is_weekend"),
-        _is_holiday(start, end).alias("is_holiday"),
-    )
+    """Adds the time features of `datetime` and `zone`; all hours lie in [start, end)."""
+    features = _time_features(start, end).items()
+    return _with_local_time(rows).select("*", *(column.alias(name) for name, column in features))
 
 
-def with_calendar(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
-    """Adds the time features to the values, lags and means of [start, end), and selects these columns of gold."""
-    return (
-        with_time_features(rows, start, end)
-        .withColumn("year_month", F.date_format("datetime", "yyyy-MM"))
-        .select(*columns)
-    )
+def _with_local_time(rows: DataFrame) -> DataFrame:
+    return rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
+
+
+def _time_features(start: datetime, end: datetime) -> dict[str, Column]:
+    return {
+        "hour": F.hour("datetime"),
+        "day_of_week": F.dayofweek("datetime"),
+        "month": F.month("datetime"),
+        "local_hour": F.hour("_local"),
+        "local_day_of_week": F.dayofweek("_local"),
+        "is_weekend": F.dayofweek("_local").isin(1, 7),
+        "is_holiday": _is_holiday(start, end),
+    }
+
+
+def _row_features(start: datetime, end: datetime) -> dict[str, Column]:
+    """The columns that are computed from others of their row, by name.
+
+    The contract names the inputs of each (`Column.inputs`); rows as known are computed with these inputs alone.
+    """
+    return {**_time_features(start, end), "year_month": F.date_format("datetime", "yyyy-MM")}
+
+
+def with_row_features(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
+    """Selects these columns of gold from the values, lags and means of [start, end), and computes the rest of them."""
+    made = _row_features(start, end)
+    return _with_local_time(rows).select(*(made[name].alias(name) if name in made else name for name in columns))
 
 
 def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
@@ -158,7 +171,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         .join(_hour_before(observed, names), on=_KEY, how="left")
         .join(_last_24_hours(observed, names, _LONG if end - start > _MANY else _SHORT), on=_KEY, how="left")
     )
-    return with_calendar(rows, ml_features(zone_keys).column_names, start, end)
+    return with_row_features(rows, ml_features(zone_keys).column_names, start, end)
 
 
 def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:

@@ -14,7 +14,7 @@ _OBSERVED, _ESTIMATED = "hours_observed_24h", "hours_estimated_24h"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Columns of gold.ml_features, in the contract's order, and the key columns by what is wanted of them."""
+    """Columns of gold.ml_features, in the contract's order, and what they and their inputs are computed from."""
 
     columns: tuple[str, ...]
     # Names of key columns: of which the value, the value an hour before, and the sum of 24 hours are needed.
@@ -23,14 +23,9 @@ class Wanted:
     sums: tuple[str, ...]
     # Of OWN_COLUMNS.
     own: tuple[str, ...]
-
-    @property
-    def counts_observed(self) -> bool:
-        return _OBSERVED in self.columns
-
-    @property
-    def counts_estimated(self) -> bool:
-        return _ESTIMATED in self.columns
+    # Whether the numbers of hours in the window are needed.
+    counts_observed: bool
+    counts_estimated: bool
 
     @property
     def of_silver(self) -> tuple[str, ...]:
@@ -44,11 +39,14 @@ def wanted(zone_keys: tuple[str, ...], columns: Collection[str] | None = None) -
     gold = ml_features(zone_keys)
     names = [column.name for column in key_columns(zone_keys)]
     chosen = tuple(name for name in gold.column_names if columns is None or name in columns or name in gold.key)
-    asked = frozenset(chosen)
+    inputs = (name for column in gold.columns if column.name in chosen for name in column.inputs)
+    asked = frozenset((*chosen, *inputs))
     return Wanted(
         columns=chosen,
         values=tuple(name for name in names if name in asked),
         lags=tuple(name for name in names if lag_column(name) in asked),
         sums=tuple(name for name in names if not asked.isdisjoint((rolling_column(name), count_column(name)))),
         own=tuple(name for name in OWN_COLUMNS if name in asked),
+        counts_observed=_OBSERVED in asked,
+        counts_estimated=_ESTIMATED in asked,
     )

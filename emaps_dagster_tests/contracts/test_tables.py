@@ -68,3 +68,11 @@ def test_the_neighbours_of_all_zones_together_are_the_columns_of_gold() -> None:
     flows = [name for name in names if name.startswith(("import_", "export_")) and not name.endswith("_total")]
     imports = ["AL", "BG", "GR", "IT_SO", "MK", "RO", "RS", "TR"]
     assert flows == [*(f"import_{n}" for n in imports), *(f"export_{n}" for n in imports)]
+
+
+def test_a_column_of_its_row_alone_names_columns_that_are_not() -> None:
+    gold = all_tables(("GR",))[-1]
+    inputs = {column.name: column.inputs for column in gold.columns}
+    assert inputs["hour"] == ("datetime",)
+    assert inputs["is_holiday"] == ("zone", "datetime")
+    assert [name for of in inputs.values() for name in of if inputs[name] != ()] == []

@@ -24,7 +24,8 @@ from deltalake import DeltaTable
 from emaps_dagster.contracts.errors import BadRequestError, NotInPlanError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.electricity_maps.http_errors import error_for_status, is_passing, words_of
+from emaps_dagster.electricity_maps.error_bodies import words_of
+from emaps_dagster.electricity_maps.http_errors import error_for_status, is_passing
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "emaps_v4_fixtures"
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recorded bodies are not beside this checkout")

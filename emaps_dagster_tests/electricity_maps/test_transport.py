@@ -27,7 +27,7 @@ from emaps_dagster.contracts.errors import (
 )
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
-from emaps_dagster.electricity_maps.http_errors import is_cut_off
+from emaps_dagster.electricity_maps.error_bodies import is_cut_off
 from emaps_dagster.electricity_maps.transport import MOST_BYTES
 from emaps_dagster_tests.electricity_maps.test_client import GOOD, TOKEN, Api, ask, tell
 

@@ -15,8 +15,8 @@ from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import HourChange
-from emaps_dagster_tests.lakehouse.test_lakehouse import DAY, READINGS, T0, answering, files, rows_of, stored
 from emaps_dagster_tests.support.engines import open_folders
+from emaps_dagster_tests.support.readings import DAY, READINGS, T0, answering, files, rows_of, stored
 
 
 @pytest.fixture

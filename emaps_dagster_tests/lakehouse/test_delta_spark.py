@@ -22,8 +22,8 @@ from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
 from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
 from emaps_dagster.lakehouse.reports import CommitConflictError, HourChange, MergeReport
-from emaps_dagster_tests.lakehouse.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 from emaps_dagster_tests.support.builders import frame
+from emaps_dagster_tests.support.readings import DAY, READINGS, T0, answering, rows_of
 
 pytestmark = pytest.mark.parametrize("spark", ["jvm"], indirect=True)
 

@@ -19,9 +19,9 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse import base as lakehouse_module
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import HourChange, Size
-from emaps_dagster_tests.lakehouse.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 from emaps_dagster_tests.support.builders import frame, utc
 from emaps_dagster_tests.support.engines import is_jvm
+from emaps_dagster_tests.support.readings import DAY, READINGS, T0, answering, rows_of
 
 pytestmark = pytest.mark.both_engines
 # Writers of Spark among compactions: test_delta_spark.py.

@@ -30,9 +30,9 @@ from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_d
 from emaps_dagster.transforms.quality.contract import primary_key_is_unique
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Outcome
-from emaps_dagster.transforms.quality.silver import SilverEvidence
+from emaps_dagster.transforms.quality.silver_evidence import SilverEvidence
 from emaps_dagster.transforms.silver import energy_data
-from emaps_dagster_tests.electricity_maps.test_admission import CARBON_ADMITTED, FULL_POWER_ROW, POWER_ADMITTED, ROW
+from emaps_dagster_tests.support.bodies import CARBON_ADMITTED, FULL_POWER_ROW, POWER_ADMITTED, ROW
 from emaps_dagster_tests.support.builders import utc
 
 pytestmark = pytest.mark.both_engines

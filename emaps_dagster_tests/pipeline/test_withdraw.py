@@ -33,7 +33,7 @@ from emaps_dagster.pipeline.withdraw import (
 from emaps_dagster_tests.support.builders import as_rows, body, bronze, record, utc
 
 pytestmark = pytest.mark.both_engines
-# Selecting and withdrawing run on both engines here, and what follows, the rebuild, in test_lakehouse.
+# Selecting and withdrawing run on both engines here, and what follows, the rebuild, in lakehouse/test_merge.
 EMBEDDED = pytest.mark.embedded_alone(reason="its reads and writes run on both engines elsewhere")
 
 GR = ("GR",)

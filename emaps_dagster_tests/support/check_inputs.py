@@ -12,8 +12,8 @@ from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.arrow_schema import conform
-from emaps_dagster.transforms.quality import silver
 from emaps_dagster.transforms.quality.outcome import Outcome
+from emaps_dagster.transforms.quality.silver_evidence import SilverEvidence
 from emaps_dagster_tests.support.builders import body, record, utc
 
 H0 = utc(2024, 3, 31, 10)
@@ -107,10 +107,10 @@ def evidence_of(
     window: Window | None = None,
     zones: tuple[str, ...] = ("GR",),
     now: datetime = LATE,
-) -> silver.SilverEvidence:
+) -> SilverEvidence:
     """Silver rows and bronze responses; by default one response of each feed with the hour H0."""
     power = [response(body(record(H0, **POWER_RECORD)))] if power is None else power
     carbon = [response(body(record(H0, **CARBON_RECORD)))] if carbon is None else carbon
     window = window or Window(H0, H4)
     tables = table_of(ENERGY_DATA, rows), table_of(POWER_DATA, power), table_of(CARBON_DATA, carbon)
-    return silver.SilverEvidence(window, window, zones, now, *tables)
+    return SilverEvidence(window, window, zones, now, *tables)

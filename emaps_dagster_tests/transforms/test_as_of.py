@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from emaps_dagster.contracts.table_contract import Column
+from emaps_dagster.contracts.tables import ml_features
+from emaps_dagster.transforms import gold, wanted
 from emaps_dagster.transforms.as_of import features_as_of, features_known_at
 
 pytestmark = pytest.mark.both_engines
@@ -80,3 +85,23 @@ def test_of_two_records_of_an_hour_in_one_body_the_last_is_seen(spark: SparkSess
         twice = bronze(spark, (NOON + HOUR, body(record(NOON, 1.0), record(NOON, 2.0), compact=compact)))
         known = features_known_at(twice, empty, ("GR",), NOON, NOON + HOUR, timedelta(0), COLUMNS)
         assert rows(known) == [(12, 2.0, None, 2.0, 1.0, 1, 1, 0, None)]
+
+
+def test_a_column_that_is_computed_from_its_row_alone_is_computed_with_its_inputs(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, plain = ml_features(("GR",)), gold._row_features
+    inputs = ("import_BG", "lag_production_total_1h", "rolling_avg_carbon_intensity_24h", "hours_observed_24h")
+    added = Column("a_ratio", "double", "A ratio of other columns of its row", inputs=inputs)
+    monkeypatch.setattr(wanted, "ml_features", lambda _: replace(table, columns=(*table.columns, added)))
+    ratio = {"a_ratio": (F.col(inputs[0]) + F.col(inputs[1])) / (F.col(inputs[2]) * F.col(inputs[3]))}
+    monkeypatch.setattr(gold, "_row_features", lambda start, end: {**plain(start, end), **ratio})
+    feed = bronze(spark, (NOON + 2 * HOUR, body(record(NOON, 100.0), record(NOON + HOUR, 60.0))))
+    of = (feed, feed, ("GR",), NOON + HOUR, NOON + 2 * HOUR)
+    for known in (
+        features_as_of(*of, NOON + 2 * HOUR, ["a_ratio"]),
+        features_known_at(*of, timedelta(0), ["a_ratio"]),
+    ):
+        # 60 / 2 is imported, 100 was produced the hour before; the mean of 100 and 60 is 80, of two hours.
+        assert [row["a_ratio"] for row in known.toArrow().to_pylist()] == [(30.0 + 100.0) / (80.0 * 2)]
+        assert "rolling_avg_production_total_24h" not in known.columns

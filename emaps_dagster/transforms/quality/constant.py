@@ -16,7 +16,7 @@ from typing import Any
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import SilverEvidence
+from emaps_dagster.transforms.quality.silver_evidence import SilverEvidence
 
 # Number of identical hours that are a fault. A check of one hour reads 47 hours back, so neither may exceed 48.
 STUCK_AFTER = 12

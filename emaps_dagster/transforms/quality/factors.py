@@ -10,7 +10,7 @@ from typing import Any
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import Key, rows_of
+from emaps_dagster.transforms.quality.silver_evidence import Key, rows_of
 
 
 def rolling_avg_24h_is_of_one_emission_factor_type(evidence: GoldEvidence) -> Outcome:

@@ -15,7 +15,7 @@ from emaps_dagster.contracts.tables import count_column, key_columns, lag_column
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import neighbours_of, zone_column, zone_facts
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
-from emaps_dagster.transforms.quality.silver import Key, differences, rows_of
+from emaps_dagster.transforms.quality.silver_evidence import Key, differences, rows_of
 
 if TYPE_CHECKING:
     # Imported lazily: it costs every start of Dagster a second, and only a check needs it.

@@ -9,7 +9,7 @@ from typing import Any
 
 from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_facts
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import SilverEvidence
+from emaps_dagster.transforms.quality.silver_evidence import SilverEvidence
 
 _MAPS = {"import": "import_by_zone", "export": "export_by_zone"}
 

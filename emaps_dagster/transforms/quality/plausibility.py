@@ -13,7 +13,7 @@ from emaps_dagster.contracts.tables import IS_SUPERSEDED
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import MODES, STORAGE_MODES, WORLD, PlausibleLimits, limits_of
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import FEED_NAMES, SilverEvidence
+from emaps_dagster.transforms.quality.silver_evidence import FEED_NAMES, SilverEvidence
 
 _LEAST_TOLERANCE_MW = 2
 _TOTALS = ("production", "consumption", "import", "export")

@@ -14,7 +14,7 @@ from typing import Any
 from emaps_dagster.contracts.tables import FEED_VALUES
 from emaps_dagster.contracts.zones import MODES
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import Key, RecordHistory, SilverEvidence
+from emaps_dagster.transforms.quality.silver_evidence import Key, RecordHistory, SilverEvidence
 
 _MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
 _FLOWS = ("import_total", "export_total")

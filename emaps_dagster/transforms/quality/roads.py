@@ -11,7 +11,7 @@ from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.factors import in_words, mixed_in_24_hours
 from emaps_dagster.transforms.quality.gold import GoldEvidence
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
-from emaps_dagster.transforms.quality.silver import Key, SilverEvidence, rows_of
+from emaps_dagster.transforms.quality.silver_evidence import Key, SilverEvidence, rows_of
 
 _MIX = "electricity-mix"
 # Of 59 recorded hours whose flows had settled (FR and DK-DK2, 2026), none shared a flow with the hour before; of six
