@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pyspark.sql import SparkSession
-
-from emaps_dagster.contracts.settings import on_serverless
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # Settings of the session, which serverless compute permits; the compute's configuration sets all others.
 TASK_CONFIG = {"spark.sql.session.timeZone": "UTC"}
@@ -22,6 +21,8 @@ def give(spark: Any, dbutils: Any) -> None:
 
 def task_session() -> SparkSession:
     """The session of this task, in UTC: its global `spark`, else Databricks Connect's, else Spark's own."""
+    from pyspark.sql import SparkSession
+
     session = _given.get("spark") or _of_databricks_connect() or SparkSession.builder.getOrCreate()
     for name, value in TASK_CONFIG.items():
         session.conf.set(name, value)
@@ -47,6 +48,8 @@ def task_utilities() -> Any:
 
 def _of_databricks_connect() -> SparkSession | None:
     """The session of Databricks Connect, which serverless compute has instead of pyspark; None on a cluster."""
+    from emaps_dagster.contracts.settings import on_serverless
+
     if not on_serverless():
         return None
     from databricks.connect import DatabricksSession  # type: ignore[import-not-found]  # the runtime's
