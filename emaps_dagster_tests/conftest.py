@@ -24,6 +24,9 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
+from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
+from emaps_dagster_tests.support.serverless import WHY_NOT
+from harness.databricks_emulator.workspace import Workspace
 from harness.surroundings import no_settings_of_this_machine
 
 __all__ = ["no_settings_of_this_machine"]
@@ -40,6 +43,7 @@ LONGEST_MODULES = (
     "test_races",
     "test_ui",
     "test_databricks_end_to_end",
+    "test_databricks_serverless",
     "test_databricks_faults",
     "test_remedies",
     "test_master_invariant_of_electricity_mix",
@@ -81,6 +85,7 @@ LONGEST_MODULES = (
     "test_mix",
 )
 # The parameter of a test, or the module that compares both engines.
+_ON_SERVERLESS = ("test_databricks_serverless", "test_delta_connect")
 _NEEDS_JVM = re.compile(r"test_engines_agree|\[(.+-)?jvm(-.+)?\]$")
 
 
@@ -126,7 +131,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A module stays together, and in one process what needs a JVM, which has to warm up, and what looks at a demo."""
+    """A module stays together, and in one process what needs a JVM or a server, which have to warm up, or a demo."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):  # type: ignore[misc]
@@ -134,6 +139,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             if _NEEDS_JVM.search(nodeid):
                 return "jvm"
             module = str(super()._split_scope(nodeid))
+            if Path(module).stem in _ON_SERVERLESS:
+                return "serverless"
             return "demo" if Path(module).stem in _LOOK_AT_A_DEMO else module
 
     return Scheduling(config, log)
@@ -143,7 +150,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 _NEEDS = {
     "browser": re.compile(r"test_ui\.py"),
     "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
-    "databricks": re.compile(r"system/test_databricks_|defs/databricks/test_(stock_launcher|one_run)\.py"),
+    "databricks": re.compile(
+        r"system/test_databricks_|test_delta_connect|defs/databricks/test_(stock_launcher|one_run)\.py"
+    ),
     "system": re.compile(r"/system/|benchmarks/tests/|test_dg\.py|test_command\.py"),
     "jvm": re.compile(rf"test_deployment_spark\.py|{_NEEDS_JVM.pattern}"),
 }
@@ -215,6 +224,17 @@ def jvm(embedded: SparkSession) -> SparkSession:
             return jvm_session({**JVM_CONFIG, **FAST})
         except EngineError as error:
             pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def workspace_with_serverless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """An emulated workspace whose Spark Connect server is ready."""
+    if WHY_NOT:
+        pytest.skip(WHY_NOT)
+    folder = tmp_path_factory.mktemp("serverless") / "workspace"
+    with Workspace(folder, secrets={("emaps", "api-token"): SERVERLESS_TOKEN}) as workspace:
+        workspace.start_serverless()
+        yield workspace
 
 
 @pytest.fixture(scope="session")

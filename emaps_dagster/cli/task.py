@@ -234,12 +234,10 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _secret(scope: str, key: str) -> str:
-    from pyspark.dbutils import DBUtils  # type: ignore[import-not-found]  # part of the runtime's pyspark only
-
-    from emaps_dagster.lakehouse.spark_sessions import cluster_session
+    from emaps_dagster.lakehouse.databricks_task import task_utilities
 
     try:
-        return str(DBUtils(cluster_session()).secrets.get(scope=scope, key=key))
+        return str(task_utilities().secrets.get(scope=scope, key=key))
     except Exception as error:  # noqa: BLE001  # any error of the JVM
         first = next(iter(str(error).splitlines()), type(error).__name__)
     raise SettingsError(
@@ -249,11 +247,10 @@ def _secret(scope: str, key: str) -> str:
 
 
 def _lakehouse(settings: Settings) -> Lakehouse:
-    from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-    from emaps_dagster.lakehouse.locations import UnityCatalog
-    from emaps_dagster.lakehouse.spark_sessions import cluster_session
+    from emaps_dagster.lakehouse.databricks_task import task_session
+    from emaps_dagster.lakehouse.delta_connect import catalog_lakehouse
 
-    return DeltaSparkLakehouse(cluster_session(), UnityCatalog(settings.catalog))
+    return catalog_lakehouse(task_session(), settings.catalog)
 
 
 def _clock(settings: Settings) -> Callable[[], datetime]:

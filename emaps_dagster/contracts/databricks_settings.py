@@ -1,4 +1,4 @@
-"""The settings `EMAPS_DATABRICKS_*`: workspace, credentials, cluster and timeouts.
+"""The settings `EMAPS_DATABRICKS_*`: workspace, credentials, compute and timeouts.
 
 defs/resources/databricks/ uses them. The cluster itself needs none of them.
 """
@@ -6,7 +6,7 @@ defs/resources/databricks/ uses them. The cluster itself needs none of them.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
@@ -20,6 +20,8 @@ JOB_LEVELS = ("CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE")
 _PATH = re.compile(r"(dbfs:(?!/Volumes/)(/[\w.-]+)+|/Volumes(/[\w.-]+){3,})", re.ASCII)
 _ACCESSOR = re.compile(r"(user|group|service_principal):([^,:=]+)")
 _LONGEST = 7 * 24 * 3600
+# What describes a cluster; serverless compute has none.
+_OF_CLUSTERS = ("cluster_id", "node_type", "workers", "runtime", "policy_id", "single_user")
 
 
 def _permissions(value: object) -> object:
@@ -63,6 +65,11 @@ Staging = Annotated[
     AfterValidator(_staging_folder),
     Allowed("a folder dbfs:/name or /Volumes/catalog/schema/volume is allowed, or one below it"),
 ]
+Compute = Annotated[Literal["cluster", "serverless"], Allowed("cluster or serverless is allowed")]
+PerformanceTarget = Annotated[
+    Literal["PERFORMANCE_OPTIMIZED", "STANDARD"],
+    Allowed("PERFORMANCE_OPTIMIZED or STANDARD is allowed, or nothing for Databricks' default"),
+]
 Permissions = Annotated[tuple[tuple[str, str, str], ...], NoDecode, BeforeValidator(_permissions)]
 Workers = Annotated[
     int, Field(ge=0, le=1000), Allowed("a whole number from 0 to 1000 is allowed (0 for a single node)")
@@ -74,7 +81,7 @@ Pause = Annotated[
 
 
 class DatabricksSettings(BaseModel):
-    """Workspace, cluster and timeouts for the steps of deployment `databricks`."""
+    """Workspace, compute and timeouts for the steps of deployment `databricks`."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -82,6 +89,8 @@ class DatabricksSettings(BaseModel):
     token: Token | None = None
     client_id: Word | None = None
     client_secret: Token | None = None
+    compute: Compute = "cluster"
+    performance_target: PerformanceTarget | None = None
     cluster_id: Word | None = None
     node_type: Word | None = None
     workers: Workers = 0
@@ -124,18 +133,39 @@ def check_workspace(settings: DatabricksSettings) -> None:
         missing += [_name(name) for name in pair if name not in there]
     elif not there and "token" not in given:
         missing.append(f"{_name('token')} (or {' and '.join(map(_name, pair))})")
-    if not given & {"cluster_id", "node_type"}:
-        missing.append(f"{_name('cluster_id')} (or {_name('node_type')} for a cluster of each run's own)")
+    serverless = settings.compute == "serverless"
+    if not serverless and not given & {"cluster_id", "node_type"}:
+        missing.append(
+            f"{_name('cluster_id')} (or {_name('node_type')} for a cluster of each run's own, or "
+            f"{_name('compute')}=serverless)"
+        )
     problems = []
     if missing:
         problems.append(f"EMAPS_DEPLOYMENT is 'databricks', which also needs {', '.join(missing)}.")
     if there and "token" in given:
         problems.append(f"{_name('token')} and {_name(there[0])} are two ways to say who asks: give one.")
-    if "cluster_id" in given:
+    if serverless:
+        problems += _problems_of_serverless(settings)
+    elif settings.performance_target is not None:
+        problems.append(f"{_name('performance_target')} is for {_name('compute')}=serverless only.")
+    if "cluster_id" in given and not serverless:
         idle = sorted(given & {"node_type", "policy_id", "single_user"})
         problems += [f"{_name(name)} is for a new cluster, but {_name('cluster_id')} names one." for name in idle]
     if problems:
         raise SettingsError(" ".join([*problems, "See docs/databricks.md, Settings."]))
+
+
+def _problems_of_serverless(settings: DatabricksSettings) -> list[str]:
+    fields = type(settings).model_fields
+    # Those that differ: a copy of .env.example gives the defaults of all.
+    idle = [name for name in _OF_CLUSTERS if getattr(settings, name) != fields[name].default]
+    problems = [f"{_name(name)} is for a cluster, but {_name('compute')} is 'serverless'." for name in idle]
+    if not settings.staging.startswith("/Volumes/"):
+        problems.append(
+            f"{_name('compute')} is 'serverless', which has no DBFS: set {_name('staging')} to a folder of a volume, "
+            "/Volumes/catalog/schema/volume."
+        )
+    return problems
 
 
 def _name(field: str) -> str:

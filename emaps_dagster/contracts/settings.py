@@ -143,8 +143,13 @@ def read_settings() -> Settings:
 
 
 def on_databricks_cluster() -> bool:
-    """Whether this process runs on a Databricks cluster, where no step is launched and no host is set."""
+    """Whether this process runs on Databricks' compute, where no step is launched and no host is set."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
+def on_serverless() -> bool:
+    """Whether this process runs on Databricks' serverless compute, which has Spark Connect only."""
+    return os.environ.get("IS_SERVERLESS", "").lower() == "true"
 
 
 def _known_names() -> set[str]:

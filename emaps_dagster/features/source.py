@@ -54,11 +54,12 @@ class Source:
             yield _with_tables(self._of_session(self.session), tables)
 
     def _of_session(self, session: SparkSession) -> Lakehouse:
+        from emaps_dagster.lakehouse.delta_connect import catalog_lakehouse
         from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-        from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
+        from emaps_dagster.lakehouse.locations import LocalFolders
 
         if self.warehouse is None:
-            return DeltaSparkLakehouse(session, UnityCatalog(self.catalog))
+            return catalog_lakehouse(session, self.catalog)
         return DeltaSparkLakehouse(session, LocalFolders(self._folder()))
 
     def _folder(self) -> Path:

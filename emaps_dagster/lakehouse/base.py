@@ -19,12 +19,13 @@ from emaps_dagster.lakehouse.reports import (
     MaintenanceReport,
 )
 
-# A vacuum cannot distinguish uncommitted files of a running writer from leftovers; no run lasts a day.
-_SHORTEST_RETENTION = timedelta(days=1)
-
 
 class Lakehouse(TableReads, TableMerges):
     """Tables by contract: create, read, append, merge, rebuild, maintain."""
+
+    # A vacuum cannot distinguish uncommitted files of a running writer from leftovers; no run lasts a day.
+    shortest_retention = timedelta(days=1)
+    _why_no_shorter_retention = "files of a run at work could be younger"
 
     def create(self, table: Table) -> None:
         """Creates the table if it does not exist, and adds missing nullable columns of the contract.
@@ -75,17 +76,17 @@ class Lakehouse(TableReads, TableMerges):
 
         Args:
             table: any table.
-            retain: at least a day; age up to which versions stay readable. Delta keeps the log for 30 days, and
-                no older version can be read.
+            retain: at least `shortest_retention`; age up to which versions stay readable. Delta keeps the log for 30
+                days, and no older version can be read.
 
         Raises:
             LakehouseError: the table does not exist, or `retain` would remove files of running writers.
             WriteConflictError: other writers won every attempt.
         """
-        if retain < _SHORTEST_RETENTION:
+        if retain < self.shortest_retention:
             raise LakehouseError(
-                f"{table.qualified_name} cannot be maintained with a retention of {retain}: files of a run at work "
-                f"could be younger. Keep {_SHORTEST_RETENTION} at least; nothing was changed."
+                f"{table.qualified_name} cannot be maintained with a retention of {retain}: "
+                f"{self._why_no_shorter_retention}. Keep {self.shortest_retention} at least; nothing was changed."
             )
         if self.version(table) is None:
             raise LakehouseError(f"{table.qualified_name} does not exist at {self.location(table)}.")

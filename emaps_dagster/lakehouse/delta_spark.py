@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -38,6 +38,13 @@ _WRITING = {
     # base.py checks the retention; the table's history reports the number of removed files.
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
     "spark.databricks.delta.vacuum.logging.enabled": "true",
+}
+# The marks of a commit, by the option of a writer that holds each; the settings that hold them for any statement.
+Marks = Mapping[str, str]
+_SETTINGS_OF_MARKS = {
+    "txnAppId": "spark.databricks.delta.write.txnAppId",
+    "txnVersion": "spark.databricks.delta.write.txnVersion",
+    "userMetadata": "spark.databricks.delta.commitInfo.userMetadata",
 }
 # Delta's exceptions for conflicting commits; pyspark wraps them in several ways.
 _LOST_RACE = re.compile(r"\b(Concurrent\w+|DeltaConcurrentModification|MetadataChanged|ProtocolChanged)Exception\b")
@@ -107,14 +114,14 @@ class DeltaSparkLakehouse(Lakehouse):
                     raise
 
     def _append(self, table: Table, rows: pa.Table) -> None:
-        def write(session: SparkSession) -> None:
-            frame = session.createDataFrame(conform(rows, table))
-            frame.write.format("delta").mode("append").saveAsTable(self.place.name(table))
+        def write(session: SparkSession, marks: Marks) -> None:
+            frame = self._frame(session, conform(rows, table))
+            frame.write.format("delta").mode("append").options(**marks).saveAsTable(self.place.name(table))
 
         if table.append_only:
             # Appends do not conflict, and nothing is computed from a version of bronze.
             with self._writing, _races():
-                write(self._writer)
+                write(self._writer, {})
         else:
             version = self.version(table)
             assert version is not None
@@ -130,7 +137,7 @@ class DeltaSparkLakehouse(Lakehouse):
         names = ", ".join(f"`{name}`" for name in table.column_names)
         fresh = ", ".join(f"s.`{name}`" for name in table.column_names)
 
-        def write(session: SparkSession) -> None:
+        def write(session: SparkSession, _: Marks) -> None:
             session.createDataFrame(marked).createOrReplaceTempView("emaps_changes")
             session.sql(
                 f"MERGE INTO {self.place.name(table)} t USING emaps_changes s "  # noqa: S608  # names of the contract
@@ -142,13 +149,11 @@ class DeltaSparkLakehouse(Lakehouse):
         self._commit_alone(table, version, write)
 
     def _replace(self, table: Table, window: Window, rows: pa.Table, version: int) -> None:
-        hours = f"datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'"
+        hours = hours_of(window)
 
-        def write(session: SparkSession) -> None:
-            frame = session.createDataFrame(conform(rows, table))
-            frame.write.format("delta").mode("overwrite").option("replaceWhere", hours).saveAsTable(
-                self.place.name(table)
-            )
+        def write(session: SparkSession, marks: Marks) -> None:
+            writer = self._frame(session, conform(rows, table)).write.format("delta").mode("overwrite")
+            writer.options(replaceWhere=hours, **marks).saveAsTable(self.place.name(table))
 
         self._commit_alone(table, version, write)
 
@@ -156,7 +161,7 @@ class DeltaSparkLakehouse(Lakehouse):
         # The whole table fits in memory: 20 MB per zone and year.
         rows = pa.concat_tables([conform(part, table) for part in parts])
 
-        def write(session: SparkSession) -> None:
+        def write(session: SparkSession, marks: Marks) -> None:
             # The schema carries the comments. Delta makes every column nullable here; a check finds null keys.
             fields = session.createDataFrame([], table.schema).schema.fields
             schema = StructType(
@@ -165,8 +170,9 @@ class DeltaSparkLakehouse(Lakehouse):
                     for field, column in zip(fields, table.columns, strict=True)
                 ]
             )
-            writer = session.createDataFrame(rows, schema).write.format("delta").mode("overwrite")
-            writer.option("overwriteSchema", "true").partitionBy(table.partition).saveAsTable(self.place.name(table))
+            writer = self._frame(session, rows, schema).write.format("delta").mode("overwrite")
+            writer = writer.options(overwriteSchema="true", **marks).partitionBy(table.partition)
+            writer.saveAsTable(self.place.name(table))
 
         self._commit_alone(table, version, write)
 
@@ -194,35 +200,43 @@ class DeltaSparkLakehouse(Lakehouse):
             session.conf.set(name, value)
         return session
 
-    def _commit(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> list[Commit]:
+    def _frame(self, session: SparkSession, rows: pa.Table, schema: StructType | None = None) -> DataFrame:
+        """The rows as a DataFrame of the session."""
+        return session.createDataFrame(rows, schema) if schema else session.createDataFrame(rows)
+
+    def _commit(self, table: Table, version: int, write: Callable[[SparkSession, Marks], None]) -> list[Commit]:
         """Commits rows computed from `version` unless another writer of this project has changed rows since.
 
         Returns:
             The commits in between.
         """
         user_metadata = f"emaps {uuid4().hex}"
-        settings = {
+        marks = {
             # Delta accepts a transaction of an application only with a higher number than its last accepted one.
             # The number here is the base version, so of two commits from one version only one is accepted.
-            "spark.databricks.delta.write.txnAppId": TXN_APP_ID,
-            "spark.databricks.delta.write.txnVersion": str(self._last_change(table, version)),
-            "spark.databricks.delta.commitInfo.userMetadata": user_metadata,
+            "txnAppId": TXN_APP_ID,
+            "txnVersion": str(self._last_change(table, version)),
+            "userMetadata": user_metadata,
         }
         with self._writing, _races():
-            for name, value in settings.items():
-                self._writer.conf.set(name, value)
-            try:
-                write(self._writer)
-            finally:
-                for name in settings:
-                    self._writer.conf.unset(name)
+            self._write_marked(write, marks)
         since = [commit for commit in self._history_from(table, version) if commit.version > version]
         ours = next((commit for commit in since if commit.user_metadata == user_metadata), None)
         if ours is None:
             raise CommitConflictError(f"another writer has committed since version {version}, nothing was written")
         return [commit for commit in since if commit.version < ours.version]
 
-    def _commit_alone(self, table: Table, version: int, write: Callable[[SparkSession], None]) -> None:
+    def _write_marked(self, write: Callable[[SparkSession, Marks], None], marks: Marks) -> None:
+        """Writes with the marks of a commit: as settings, since MERGE takes no options."""
+        for name, value in marks.items():
+            self._writer.conf.set(_SETTINGS_OF_MARKS[name], value)
+        try:
+            write(self._writer, {})
+        finally:
+            for name in marks:
+                self._writer.conf.unset(_SETTINGS_OF_MARKS[name])
+
+    def _commit_alone(self, table: Table, version: int, write: Callable[[SparkSession, Marks], None]) -> None:
         """Commits rows computed from `version` that are valid only if no row has changed since."""
         for commit in self._commit(table, version, write):
             if not commit.is_maintenance:
@@ -245,6 +259,11 @@ class DeltaSparkLakehouse(Lakehouse):
             if reached or len(commits) < limit:
                 return commits
             limit *= 10
+
+
+def hours_of(window: Window) -> str:
+    """The SQL condition of the window's hours."""
+    return f"datetime >= '{window.start.isoformat()}' AND datetime < '{window.end.isoformat()}'"
 
 
 @contextmanager

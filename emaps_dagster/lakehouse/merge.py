@@ -21,14 +21,15 @@ from emaps_dagster.lakehouse.reports import (
 )
 from emaps_dagster.lakehouse.storage import TableStorage, all_inserted
 
-# Most values that a merge holds at once: 8 bytes each, in the engine, in this process, and while writing the file.
-_CELLS = 25_000_000
 # Assumed where the caller gives no number of zones.
 _ZONES = 50
 
 
 class TableMerges(TableStorage):
     """Idempotent writes of silver and gold."""
+
+    # Most values that a merge holds at once: 8 bytes each, in the engine, in this process, and while writing the file.
+    _cells = 25_000_000
 
     def merge(
         self,
@@ -52,7 +53,7 @@ class TableMerges(TableStorage):
             WriteConflictError: other writers won every attempt; nothing stale was written.
         """
         # Parts bound the memory of a long backfill, and finished parts stay; each costs a plan and a commit.
-        room = _CELLS / len(table.columns) * HOUR
+        room = self._cells / len(table.columns) * HOUR
         longest = room / _ZONES
         if window.duration > longest:
             longest = room / max(1, zones())

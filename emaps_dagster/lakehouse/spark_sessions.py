@@ -180,15 +180,3 @@ def _check_java() -> None:
     if version is None or int(version[1]) < _OLDEST_JAVA:
         found = next((line for line in process.stderr.splitlines() if "version" in line), process.stderr.strip())
         raise EngineError(f"{java} is too old: {found}. {remedy}")
-
-
-# Settings of the session; the cluster's configuration sets all others.
-CLUSTER_CONFIG = {"spark.sql.session.timeZone": "UTC"}
-
-
-def cluster_session() -> SparkSession:
-    """The session of this task on the cluster, in UTC."""
-    session = SparkSession.builder.getOrCreate()
-    for name, value in CLUSTER_CONFIG.items():
-        session.conf.set(name, value)
-    return session

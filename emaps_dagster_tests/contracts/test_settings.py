@@ -24,6 +24,8 @@ DATABRICKS = {
     "token": None,
     "client_id": None,
     "client_secret": None,
+    "compute": "cluster",
+    "performance_target": None,
     "cluster_id": None,
     "node_type": None,
     "workers": 0,
@@ -103,6 +105,8 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_DATABRICKS_HOST", "dbc-1.cloud.databricks.com", "https://dbc-1.cloud.databricks.com"),
         ("EMAPS_DATABRICKS_HOST", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("EMAPS_DATABRICKS_TOKEN", "dapi0123", SecretStr("dapi0123")),
+        ("EMAPS_DATABRICKS_COMPUTE", "serverless", "serverless"),
+        ("EMAPS_DATABRICKS_PERFORMANCE_TARGET", "STANDARD", "STANDARD"),
         ("EMAPS_DATABRICKS_WORKERS", "2", 2),
         ("EMAPS_DATABRICKS_STAGING", "/Volumes/main/emaps/staging/", "/Volumes/main/emaps/staging"),
         ("EMAPS_DATABRICKS_STAGING", "dbfs:/tmp/emaps", "dbfs:/tmp/emaps"),
@@ -210,6 +214,12 @@ MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is
         ),
         ("EMAPS_DATABRICKS_TIMEOUT_SECONDS", "0", "a whole number from 1 to 604800 is allowed (seconds)."),
         ("EMAPS_DATABRICKS_WAIT_SECONDS", "4h", "a whole number from 1 to 604800 is allowed (seconds)."),
+        ("EMAPS_DATABRICKS_COMPUTE", "warehouse", "cluster or serverless is allowed."),
+        (
+            "EMAPS_DATABRICKS_PERFORMANCE_TARGET",
+            "fast",
+            "PERFORMANCE_OPTIMIZED or STANDARD is allowed, or nothing for Databricks' default.",
+        ),
         ("EMAPS_DATABRICKS_CLUSTER_ID", "my cluster", "one word without blanks, quotes or slashes is allowed."),
     ],
 )  # fmt: skip
@@ -266,6 +276,7 @@ def test_mail_needs_the_server_that_the_sentence_names(monkeypatch: pytest.Monke
 
 
 WHOLE = {"host": "https://h", "token": "t", "cluster_id": "c"}
+SERVERLESS = {"host": "https://h", "token": "t", "compute": "serverless", "staging": "/Volumes/main/emaps/staging"}
 
 
 @pytest.mark.parametrize(
@@ -273,14 +284,20 @@ WHOLE = {"host": "https://h", "token": "t", "cluster_id": "c"}
     [
         WHOLE,
         {"host": "https://h", "client_id": "i", "client_secret": "s", "node_type": "m5d.large", "policy_id": "p"},
+        SERVERLESS,
+        # As in a copy of .env.example: the defaults of a cluster's settings.
+        {**SERVERLESS, "performance_target": "STANDARD", "workers": "0", "runtime": "17.3.x-scala2.13"},
     ],
 )
-def test_a_workspace_a_name_and_a_cluster_are_enough_for_databricks(given: dict[str, str]) -> None:
+def test_a_workspace_a_name_and_compute_are_enough_for_databricks(given: dict[str, str]) -> None:
     check_workspace(_databricks(**given))
 
 
 TOKEN = "EMAPS_DATABRICKS_TOKEN (or EMAPS_DATABRICKS_CLIENT_ID and EMAPS_DATABRICKS_CLIENT_SECRET)"
-CLUSTER = "EMAPS_DATABRICKS_CLUSTER_ID (or EMAPS_DATABRICKS_NODE_TYPE for a cluster of each run's own)"
+CLUSTER = (
+    "EMAPS_DATABRICKS_CLUSTER_ID (or EMAPS_DATABRICKS_NODE_TYPE for a cluster of each run's own, or "
+    "EMAPS_DATABRICKS_COMPUTE=serverless)"
+)
 NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
 
 
@@ -298,6 +315,21 @@ NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
             {**WHOLE, "node_type": "m5d.large", "policy_id": "p"},
             "EMAPS_DATABRICKS_NODE_TYPE is for a new cluster, but EMAPS_DATABRICKS_CLUSTER_ID names one. "
             "EMAPS_DATABRICKS_POLICY_ID is for a new cluster, but EMAPS_DATABRICKS_CLUSTER_ID names one.",
+        ),
+        (
+            {**SERVERLESS, "host": None, "cluster_id": "c", "workers": "2"},
+            f"{NEEDS} EMAPS_DATABRICKS_HOST. "
+            "EMAPS_DATABRICKS_CLUSTER_ID is for a cluster, but EMAPS_DATABRICKS_COMPUTE is 'serverless'. "
+            "EMAPS_DATABRICKS_WORKERS is for a cluster, but EMAPS_DATABRICKS_COMPUTE is 'serverless'.",
+        ),
+        (
+            {**SERVERLESS, "staging": "dbfs:/dagster_staging"},
+            "EMAPS_DATABRICKS_COMPUTE is 'serverless', which has no DBFS: set EMAPS_DATABRICKS_STAGING to a folder of "
+            "a volume, /Volumes/catalog/schema/volume.",
+        ),
+        (
+            {**WHOLE, "performance_target": "STANDARD"},
+            "EMAPS_DATABRICKS_PERFORMANCE_TARGET is for EMAPS_DATABRICKS_COMPUTE=serverless only.",
         ),
     ],
 )

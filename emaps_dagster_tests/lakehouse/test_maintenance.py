@@ -16,7 +16,6 @@ from pyspark.sql import DataFrame, SparkSession
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.tables import POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse import base as lakehouse_module
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.reports import HourChange, Size
 from emaps_dagster_tests.support.builders import frame, utc
@@ -65,7 +64,7 @@ def test_small_files_are_put_together_once_and_what_was_is_readable_for_the_rete
 
 
 def test_what_no_retained_version_needs_goes_from_the_disk(table: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lakehouse_module, "_SHORTEST_RETENTION", timedelta(0))
+    monkeypatch.setattr(Lakehouse, "shortest_retention", timedelta(0))
     time.sleep(0.01)
     # Of four files (2, 3, 2 revised, both together) the last one is the table.
     assert table.maintain(READINGS, retain=timedelta(0)).files_removed == 3
@@ -88,7 +87,7 @@ def test_of_what_killed_writers_left_only_the_old_goes(table: Lakehouse) -> None
 def test_append_only_bronze_keeps_every_row(
     lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lakehouse_module, "_SHORTEST_RETENTION", timedelta(0))
+    monkeypatch.setattr(Lakehouse, "shortest_retention", timedelta(0))
     lakehouse.create(POWER_DATA)
     hour = utc(2024, 1, 1)
     for number in range(3):

@@ -91,7 +91,7 @@ def test_a_long_merge_goes_in_parts_as_long_as_its_zones_admit(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Room for 1,500 hours of one zone, or 30 of the fifty that are expected where nobody says.
-    monkeypatch.setattr("emaps_dagster.lakehouse.merge._CELLS", 1500 * len(READINGS.columns))
+    monkeypatch.setattr(Lakehouse, "_cells", 1500 * len(READINGS.columns))
     asked: list[Window] = []
 
     def every_hour(part: Window) -> DataFrame:

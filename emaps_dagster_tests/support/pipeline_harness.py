@@ -38,6 +38,7 @@ from emaps_dagster.defs.assets import silver as silver_module
 from emaps_dagster.electricity_maps.admission import Reach
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.electricity_maps.fetch import fetch
+from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster_tests.support.builders import iso, record, utc
 from emaps_dagster_tests.support.reference_implementation import (
@@ -236,16 +237,19 @@ def stored_rows(folder: Path, table: Table) -> Rows:
 class World:
     """Provider, tables, the runs that failed, and what must be true of the tables."""
 
-    def __init__(self, spark: SparkSession, folder: Path) -> None:
+    def __init__(
+        self, spark: SparkSession, folder: Path, kind: Callable[[SparkSession, Path], Lakehouse] = FolderLakehouse
+    ) -> None:
         self.spark = spark
         self.folder = folder
+        self.kind = kind
         self.provider = Provider()
         self.failed: list[Window] = []
         # Which signals the next runs ask for the power feed; a test may change it.
         self.road = "power-breakdown"
         feeds = (*FEEDS, *MIX_SIGNALS)
         self.told: dict[str, list[tuple[str, dict[str, Any], datetime, str]]] = {feed.name: [] for feed in feeds}
-        lakehouse = FolderLakehouse(spark, folder)
+        lakehouse = kind(spark, folder)
         for table in (POWER_DATA, CARBON_DATA, REJECTED_RESPONSES, ENERGY_DATA, GOLD):
             lakehouse.create(table)
 
@@ -256,7 +260,8 @@ class World:
             window: its partitions.
             before_commit: called before every commit with the table and how many came before; it may raise.
         """
-        lakehouse = _Watched(self.spark, self.folder, before_commit)
+        lakehouse: Any = self.kind(self.spark, self.folder)
+        _watch(lakehouse, before_commit)
         failures: list[object] = []
         try:
             for feeds, table in zip((power_feeds(self.road), (CARBON,)), bronze_tables(self.road), strict=True):
@@ -282,7 +287,7 @@ class World:
         self.failed = [other for other in self.failed if other != window] + [window] * bool(failures)
 
     def versions(self) -> dict[str, int | None]:
-        lakehouse = FolderLakehouse(self.spark, self.folder)
+        lakehouse = self.kind(self.spark, self.folder)
         return {table.name: lakehouse.version(table) for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, GOLD)}
 
     def merged_versions(self) -> dict[str, int | None]:
@@ -328,15 +333,12 @@ class World:
             self._equal(table, stored_rows(folder, table), [])
 
 
-class _Watched(FolderLakehouse):
-    """The lakehouse, telling a test of every commit before it is made."""
+class _Watching:
+    """A lakehouse that tells a test of every commit before it is made."""
 
-    def __init__(self, spark: SparkSession, folder: Path, before: Callable[[Table, int], None] | None) -> None:
-        super().__init__(spark, folder)
-        self._before = before
-        self._commits = 0
-        # Rows appended to each table, in the order of the answers.
-        self.responses: Counter[str] = Counter()
+    _before: Callable[[Table, int], None] | None
+    _commits: int
+    responses: Counter[str]
 
     def _tell(self, table: Table) -> None:
         if self._before:
@@ -345,13 +347,19 @@ class _Watched(FolderLakehouse):
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         self._tell(table)
-        super()._append(table, rows)
+        super()._append(table, rows)  # type: ignore[misc]  # of a lakehouse
         self.responses[table.name] += rows.num_rows
 
     def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
         self._tell(table)
-        return super()._insert(table, months, rows, version)
+        return super()._insert(table, months, rows, version)  # type: ignore[misc]
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
         self._tell(table)
-        super()._merge(table, months, rows, version)
+        super()._merge(table, months, rows, version)  # type: ignore[misc]
+
+
+def _watch(lakehouse: Any, before: Callable[[Table, int], None] | None) -> None:
+    """Have this lakehouse tell of its commits; `responses` counts rows appended, in the order of the answers."""
+    lakehouse.__class__ = type("Watched", (_Watching, type(lakehouse)), {})
+    lakehouse._before, lakehouse._commits, lakehouse.responses = before, 0, Counter()

@@ -64,7 +64,7 @@ class Machine:
     def __post_init__(self) -> None:
         for path in (self.programs, self.home, self.temporary, self.root, self.warehouse):
             path.mkdir(parents=True, exist_ok=True)
-        for name in ("driver.py", "spark_driver.py", "sandbox.sh"):
+        for name in ("driver.py", "serverless_session.py", "spark_driver.py", "sandbox.sh"):
             shutil.copy(HERE / name, self.programs)
 
     @property
@@ -83,13 +83,14 @@ class Machine:
     def root(self) -> Path:
         return self.folder / "root"
 
-    def command(self, *command: str) -> list[str]:
+    def command(self, *command: str, dbfs: bool = True) -> list[str]:
         if isolation() == "rewritten paths":
             return list(command)
         apart = ["unshare", "--map-root-user", "--mount", "sh", str(self.programs / "sandbox.sh")]
         # What no process of a cluster may see: the checkout and the environment that runs the emulator.
         unseen = _outermost((image.ROOT, Path(sys.prefix), *self.hidden))
-        return [*apart, *map(str, (self.root, self.dbfs, self.volumes, *unseen)), "--", *command]
+        there = self.dbfs if dbfs else "-"
+        return [*apart, *map(str, (self.root, there, self.volumes, *unseen)), "--", *command]
 
     def path(self, text: str) -> str:
         """A path as the cluster's processes see it: `dbfs:/x` is `/dbfs/x`."""
@@ -201,16 +202,29 @@ class Cluster:
         self, order: dict[str, Any], python: Path, variables: dict[str, str], output: IO[bytes], errors: IO[bytes]
     ) -> subprocess.Popen[bytes]:
         """Start a task's process; `order` is what driver.py reads."""
+        told = {**order, "gateway": self._gateway}
+        return self._start_task(told, python, {**self.machine.environment(python), **variables}, output, errors)
+
+    def _start_task(
+        self,
+        order: dict[str, Any],
+        python: Path,
+        environment: dict[str, str],
+        output: IO[bytes],
+        errors: IO[bytes],
+        *,
+        dbfs: bool = True,
+    ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            self.machine.command(str(python), str(self.machine.programs / "driver.py")),
+            self.machine.command(str(python), str(self.machine.programs / "driver.py"), dbfs=dbfs),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=errors,
-            env={**self.machine.environment(python), **variables},
+            env=environment,
             start_new_session=True,
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps({**order, "gateway": self._gateway}).encode())
+        process.stdin.write(json.dumps(order).encode())
         process.stdin.close()
         return process
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from email.parser import Parser
 from importlib.metadata import distribution
@@ -54,14 +54,19 @@ def python(requirements: Iterable[str] = ()) -> Path:
     """
     locked = "\n".join(_closure([*RUNTIME, *requirements]))
     key = hashlib.sha256(f"{sys.version}\n{locked}".encode()).hexdigest()[:16]
-    home = cache() / f"cluster-{key}"
+    return kept(f"cluster-{key}", lambda home: _make(home, locked))
+
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The interpreter of an environment that is made once by `make`, in a folder of this name, and kept."""
+    home = cache() / name
     made = home / "made.txt"
     with _alone(home.with_suffix(".lock")):
         if not made.exists():
             shutil.rmtree(home, ignore_errors=True)
             _forget_old()
-            _make(home, locked)
-            made.write_text(locked)
+            make(home)
+            made.write_text(name)
         made.touch()
     return home / "bin" / "python"
 
@@ -109,7 +114,7 @@ def _lock() -> dict[str, tuple[str, str]]:
 
 def _forget_old() -> None:
     """Environments of earlier locks, half a gigabyte each, go when nobody has used them for long."""
-    for made in cache().glob("cluster-*/made.txt"):
+    for made in cache().glob("*/made.txt"):
         if time.time() - made.stat().st_mtime > _KEPT_SECONDS:
             shutil.rmtree(made.parent)
 
@@ -124,17 +129,17 @@ def requirements_of(wheel: Path) -> list[str]:
 
 def unpack(wheel: Path, folder: Path) -> None:
     """Install a wheel without its dependencies into a folder of its own."""
-    _run(["pip", "install", "--no-deps", "--quiet", "--target", str(folder), str(wheel)])
+    run(["pip", "install", "--no-deps", "--quiet", "--target", str(folder), str(wheel)])
 
 
 def _make(home: Path, locked: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "locked.txt"
         file.write_text(locked)
-        _run(["venv", "--quiet", "--python", getattr(sys, "_base_executable", sys.executable), str(home)])
+        run(["venv", "--quiet", "--python", getattr(sys, "_base_executable", sys.executable), str(home)])
         # The first step compiles what steps import, which is less than all.
         sync = ["pip", "sync", "--quiet", "--python", str(home / "bin/python")]
-        _run([*sync, "--require-hashes", str(file)])
+        run([*sync, "--require-hashes", str(file)])
 
 
 def delta_coordinate() -> str:
@@ -142,13 +147,19 @@ def delta_coordinate() -> str:
     return f"io.delta:delta-spark_2.13:{_lock()['delta-spark'][0]}"
 
 
-def _run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> str:
+    """uv with these arguments; returns what it prints.
+
+    Raises:
+        LibraryError: it is not there, or refuses.
+    """
     installer = uv()
     if installer is None:
         raise LibraryError("uv is not installed")
     done = subprocess.run([installer, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise LibraryError(done.stderr.strip())
+    return done.stdout
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.databricks_emulator import image
+from harness.databricks_emulator import image, serverless
 from harness.databricks_emulator.cluster import Cluster, ClusterError, Machine, kill
 from harness.databricks_emulator.errors import invalid
 from harness.databricks_emulator.faults import Faults, RunFault
 from harness.databricks_emulator.runs import Run, Task
+from harness.databricks_emulator.serverless import ServerlessCompute
 
 _TASK_KINDS = ("spark_python_task", "python_wheel_task")
 _NO_CAPACITY = (
@@ -31,6 +32,7 @@ class Jobs:
     def __init__(self, machine: Machine, faults: Faults, secrets: dict[str, str], cluster_id: str) -> None:
         self.runs: list[Run] = []
         self.clusters = {cluster_id: Cluster(cluster_id, machine)}
+        self.serverless = ServerlessCompute(machine)
         self.terminating_seconds = 0.0
         self._existing = cluster_id
         self._machine, self._faults, self._secrets = machine, faults, secrets
@@ -45,7 +47,7 @@ class Jobs:
         for run in self.runs:
             if run.thread:
                 run.thread.join()
-        for cluster in self.clusters.values():
+        for cluster in (*self.clusters.values(), self.serverless):
             cluster.kill()
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +112,9 @@ class Jobs:
             for upstream in task.get("depends_on", []):
                 if upstream["task_key"] not in keys:
                     raise invalid(f"Invalid dependency graph, task {upstream['task_key']!r} does not exist")
+            if task.get("environment_key"):
+                serverless.check(task, body)
+                continue
             new = task.get("new_cluster") or shared.get(task.get("job_cluster_key"))
             existing = task.get("existing_cluster_id")
             if existing and existing not in self.clusters:
@@ -156,6 +161,8 @@ class Jobs:
         run.over = time.monotonic()
 
     def _cluster_of(self, run: Run, task: Task, started: dict[str, Cluster]) -> Cluster:
+        if task.is_serverless:
+            return self.serverless
         existing = task.body.get("existing_cluster_id")
         if existing:
             return self.clusters[existing]
@@ -171,18 +178,22 @@ class Jobs:
         self, run: Run, task: Task, fault: RunFault | None, end: float, started: dict[str, Cluster]
     ) -> None:
         cluster = self._cluster_of(run, task, started)
-        task.cluster_id = cluster.cluster_id
+        task.cluster_id = None if task.is_serverless else cluster.cluster_id
         if fault and fault.kind == "cluster_start_failure":
             task.finish("INTERNAL_ERROR", "FAILED", _NO_CAPACITY.format(cluster=cluster.cluster_id))
             return
         try:
-            python, overlay = self._install(task)
+            if task.is_serverless:
+                python, overlay = serverless.install(task.body, run.body, self._machine, task.folder)
+            else:
+                python, overlay = self._install(task)
         except image.LibraryError as error:
             task.finish(
                 "INTERNAL_ERROR", "FAILED", f"Library installation failed for library due to user error: {error}"
             )
             return
-        cluster.start(python)
+        # The server of serverless compute is no part of a task's environment.
+        cluster.start(image.python() if task.is_serverless else python)
         variables = {
             name: self._resolved(str(value)) for name, value in cluster.settings.get("spark_env_vars", {}).items()
         }
@@ -191,6 +202,23 @@ class Jobs:
         task.started, task.life = time.time(), "RUNNING"
         limit = task.body.get("timeout_seconds") or None
         end = min(end, time.monotonic() + limit) if limit else end
+        # Databricks tries a failed serverless task again by itself, unless the task says otherwise.
+        tries = 2 if task.is_serverless and not task.body.get("disable_auto_optimization") else 1
+        for _ in range(tries):
+            if self._attempt(run, task, cluster, python, variables, fault, end):
+                return
+
+    def _attempt(
+        self,
+        run: Run,
+        task: Task,
+        cluster: Cluster,
+        python: Path,
+        variables: dict[str, str],
+        fault: RunFault | None,
+        end: float,
+    ) -> bool:
+        """Run the task's process once; whether it needs no other try."""
         with (task.folder / "stdout").open("wb") as output, (task.folder / "stderr").open("wb") as errors:
             process = cluster.launch(self._order(task), python, variables, output, errors)
             while process.poll() is None:
@@ -202,14 +230,15 @@ class Jobs:
                     else:
                         cluster.cancel_jobs()
                     task.finish(*outcome)
-                    return
+                    return True
                 time.sleep(_LOOK_SECONDS)
         if process.returncode:
             # For tests; below zero it is a signal.
             (task.folder / "exit_code").write_text(str(process.returncode))
             task.finish("TERMINATED", "FAILED", "Workload failed, see run output for details")
-        else:
-            task.finish("TERMINATED", "SUCCESS")
+            return False
+        task.finish("TERMINATED", "SUCCESS")
+        return True
 
     def _interrupted(self, run: Run, task: Task, fault: RunFault | None, end: float) -> tuple[str, str, str] | None:
         """How a task ends that does not end by itself; None while it may go on."""

@@ -23,6 +23,10 @@ class Task:
     started: float = 0.0
     ended: float = 0.0
 
+    @property
+    def is_serverless(self) -> bool:
+        return bool(self.body.get("environment_key"))
+
     def finish(self, life: str, result: str, message: str = "") -> None:
         self.life, self.result, self.message, self.ended = life, result, message, time.time()
 

@@ -141,6 +141,11 @@ class Workspace:
         """Have the existing cluster's Spark ready before the first run."""
         self._jobs.clusters[self.cluster_id].start(image.python())
 
+    def start_serverless(self) -> str:
+        """Have the server of serverless compute ready; returns its address for Spark Connect."""
+        self._jobs.serverless.start(image.python())
+        return self._jobs.serverless.address
+
     def count(self, method: str, path: str) -> int:
         """How many calls with this beginning of the path were received."""
         return sum(one.method == method and one.path.startswith(path) for one in self.requests)

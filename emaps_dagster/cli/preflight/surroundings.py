@@ -16,7 +16,8 @@ import requests
 
 from emaps_dagster.cli.preflight.findings import Finding, first_line, ok, problem, refusal_to_write, this_user, warning
 from emaps_dagster.cli.preflight.roads import roads
-from emaps_dagster.contracts.errors import ClockSkewError, LakehouseError, ProviderError
+from emaps_dagster.contracts.databricks_settings import DatabricksSettings, check_workspace
+from emaps_dagster.contracts.errors import ClockSkewError, LakehouseError, ProviderError, SettingsError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.contracts.zones import ZONES
@@ -76,6 +77,21 @@ def engine(settings: Settings) -> Iterator[Finding]:
             yield problem(f"The embedded engine does not start: {first_line(error)}.")
             return
         yield ok("The embedded engine computes.")
+    else:
+        try:
+            check_workspace(settings.databricks)
+        except SettingsError as error:
+            yield problem(str(error))
+            return
+        yield ok(f"Steps run on {_compute(settings.databricks)} of {settings.databricks.host}.")
+
+
+def _compute(databricks: DatabricksSettings) -> str:
+    if databricks.compute == "serverless":
+        return "serverless compute"
+    if databricks.cluster_id:
+        return f"the cluster {databricks.cluster_id}"
+    return f"a cluster of each run's own ({databricks.node_type})"
 
 
 def java() -> Finding:

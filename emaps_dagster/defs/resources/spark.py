@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_pyspark import PySparkResource
 from pydantic import Field
 
+from emaps_dagster.defs.resources.pyspark_resource import PySparkResource
 from emaps_dagster.lakehouse.base import Lakehouse
+from emaps_dagster.lakehouse.delta_connect import catalog_lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
+from emaps_dagster.lakehouse.locations import LocalFolders
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, SESSION_CONFIG, connect_session, jvm_session
 
 
@@ -76,4 +77,4 @@ class CatalogLakehouse(LakehouseResource):
     catalog: str | None = None
 
     def open(self) -> Lakehouse:
-        return DeltaSparkLakehouse(self.pyspark.spark_session, UnityCatalog(self.catalog))
+        return catalog_lakehouse(self.pyspark.spark_session, self.catalog)

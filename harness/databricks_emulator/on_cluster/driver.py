@@ -14,6 +14,8 @@ import types
 from importlib.metadata import distribution
 from typing import Any
 
+import serverless_session  # beside this file on a cluster
+
 
 class Secrets:
     def __init__(self, values: dict[str, str]) -> None:
@@ -94,8 +96,12 @@ def entry_point(package: str, name: str) -> Any:
 def main() -> None:
     order = json.load(sys.stdin)
     DBUtils.values = order["secrets"]
-    spark, context = attach(order["gateway"])
-    names = {"spark": spark, "sc": context, "dbutils": DBUtils()}
+    if order.get("serverless"):
+        # No `sc`: there is no JVM on this side.
+        names = {"spark": serverless_session.make() if order["remote"] else NoSpark(), "dbutils": DBUtils()}
+    else:
+        spark, context = attach(order["gateway"])
+        names = {"spark": spark, "sc": context, "dbutils": DBUtils()}
     offer(names)
     if order["python_file"]:
         sys.argv = [order["python_file"], *order["parameters"]]

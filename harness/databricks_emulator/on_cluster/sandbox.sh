@@ -1,10 +1,11 @@
 # A root of its own for a process: everything of this machine except what is hidden, and real /dbfs and /Volumes.
-# Run by `unshare --map-root-user --mount sh sandbox.sh ROOT DBFS VOLUMES HIDDEN... -- COMMAND...`.
+# Run by `unshare --map-root-user --mount sh sandbox.sh ROOT DBFS VOLUMES HIDDEN... -- COMMAND...`; DBFS - for none.
 set -eu
 root=$1 dbfs=$2 volumes=$3
 shift 3
 mount -t tmpfs tmpfs "$root"
-mkdir "$root/dbfs" "$root/Volumes"
+mkdir "$root/Volumes"
+[ "$dbfs" = - ] || mkdir "$root/dbfs"
 for path in /*; do
     [ -e "$root$path" ] && continue
     if [ -L "$path" ]; then
@@ -14,7 +15,7 @@ for path in /*; do
         mount --rbind "$path" "$root$path"
     fi
 done
-mount --bind "$dbfs" "$root/dbfs"
+[ "$dbfs" = - ] || mount --bind "$dbfs" "$root/dbfs"
 mount --bind "$volumes" "$root/Volumes"
 while [ "$1" != -- ]; do
     mount -t tmpfs tmpfs "$root$1"

@@ -27,7 +27,12 @@ def main() -> None:
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS `{schema}`")
         spark.sql(f"CREATE TABLE IF NOT EXISTS `{schema}`.`{table}` USING delta LOCATION '{folder.parent}'")
     to = gateway.java_parameters
-    print(json.dumps({"port": to.port, "secret": to.auth_token}), flush=True)
+    told = {"port": to.port, "secret": to.auth_token}
+    if "spark.plugins" in settings:
+        # Of serverless compute: tasks come by Spark Connect.
+        services = gateway.jvm.org.apache.spark.sql.connect.service
+        told["connect"] = getattr(getattr(services, "SparkConnectService$"), "MODULE$").localPort()
+    print(json.dumps(told), flush=True)
     for order in sys.stdin:
         if order.strip() == "cancel":
             spark.sparkContext.cancelAllJobs()

@@ -1,4 +1,4 @@
-"""Main script of a launched run on the cluster: executes steps of one Dagster run as Dagster's executor does.
+"""Main script of a launched run on Databricks: executes steps of one Dagster run as Dagster's executor does.
 
 Parameters: the staged files `steps.pkl` (a StepRunRef and the keys of the steps), `config.pkl` (an object with `setup`)
 and `code.tar.xz`, and the seconds between two looks of the host. The package is imported only after its archive is on
@@ -140,8 +140,9 @@ def main(steps_path: str, setup_path: str, code_path: str, poll_seconds: str) ->
                     with tarfile.open(code_path) as packed:
                         packed.extractall(code, filter="data")
                     site.addsitedir(code)
-                    # `dbutils` is a global of a script on Databricks.
-                    pickle.loads(Path(setup_path).read_bytes()).setup(globals().get("dbutils"), None)  # noqa: S301
+                    # Globals of a script on Databricks.
+                    given = [globals().get(name) for name in ("dbutils", "spark")]
+                    pickle.loads(Path(setup_path).read_bytes()).setup(*given)  # noqa: S301
                     reference, step_keys = pickle.loads(Path(steps_path).read_bytes())  # noqa: S301
                     writer = EventWriter(folder, min(max(float(poll_seconds), _LEAST_SECONDS), _MOST_SECONDS))
                     writer.start()

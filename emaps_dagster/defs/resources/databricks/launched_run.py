@@ -7,9 +7,8 @@ import posixpath
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 import dagster as dg
 from dagster_databricks.databricks import DatabricksJobRunner
@@ -109,10 +108,10 @@ class LaunchedRun:
         """Whether a step may still come: none of its inputs has failed, and its end was not replayed."""
         return not self.entries.keys() <= lost_steps(self._dependencies, self._failed)
 
-    def submit(self, config: dict[str, Any], task: dict[str, Any]) -> None:
-        """Submit the run; a repeated call with the same idempotency token returns the same run."""
+    def submit(self, submit: Callable[[], int]) -> None:
+        """Submit the run by a call that returns its id; a repeated call must return the same run."""
         self._submitted = time.monotonic()
-        self.run_id = with_retries(self._runner.submit_run, config, task)
+        self.run_id = with_retries(submit)
         self.refresh()
 
     def refresh(self) -> None:

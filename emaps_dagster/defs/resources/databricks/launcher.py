@@ -40,7 +40,14 @@ from emaps_dagster.defs.resources.databricks.run_state import (
 from emaps_dagster.defs.resources.databricks.staging import staging
 from emaps_dagster.defs.resources.databricks.step_batch import steps_that_follow
 from emaps_dagster.defs.resources.databricks.step_environment import Exported
-from emaps_dagster.defs.resources.databricks.submission import PACKAGE, package_archive, run_config, secrets, variables
+from emaps_dagster.defs.resources.databricks.submission import (
+    PACKAGE,
+    package_archive,
+    run_config,
+    secrets,
+    serverless_run,
+    variables,
+)
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -147,13 +154,20 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         files = self._files(step_context, launched.step_keys)
         with dg.raise_execution_interrupts():
             self._staging.put(launched.folder, files)
-        # For a repeated idempotency token Databricks returns the same run.
-        config = {**self.run_config, "idempotency_token": uuid4().hex}
-        launched.submit(config, self._task(launched.folder))
+        launched.submit(self._submission(self._task(launched.folder)))
         self._grant(step_context, launched)
         others = len(launched.step_keys) - 1
         text = f"Databricks run {launched.run_id} was submitted"
         return _in_run(step_context, launched, f"{text}, with {others} steps that follow." if others else f"{text}.")
+
+    def _submission(self, task: dict[str, Any]) -> Callable[[], int]:
+        """The call that submits a run; for a repeated idempotency token Databricks returns the same run."""
+        token = uuid4().hex
+        if self._settings.databricks.compute == "cluster":
+            return partial(self.databricks_runner.submit_run, {**self.run_config, "idempotency_token": token}, task)
+        body = serverless_run(self._settings, task, token)
+        do = self.databricks_runner.client.workspace_client.api_client.do
+        return lambda: int(do("POST", "/api/2.2/jobs/runs/submit", body=body)["run_id"])
 
     def sign_in(self) -> None:
         """Sign in to the workspace, if the kind of credentials needs a call for it.

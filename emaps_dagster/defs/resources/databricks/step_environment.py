@@ -23,15 +23,19 @@ class Exported:
     plain: Mapping[str, str]
     secrets: Sequence[Mapping[str, str]]
 
-    def setup(self, dbutils: Any, sc: Any) -> None:  # noqa: ARG002 - the main script's call
-        """Export them.
+    def setup(self, dbutils: Any, spark: Any) -> None:
+        """Export them, and keep the globals for the step.
 
         Args:
-            dbutils: the cluster's.
-            sc: its Spark context.
+            dbutils: the task's global; None for one that is not there.
+            spark: likewise.
         """
+        # Imported on the cluster only, where the package lies beside this file by now.
+        from emaps_dagster.lakehouse.databricks_task import give, task_utilities
+
         os.environ.update(self.plain)
+        give(spark, dbutils)
         for secret in self.secrets:
             name, scope, key = (secret[part] for part in ("name", "scope", "key"))
             print(f"Exporting {name} from Databricks secret {key}, scope {scope}")  # noqa: T201 - a step's own output
-            os.environ[name] = dbutils.secrets.get(scope=scope, key=key)
+            os.environ[name] = task_utilities().secrets.get(scope=scope, key=key)

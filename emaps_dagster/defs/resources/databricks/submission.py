@@ -1,4 +1,4 @@
-"""Builds the submission of a launched step: cluster, libraries, variables, names of secrets, and the package.
+"""Builds the submission of a launched run: compute, libraries, variables, names of secrets, and the package.
 
 The submission holds no secret values: all readers of the staging folder can read it.
 """
@@ -35,13 +35,19 @@ LIBRARIES = (
     "tenacity",
     "tzdata",
 )
+# Serverless compute has Spark's client, over which these would install pyspark or another SDK.
+_OF_CLUSTERS_ONLY = ("dagster-databricks", "dagster-pyspark", "databricks-sdk", "pyspark")
+# Python 3.12 and Databricks Connect 17.3, which is Spark 4.0.
+_ENVIRONMENT_VERSION = "4"
+_ENVIRONMENT = "emaps"
+_RUN_NAME = "emaps_dagster"
 _SINGLE_NODE = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"}
 
 
 def run_config(settings: Settings) -> dict[str, Any]:
     """The stock launcher's `run_config`: the same for every step."""
     return {
-        "run_name": "emaps_dagster",
+        "run_name": _RUN_NAME,
         "cluster": _cluster(settings),
         "libraries": libraries(),
         # The default libraries are not pinned to our versions, pyspark among them.
@@ -49,6 +55,45 @@ def run_config(settings: Settings) -> dict[str, Any]:
         # Databricks ends the run itself if this host is killed and cannot cancel it.
         "timeout_seconds": settings.databricks.timeout_seconds,
     }
+
+
+def serverless_run(settings: Settings, task: dict[str, Any], idempotency_token: str) -> dict[str, Any]:
+    """The body of `jobs/runs/submit` for serverless compute, which dagster-databricks and its SDK cannot express.
+
+    Args:
+        settings: of the workspace.
+        task: the script and its parameters.
+        idempotency_token: for a repeated one Databricks returns the same run.
+    """
+    body = {
+        "run_name": _RUN_NAME,
+        "idempotency_token": idempotency_token,
+        "timeout_seconds": settings.databricks.timeout_seconds,
+        # Free Edition runs five tasks at once; a further run waits instead of being skipped.
+        "queue": {"enabled": True},
+        "tasks": [
+            {
+                "task_key": "dagster",
+                "environment_key": _ENVIRONMENT,
+                # Otherwise Databricks itself runs a failed task again, beside Dagster's retries.
+                "disable_auto_optimization": True,
+                **task,
+            }
+        ],
+        "environments": [
+            {
+                "environment_key": _ENVIRONMENT,
+                "spec": {"environment_version": _ENVIRONMENT_VERSION, "dependencies": dependencies()},
+            }
+        ],
+    }
+    target = settings.databricks.performance_target
+    return {**body, "performance_target": target} if target else body
+
+
+def dependencies() -> list[str]:
+    """The packages that serverless compute installs, in the versions installed here."""
+    return [f"{name}=={version(name)}" for name in LIBRARIES if name not in _OF_CLUSTERS_ONLY]
 
 
 def libraries() -> list[dict[str, Any]]:
@@ -102,6 +147,9 @@ def package_archive(package: Path = PACKAGE) -> bytes:
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:
+    if settings.databricks.compute == "serverless":
+        # The stock launcher wants one; `serverless_run` has none.
+        return {"existing": "serverless"}
     if settings.databricks.cluster_id:
         return {"existing": settings.databricks.cluster_id}
     single = settings.databricks.workers == 0
