@@ -165,14 +165,16 @@ def calendar(
     Raises:
         FeaturesError: an argument is invalid.
     """
-    from emaps_dagster.lakehouse.spark_sessions import embedded_session
+    from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
+from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
     plan = forecast_plan(zones, columns=(), targets=(), horizons=1, lags=(), means=())
     window = hours_between(start, end)
     table = hours_table(plan.zones, window)
 
     with embedded_session() if session is None else in_utc(session) as spark:
-        rows = plain(with_time_features(spark.createDataFrame(table), window.start, window.end).toArrow())
+        collected = with_time_features(spark.createDataFrame(table), window.start, window.end).toArrow()
+        rows = plain(in_arrow_memory(collected))
     rows = rows.sort_by([("zone", "ascending"), ("datetime", "ascending")])
     index = pd.MultiIndex.from_arrays(
         [rows["zone"].to_pandas().astype(object), rows["datetime"].to_pandas()], names=["zone", "datetime"]

@@ -27,6 +27,7 @@ from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.damage import explaining, open_table, refuse_if_torn
 from emaps_dagster.lakehouse.delta_commits import (
@@ -107,7 +108,7 @@ class FolderLakehouse(Lakehouse):
         with self._explaining(None):
             # toArrow requests the schema first: the engine would analyse every plan twice, slowly if it is wide.
             collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
-        return cast("pa.Table", collected)
+        return in_arrow_memory(cast("pa.Table", collected))
 
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
         stored = self._delta(table, version).schema()

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.errors import WriteConflictError
 from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
+from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
 from emaps_dagster.lakehouse.arrow_schema import arrow_schema, conform
 from emaps_dagster.lakehouse.reports import (
     CommitConflictError,
@@ -54,7 +55,7 @@ class TableStorage(ABC):
     def collect(self, rows: DataFrame) -> pa.Table:
         """Computes the rows as an Arrow table; column types may differ from the contract's, with equal values."""
         with self._explaining(None):
-            return rows.toArrow()
+            return in_arrow_memory(rows.toArrow())
 
     @abstractmethod
     def location(self, table: Table) -> str:
