@@ -76,7 +76,7 @@ class Grown:
         return run
 
     def settle(self, run: Window) -> None:
-        """The answer before the revision, so that it alone is news."""
+        """The answer before the revision, so that nothing else has changed."""
         hour = run.start
         store(
             self.lakehouse,

@@ -130,7 +130,7 @@ def check_workspace(settings: DatabricksSettings) -> None:
     if missing:
         problems.append(f"EMAPS_DEPLOYMENT is 'databricks', which also needs {', '.join(missing)}.")
     if there and "token" in given:
-        problems.append(f"{_name('token')} and {_name(there[0])} are two ways to say who asks: give one.")
+        problems.append(f"{_name('token')} and {_name(there[0])} are two ways to authenticate: give one.")
     if "cluster_id" in given:
         idle = sorted(given & {"node_type", "policy_id", "single_user"})
         problems += [f"{_name(name)} is for a new cluster, but {_name('cluster_id')} names one." for name in idle]

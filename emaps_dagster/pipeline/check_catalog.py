@@ -109,8 +109,8 @@ _BRONZE = [
     Check(
         every_record_is_trusted,
         "No hour's newest record is quarantined. If not, only that hour waits: bronze.rejected_records has record and "
-        "reason, and a trusted record that came before stays in silver. Later runs ask again by themselves; tell the "
-        "provider if it stays so. A new mode has to be added to zones.py.",
+        "reason, and a trusted record that came before stays in silver. Later runs request it again by themselves; "
+        "report it to the provider if it stays so. A new mode has to be added to zones.py.",
         blocking=False,
     ),
 ]

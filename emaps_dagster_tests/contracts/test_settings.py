@@ -292,7 +292,7 @@ NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
         ({**WHOLE, "token": None, "client_id": "i"}, f"{NEEDS} EMAPS_DATABRICKS_CLIENT_SECRET."),
         (
             {**WHOLE, "client_id": "i", "client_secret": "s"},
-            "EMAPS_DATABRICKS_TOKEN and EMAPS_DATABRICKS_CLIENT_ID are two ways to say who asks: give one.",
+            "EMAPS_DATABRICKS_TOKEN and EMAPS_DATABRICKS_CLIENT_ID are two ways to authenticate: give one.",
         ),
         (
             {**WHOLE, "node_type": "m5d.large", "policy_id": "p"},

@@ -127,7 +127,7 @@ def test_a_hole_is_asked_for_once_and_then_after_a_pause(world: Callable[..., tu
     assert calls == ["zones"]
     again, calls = world("gaps", found.cursor)
     assert again.run_requests == []
-    assert again.skip_message == ("Asked for before, and again after a pause: [2024-05-02T04:00Z, 2024-05-02T06:00Z).")
+    assert again.skip_message == ("Requested before, and again after a pause: [2024-05-02T04:00Z, 2024-05-02T06:00Z).")
     assert calls == []
     later, _ = world("gaps", found.cursor, NOW + HOUR)
     assert ranges(later) == [("2024-05-02-04:00", "2024-05-02-05:00")]
@@ -178,7 +178,7 @@ def test_a_list_of_updates_that_is_refused_is_replaced_by_the_daily_windows_and_
     assert (quiet.run_requests, calls) == ([], [])
     assert quiet.skip_message.startswith(
         "The provider gives no list of updates of GR since 2024-05-04T10:20Z, though the plan has it: 48 hours of 1, "
-        "7, 30, 90 days ago are read again daily instead, older revisions are not seen. The list is asked for again "
+        "7, 30, 90 days ago are read again daily instead, older revisions are not seen. The list is requested again "
         "after 2024-05-05T10:20Z. updated-since of zone GR, [2024-05-01T00:00Z, 2024-05-04T10:00Z)"
     )
     assert str(status) in quiet.skip_message
@@ -200,7 +200,9 @@ def test_an_outage_is_waited_for_a_day_before_windows_are_read(
     sim.status = 503
     found, calls = world("revisions")
     assert calls == ["zones", "updated-since"]
-    assert found.skip_message.startswith("The list of updates of GR is asked for again at the next look. updated-since")
+    assert found.skip_message.startswith(
+        "The list of updates of GR is requested again at the next evaluation. updated-since"
+    )
     again, calls = world("revisions", found.cursor, NOW + 2 * HOUR)
     assert calls == ["updated-since"]
     _, calls = world("revisions", again.cursor, NOW + 24 * HOUR)
@@ -253,7 +255,7 @@ def test_a_long_list_is_read_in_as_many_looks_as_it_takes_and_no_question_is_put
         changed |= hours_asked(found)
         if not revisions.RevisionsCursor.loads(cursor).scans:
             break
-        assert found.run_requests or "more hours are asked for at the next look" in found.skip_message
+        assert found.run_requests or "more hours are requested at the next evaluation" in found.skip_message
     assert {hour for hour in Window(START, NOW.replace(minute=0)).hours() if hour < NOW - 24 * HOUR} <= changed
     assert len(asked) == len(set(asked)) == 1 + 1 + 5, "the plan, the whole, and 82 hours in pieces of 19"
     assert number == 3

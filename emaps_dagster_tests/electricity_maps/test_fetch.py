@@ -286,7 +286,7 @@ def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hour
     assert isinstance(failed, FetchFailure)
     assert type(failed.error) is FAILURES[kind][0]
     assert "power-breakdown/past-range of zone GR, [2024-03-11T00:00Z, 2024-03-21T00:00Z)" in message(failed)
-    assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not asked for.")
+    assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not requested.")
     assert [outcome.zone for outcome in others if isinstance(outcome, AcceptedResponse)] == ["BG", "BG", "BG"]
 
 
@@ -324,7 +324,7 @@ def test_a_plan_without_past_range_gives_the_last_day_and_names_the_hours_it_can
     for part in (
         "power-breakdown/past-range of zone GR, [2024-04-20T00:00Z, 2024-04-30T00:00Z)",
         "Hours older than a day need a plan with past-range",
-        "The later hours [2024-04-30T00:00Z, 2024-05-03T11:00Z) were not asked for.",
+        "The later hours [2024-04-30T00:00Z, 2024-05-03T11:00Z) were not requested.",
     ):
         assert part in message(failed)
 
@@ -338,7 +338,7 @@ def test_a_history_that_lags_is_taken_for_a_day_and_then_refused(
     if late == timedelta(hours=24):
         assert hours(outcome) == window("2024-05-02T11", "2024-05-03T11")
     else:
-        assert "[2024-05-01T11:00Z, 2024-05-02T11:00Z) lie more than 47 hours from the hours asked for" in message(
+        assert "[2024-05-01T11:00Z, 2024-05-02T11:00Z) lie more than 47 hours from the requested hours" in message(
             outcome
         )
         assert isinstance(outcome, FetchFailure)

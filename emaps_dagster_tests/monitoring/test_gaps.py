@@ -50,7 +50,7 @@ def test_what_history_carries_and_what_no_run_has_tried_is_left_to_the_next_tick
     decision = decide(IncompleteHours({"GR": not_fetched}, untried=hours(("05-02T00", "05-02T04"))))
     assert decision.fetch == []
     assert decision.sentences == [
-        "The next tick asks for [2024-05-02T00:00Z, 2024-05-02T04:00Z), [2024-05-03T20:00Z, 2024-05-03T22:00Z)."
+        "The next tick requests [2024-05-02T00:00Z, 2024-05-02T04:00Z), [2024-05-03T20:00Z, 2024-05-03T22:00Z)."
     ]
 
 
@@ -126,7 +126,7 @@ def test_a_hole_that_stays_is_asked_for_less_and_less_and_then_told() -> None:
     # After 1, 2, 4 ... 128 hours, then every week.
     assert asked == [0, 1, 3, 7, 15, 31, 63, 127, 255, 423, 591]
     assert (
-        "The provider does not have [2024-05-01T00:00Z, 2024-05-01T02:00Z): asked for up to 3 times, "
+        "The provider does not have [2024-05-01T00:00Z, 2024-05-01T02:00Z): requested up to 3 times, "
         "next at 2024-05-04T17:20Z or later." in said
     )
 
@@ -157,7 +157,7 @@ def test_hours_of_nulls_that_the_plan_does_not_serve_are_told_and_never_asked_fo
         "[2024-05-03T20:00Z, 2024-05-03T21:00Z).",
         "Lost, since the plan serves no past-range: BG [2024-05-01T00:00Z, 2024-05-01T02:00Z). "
         "A plan that has it brings them back.",
-        "The next tick asks for [2024-05-03T20:00Z, 2024-05-03T21:00Z).",
+        "The next tick requests [2024-05-03T20:00Z, 2024-05-03T21:00Z).",
     ]
 
 

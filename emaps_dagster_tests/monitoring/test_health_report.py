@@ -88,7 +88,7 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
         ),
         (
             {"silver": tuple(FIVE_HOURS[2:]), "answers": answers(end=LAST - HOUR)},
-            "GR: 2 hours behind, although it was asked: the provider is late. Wait; later ticks take the hours in.",
+            "GR: 2 hours behind, although it was requested: the provider is late. Wait; later ticks take the hours in.",
         ),
         (
             {"silver": (FIVE_HOURS[0], FIVE_HOURS[3], FIVE_HOURS[4])},
@@ -116,8 +116,8 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
                 )
             },
             "GR: 2 hours wait for the provider, since the newest record is quarantined: "
-            "`[2024-05-04-08:00...2024-05-04-09:00]`; the first of power: gas of it is beyond 1e+09. Runs ask again by "
-            "themselves; tell the provider if it stays so. bronze.rejected_records has the records.",
+            "`[2024-05-04-08:00...2024-05-04-09:00]`; the first of power: gas of it is beyond 1e+09. Runs request it "
+            "again by themselves; report it to the provider if it stays so. bronze.rejected_records has the records.",
         ),
         (
             {"without_hour_at": (NOW - HOUR, NOW - 2 * DAY)},

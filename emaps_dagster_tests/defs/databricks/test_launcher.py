@@ -402,15 +402,18 @@ def _state(life: str, result: str | None = None, message: str = "", **more: Any)
         ),
         (_state("TERMINATED", "CANCELED", "by me"), "was cancelled in Databricks: by me."),
         (_state("SKIPPED", None, "busy"), "was skipped: busy. Another run may hold the cluster."),
-        (_state("TERMINATED", "FAILED", "Workload failed"), "ended as FAILED: Workload failed. It said: No module x."),
+        (
+            _state("TERMINATED", "FAILED", "Workload failed"),
+            "ended as FAILED: Workload failed. Its last line: No module x.",
+        ),
         # States that dagster-databricks' own enumeration does not know.
         (
             _state("TERMINATED", "MAXIMUM_CONCURRENT_RUNS_REACHED"),
-            "ended as MAXIMUM_CONCURRENT_RUNS_REACHED: Databricks gives no reason. It said: No module x.",
+            "ended as MAXIMUM_CONCURRENT_RUNS_REACHED: Databricks gives no reason. Its last line: No module x.",
         ),
         (
             _state("TERMINATED", "FAILED", "", status={"termination_details": {"message": "DRIVER_ERROR"}}),
-            "ended as FAILED: DRIVER_ERROR. It said: No module x.",
+            "ended as FAILED: DRIVER_ERROR. Its last line: No module x.",
         ),
     ],
 )
