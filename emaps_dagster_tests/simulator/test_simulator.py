@@ -40,8 +40,8 @@ def test_a_power_row_has_these_keys_in_this_order(sim: Simulator) -> None:
     assert list(row) == [
         "zone", "datetime", "updatedAt", "createdAt", "powerConsumptionBreakdown", "powerProductionBreakdown",
         "powerImportBreakdown", "powerExportBreakdown", "fossilFreePercentage", "renewablePercentage",
-        "powerConsumptionTotal", "powerProductionTotal", "powerImportTotal", "powerExportTotal", "isEstimated",
-        "estimationMethod",
+        "powerConsumptionTotal", "powerProductionTotal", "powerImportTotal", "powerExportTotal",
+        "isEstimated", "estimationMethod",
     ]  # fmt: skip
     assert all(MILLISECONDS.fullmatch(row[name]) for name in ("datetime", "updatedAt", "createdAt"))
     assert tuple(row["powerProductionBreakdown"]) == tuple(row["powerConsumptionBreakdown"]) == MODE_KEYS
