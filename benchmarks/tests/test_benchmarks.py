@@ -47,7 +47,7 @@ def test_stored_bodies_are_the_providers_and_are_made_once(monkeypatch: pytest.M
     assert bodies.StoredApi().history(POWER, "GR").body == body.decode()
 
 
-def test_a_backfill_fills_every_layer_passes_its_checks_and_tells_time_and_memory() -> None:
+def test_a_backfill_fills_every_layer_passes_its_checks_and_reports_time_and_memory() -> None:
     measured = backfill.once(("GR", "HU"), 2, checks=True)
     assert measured["rows of silver.energy_data"] == (96, "rows")
     assert measured["rows of gold.ml_features"] == (96, "rows")
@@ -133,7 +133,7 @@ def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:
     assert measured.values["calls of the API for a tick, nine weeks"] == [2]
 
 
-def test_figures_are_told_as_median_min_max_and_repeats() -> None:
+def test_figures_are_reported_as_median_min_max_and_repeats() -> None:
     figures = Figures()
     for value in (0.25, 1500.4, 0.5):
         figures.add("a tick", value)

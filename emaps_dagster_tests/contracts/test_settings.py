@@ -311,7 +311,7 @@ def _databricks(**given: str | None) -> DatabricksSettings:
     return DatabricksSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
-def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_wrong_value_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAPS_ZONES", "gr")
     monkeypatch.setenv("EMAPS_DEPLOYMENT", "x")
     monkeypatch.setenv("EMAPS_FOO", "x")
@@ -439,7 +439,7 @@ def test_the_env_file_of_the_working_folder_is_read_and_variables_win(monkeypatc
     assert read_settings().model_dump() == {**DEFAULTS, "zones": ("TR",), "start": datetime(2023, 1, 1, tzinfo=UTC)}
 
 
-def test_a_wrong_value_in_the_env_file_is_told_like_any_other() -> None:
+def test_a_wrong_value_in_the_env_file_is_reported_like_any_other() -> None:
     Path(".env").write_text("EMAPS_DEPLOYMENT=cluster\n")
     with pytest.raises(SettingsError, match=f"^EMAPS_DEPLOYMENT is 'cluster': {DEPLOYMENTS}$"):
         read_settings()

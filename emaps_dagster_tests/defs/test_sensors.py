@@ -120,7 +120,7 @@ def test_from_the_first_complete_hour_on_the_sensors_work(
 # --- gaps -----------------------------------------------------------------------------------------
 
 
-def test_a_hole_is_asked_for_once_and_then_after_a_pause(world: Callable[..., tuple[Any, list[str]]]) -> None:
+def test_a_hole_is_requested_once_and_then_after_a_pause(world: Callable[..., tuple[Any, list[str]]]) -> None:
     found, calls = world("gaps")
     assert ranges(found) == [("2024-05-02-04:00", "2024-05-02-05:00")]
     assert [request.tags["emaps/triggered_by"] for request in found.run_requests] == ["gaps"]
@@ -151,7 +151,7 @@ REVISED = utc(2024, 5, 2, 12)
 ASKED = [("2024-05-02-12:00", "2024-05-02-12:00")]
 
 
-def test_a_revised_hour_is_asked_for_and_not_again(world: Callable[..., tuple[Any, list[str]]], sim: Refusing) -> None:
+def test_a_revised_hour_is_requested_and_not_again(world: Callable[..., tuple[Any, list[str]]], sim: Refusing) -> None:
     sim.provider.revise("GR", REVISED, at=NOW - HOUR)
     found, calls = world("revisions")
     assert REVISED in hours_asked(found)
@@ -237,7 +237,7 @@ class Slow:
         return len(self.sim.requests) * self.seconds
 
 
-def test_a_long_list_is_read_in_as_many_looks_as_it_takes_and_no_question_is_put_twice(
+def test_a_long_list_is_read_in_as_many_evaluations_as_it_takes_and_no_question_is_put_twice(
     world: Callable[..., tuple[Any, list[str]]], sim: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the hours are restated; an answer lists 20 at most."""
@@ -261,7 +261,7 @@ def test_a_long_list_is_read_in_as_many_looks_as_it_takes_and_no_question_is_put
     assert number == 3
 
 
-def test_four_hundred_restated_days_take_eleven_calls_in_looks_of_25_seconds(
+def test_four_hundred_restated_days_take_eleven_calls_in_evaluations_of_25_seconds(
     sim: Refusing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As above at its real size, without Dagster's statuses of 9,600 hours."""
@@ -358,7 +358,7 @@ def test_an_alert_says_our_own_sentence_without_colours_once(
     assert (again.skip_message, len(chat.messages)) == ("1 cause of failure open.", 1)
 
 
-def test_a_cause_that_is_over_is_told_once_more(
+def test_a_cause_that_is_over_is_reported_once_more(
     sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path, chat: Chat
 ) -> None:
     here = settings(sim, tmp_path)

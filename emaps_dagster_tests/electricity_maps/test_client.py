@@ -323,7 +323,7 @@ def test_a_lasting_fault_is_an_error_after_the_last_try(api: Api, status: int, k
     assert len(api.requests) == 3
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_closed_port_is_unavailable() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

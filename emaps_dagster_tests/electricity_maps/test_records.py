@@ -179,7 +179,7 @@ def test_a_body_whose_only_record_is_flawed_is_stored_with_its_hour() -> None:
 @pytest.mark.parametrize(
     "rows", [[None], [{"datetime": "x"}], [{**ROW, "datetime": "2150-01-01T00:00:00Z"}], [None, 1]]
 )
-def test_an_answer_to_a_question_of_a_few_hours_is_stored_though_it_tells_none(rows: list[Any]) -> None:
+def test_an_answer_to_a_question_of_a_few_hours_is_stored_though_it_reports_none(rows: list[Any]) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     end = start + len(rows) * timedelta(hours=1)
     reach = Reach(start - timedelta(days=1), end + timedelta(days=1), "outside the requested range", (start, end))

@@ -74,7 +74,7 @@ DRIPS: dict[str, tuple[str, list[bytes]]] = {
 
 
 @pytest.mark.parametrize("what", DRIPS)
-def test_a_response_that_drips_is_given_up_at_its_deadline_and_asked_for_again(api: Api, what: str) -> None:
+def test_a_response_that_drips_is_given_up_at_its_deadline_and_requested_again(api: Api, what: str) -> None:
     head, parts = DRIPS[what]
     # No pause between bytes is as long as the timeout for one.
     api.script.append(raw(head, *parts, pause=0.1))
@@ -122,7 +122,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize("what", CUTS)
-def test_a_body_that_is_cut_off_is_asked_for_again(api: Api, what: str) -> None:
+def test_a_body_that_is_cut_off_is_requested_again(api: Api, what: str) -> None:
     head, content = CUTS[what]
     api.script.append(raw(head, content))
     assert json.loads(ask(api.then(200, GOOD)).body) == GOOD
@@ -147,7 +147,7 @@ def test_an_empty_body_that_may_be_cut_off_is_unavailable_in_the_end(api: Api) -
 
 
 @pytest.mark.parametrize("where", ["zones", "updates"])
-def test_a_list_that_is_cut_off_is_asked_for_again(api: Api, where: str) -> None:
+def test_a_list_that_is_cut_off_is_requested_again(api: Api, where: str) -> None:
     whole: dict[str, Any] = {"GR": {"zoneName": "Greece"}, "BG": {"zoneName": "Bulgaria"}}
     api.script.append(raw("HTTP/1.0 200 OK\n\n", json.dumps(whole)[:30].encode()))
     if where == "zones":
@@ -199,7 +199,7 @@ def endless(sent: list[int]) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
-def test_a_body_that_is_too_long_is_not_read_to_its_end_nor_asked_for_again(api: Api) -> None:
+def test_a_body_that_is_too_long_is_not_read_to_its_end_nor_requested_again(api: Api) -> None:
     sent: list[int] = []
     api.script.append(endless(sent))
     with pytest.raises(ResponseTooLongError, match=r"longer than 16 MB.*Check that EMAPS_API_URL") as caught:

@@ -186,7 +186,7 @@ def warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     return Warehouse(folder / "before", folder / "after", ticks[-1])
 
 
-def test_what_is_told_later_changes_gold_and_no_row_that_was_known_before(warehouse: Warehouse) -> None:
+def test_what_is_reported_later_changes_gold_and_no_row_that_was_known_before(warehouse: Warehouse) -> None:
     def twice(**when: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
         before, after = (
             features.load("GR", DAY, DAY + 30 * HOUR, **when, warehouse=folder, columns=SOME)

@@ -271,7 +271,7 @@ def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
     assert merge_gold(lakehouse, both, HELD).total.unchanged == 60
 
 
-def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
+def test_the_job_by_the_command_line_repairs_and_reports_each_hour_that_differed(
     lakehouse: FolderLakehouse, healthy: FolderLakehouse, tmp_path: Path
 ) -> None:
     _alter(lakehouse, GOLD)

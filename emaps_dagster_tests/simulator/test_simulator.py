@@ -148,7 +148,7 @@ def test_a_free_plan_has_latest_and_history_only(sim: Simulator, path: str, free
     assert status == 200 or body["error"].startswith("Request unauthorized for zoneKey=GR,requestType=")
 
 
-def test_zones_tell_the_access_of_a_token_and_nothing_without_one(sim: Simulator) -> None:
+def test_zones_show_the_access_of_a_token_and_nothing_without_one(sim: Simulator) -> None:
     assert ask(sim, "/v3/zones", token=None)[1]["GR"] == {"zoneName": "Greece"}
     assert ask(sim, "/v3/zones")[1]["IT-SO"] == {"countryName": "Italy", "zoneName": "South Italy", "access": ["*"]}
     sim.account = replace(sim.account, plan="free")
