@@ -117,7 +117,7 @@ _PROVENANCE = ("is_estimated", "estimation_method", "updated_at", "created_at")
 
 
 def observations(mix: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """One row for each signal, response and hour of [start, end): the content of the response for the hour.
+    """One row for each signal, response and hour of [start, end): what the response says of the hour.
 
     If one response has several records of an hour, the one updated last counts, then the one further down.
     """
