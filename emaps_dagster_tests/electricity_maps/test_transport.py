@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -29,17 +29,9 @@ from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.error_bodies import is_cut_off
 from emaps_dagster.electricity_maps.transport import MOST_BYTES
-from emaps_dagster_tests.electricity_maps.test_client import GOOD, TOKEN, Api, ask, tell
+from emaps_dagster_tests.support.scripted_api import GOOD, TOKEN, Api, ask, visible_text
 
 WHOLE = json.dumps({**GOOD, "note": "a {brace} in a string"}).encode()
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    server = Api()
-    yield server
-    server.stop()
 
 
 def raw(head: str, *parts: bytes, pause: float = 0.0) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -86,7 +78,7 @@ def test_a_response_that_always_drips_is_an_error_that_names_the_deadline(api: A
     api.script.append(raw(DRIPS["a body"][0], *DRIPS["a body"][1], pause=0.1))
     with pytest.raises(ProviderUnavailableError, match=r"not complete after 1\.5 s\) after 2 tries") as caught:
         ask(api, timeout=(1, 1.0), attempts=2)
-    assert TOKEN not in tell(caught.value)
+    assert TOKEN not in visible_text(caught.value)
 
 
 def test_a_deadline_is_of_one_response_and_not_of_a_client(api: Api) -> None:
@@ -209,7 +201,7 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end_nor_requested_again(api:
     assert sum(sent) < 100_000_000
     for part in ("carbon-intensity/history of zone GR", "the last 24 hours"):
         assert part in str(caught.value)
-    assert TOKEN not in tell(caught.value)
+    assert TOKEN not in visible_text(caught.value)
     # The remedy: the address of the API.
     right = Api()
     try:
@@ -295,5 +287,5 @@ def test_nothing_of_a_broken_response_is_logged_with_the_token(api: Api, caplog:
         api.script.append(raw(*CUTS[what]))
     with pytest.raises(ProviderError) as caught:
         ask(api)
-    assert TOKEN not in tell(caught.value)
+    assert TOKEN not in visible_text(caught.value)
     assert TOKEN not in caplog.text
