@@ -1,4 +1,4 @@
-"""The start-up check tells in sentences what is missing, and its exit code whether Dagster may start."""
+"""The start-up check reports in sentences what is missing; its exit code decides whether Dagster may start."""
 
 from __future__ import annotations
 

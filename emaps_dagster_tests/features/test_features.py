@@ -171,7 +171,7 @@ SOME = [
 
 @pytest.fixture(scope="module")
 def warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """30 hourly ticks over a turn of the month; in `after`, two days later, hours are told anew."""
+    """30 hourly ticks over a turn of the month; in `after`, two days later, hours are delivered again."""
     folder = tmp_path_factory.mktemp("warehouse")
     ticks = [DAY + number * HOUR + 7 * MINUTE for number in range(1, 31)]
     for name in ("before", "after"):

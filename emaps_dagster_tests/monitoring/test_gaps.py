@@ -1,4 +1,4 @@
-"""Which holes are asked for, when again, and what is told of those that stay."""
+"""Which missing hours are requested, when again, and what is reported of those that stay missing."""
 
 from __future__ import annotations
 

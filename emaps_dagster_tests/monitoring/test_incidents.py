@@ -1,4 +1,4 @@
-"""When people are told of a failure and of its end, and what they read."""
+"""When a failure and its end are reported, and the text of the alert."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(
 
 
 def format_windows(*outcomes: RunOutcome) -> list[str]:
-    """What is told of runs that are looked at one by one, with the memory through its JSON each time."""
+    """The alerts about runs that are evaluated one by one, with the memory through its JSON each time."""
     memory, said = IncidentsState(), []
     for outcome in outcomes:
         news, memory = update_incidents([outcome], memory)

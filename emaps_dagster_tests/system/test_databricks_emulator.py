@@ -55,7 +55,7 @@ def submit(client: WorkspaceClient, *tasks: dict[str, Any], **fields: Any) -> in
 
 
 def finished(client: WorkspaceClient, run_id: int, seconds: float = 240.0) -> dict[str, Any]:
-    """The run as the API tells it when it has ended."""
+    """The run as the API reports it when it has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         told = client.api_client.do("GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})

@@ -1,4 +1,4 @@
-"""Deployment `databricks` when things go wrong: the cause and the page are told, nothing is lost or doubled.
+"""Deployment `databricks` when things go wrong: the cause and the page are reported, nothing is lost or doubled.
 
 One hour through the real assets, launched on the emulator in runs of one or two assets, each time with another fault;
 the tests are one story in their order, and what it leaves is compared with deployment embedded. What goes right is in

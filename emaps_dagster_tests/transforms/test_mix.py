@@ -83,7 +83,7 @@ _computed: dict[bool, Rows] = {}
 
 @pytest.fixture
 def silver(spark: SparkSession) -> Rows:
-    """Rows of silver by hour: of what is told below."""
+    """Rows of silver by hour, from the signals below."""
     if is_jvm(spark) not in _computed:
         power, carbon = bronze(spark, *told_by_power()), bronze(spark, told_of_carbon())
         told = [told_whole(), told_of_storages(), told_of_versions(), told_before_and_after_power(), told_alike()]

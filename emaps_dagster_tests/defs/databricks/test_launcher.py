@@ -1,4 +1,4 @@
-"""What a launched step is sent with, where it is staged, what comes back, and what a failed run is told as."""
+"""What a launched step is sent with, where it is staged, what comes back, and how a failed run is reported."""
 
 from __future__ import annotations
 
