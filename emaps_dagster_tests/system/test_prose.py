@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,4 +78,19 @@ def test_the_docstrings_of_a_room_are_free_of_the_dialect(room: str) -> None:
         for file in files
         if (words := [word for text in docstrings_of(file) for word in dialect_in(text)])
     }
+    assert found == {}
+
+
+def test_the_messages_and_comments_of_the_package_are_free_of_the_dialect() -> None:
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        with tokenize.open(file) as source:
+            # From Python 3.12 on, the text of an f-string is a token of its own.
+            texts = [
+                token.string
+                for token in tokenize.generate_tokens(source.readline)
+                if token.type == tokenize.COMMENT or tokenize.tok_name[token.type] in ("STRING", "FSTRING_MIDDLE")
+            ]
+        if words := [word for text in texts for word in dialect_in(text)]:
+            found[str(file.relative_to(PACKAGE))] = words
     assert found == {}
