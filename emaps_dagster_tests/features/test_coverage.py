@@ -194,6 +194,6 @@ def test_one_feed_that_came_by_a_backfill_is_enough(load: Callable[..., Any]) ->
 def test_arrow_and_polars_refuse_and_accept_alike(warehouse: Path) -> None:
     hours = (APRIL + 6 * DAY, APRIL + 8 * DAY)
     for ask in (features.load_arrow, features.load_polars):
-        with pytest.raises(PartialFeaturesError, match="24 of the 48 hours"):
+        with pytest.raises(PartialFeaturesError, match="24 of the 48 requested hours"):
             ask("GR", *hours, warehouse=warehouse)  # type: ignore[operator]
         assert len(ask("GR", *hours, warehouse=warehouse, allow="missing")) == 24  # type: ignore[operator]
