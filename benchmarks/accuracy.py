@@ -121,7 +121,7 @@ def days_of(warehouse: Path, grid: str, hours: list[dacf.Hour], periods: Periods
     """MAPE of each day of the test, a column for each of SOURCES."""
     train = rows_of(warehouse, grid, hours, periods.start + _WEEK, periods.test)
     test = rows_of(warehouse, grid, hours, periods.test, periods.end)
-    # The last hour that a training row tells lies before the first of the test.
+    # The last hour that a training row sees lies before the first of the test.
     assert train.target_time.max() < pd.Timestamp(periods.test)
     assert train.known_in_time.all()
     assert test.known_in_time.all()

@@ -44,22 +44,22 @@ def once(zones: tuple[str, ...], days: int, *, checks: bool) -> dict[str, tuple[
     """One backfill in this process."""
     taken = Figures()
     window = days_before(days)
-    told: dict[str, tuple[float, str]] = {}
+    sizes: dict[str, tuple[float, str]] = {}
     with embedded_session() as spark, tempfile.TemporaryDirectory() as folder:
         lakehouse, api = FolderLakehouse(spark, Path(folder)), StoredApi()
         run(lakehouse, api, zones, window, taken, "backfill")
         taken.total("all without checks, backfill", [f"{layer}, backfill" for layer in ("bronze", "silver", "gold")])
-        told["peak of memory without checks"] = (all_processes().peak_gigabytes, "GB")
+        sizes["peak of memory without checks"] = (all_processes().peak_gigabytes, "GB")
         if checks:
             with taken.clock("checks, backfill"):
                 judge(lakehouse, api, zones, window)
-            told["peak of memory with checks"] = (all_processes().peak_gigabytes, "GB")
+            sizes["peak of memory with checks"] = (all_processes().peak_gigabytes, "GB")
         for table in all_tables(zones):
             if table.layer in ("silver", "gold") or table == POWER_DATA:
-                told[f"rows of {table.qualified_name}"] = (lakehouse.scan(table).count(), "rows")
+                sizes[f"rows of {table.qualified_name}"] = (lakehouse.scan(table).count(), "rows")
                 size = sum(path.stat().st_size for path in Path(lakehouse.location(table)).rglob("*.parquet"))
-                told[f"files of {table.qualified_name}"] = (size / 1e6, "MB")
-    return {**{name: (values[-1], "s") for name, values in taken.values.items()}, **told}
+                sizes[f"files of {table.qualified_name}"] = (size / 1e6, "MB")
+    return {**{name: (values[-1], "s") for name, values in taken.values.items()}, **sizes}
 
 
 def zones_of(text: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.pipeline.ingest import rows_of
 
 ONE_ZONE = ("GR",)
-Told = tuple[str, str, float]
+Figure = tuple[str, str, float]
 # Peers whose tables must be ours; the row-based method is wrong by design where an hour is late.
 SAME_ROWS = ("ours", "Polars")
 WARM_UP = 2
@@ -118,10 +118,10 @@ def give(folder: Path, zones: tuple[str, ...], days: int, ticks: int) -> None:
 
 
 def _answers(number: int) -> dict[Table, list[AcceptedResponse]]:
-    """What the run of an hour is told, with the provider's revisions of the hours before."""
+    """The responses for the run of an hour, with the provider's revisions of the hours before."""
     api = StoredApi(PRESENT + timedelta(hours=1 + number))
     outcomes = {table: fetch(api, feed, ONE_ZONE, _hour(number), api.now) for feed, table in BRONZE.items()}
-    return {table: [it for it in told if isinstance(it, AcceptedResponse)] for table, told in outcomes.items()}
+    return {table: [it for it in outcome if isinstance(it, AcceptedResponse)] for table, outcome in outcomes.items()}
 
 
 def _hour(number: int) -> Window:
@@ -129,16 +129,16 @@ def _hour(number: int) -> Window:
     return Window(hour, hour + HOUR)
 
 
-def once(side: Side, given: Path, folder: Path, zones: tuple[str, ...], days: int, ticks: int) -> list[Told]:
+def once(side: Side, given: Path, folder: Path, zones: tuple[str, ...], days: int, ticks: int) -> list[Figure]:
     """One side in this process."""
-    told: list[Told] = []
+    figures: list[Figure] = []
 
     def clock(what: str, work: Callable[[], None]) -> float:
         began, worked = time.perf_counter(), all_processes().seconds
         work()
         seconds = time.perf_counter() - began
-        told.append((what, "s", seconds))
-        told.append((f"work of all cores, {what}", "s", all_processes().seconds - worked))
+        figures.append((what, "s", seconds))
+        figures.append((f"work of all cores, {what}", "s", all_processes().seconds - worked))
         return seconds
 
     def warehouse(name: str, of: str) -> Path:
@@ -151,8 +151,8 @@ def once(side: Side, given: Path, folder: Path, zones: tuple[str, ...], days: in
     )
     start = clock("start", side.start)
     cold = clock("cold backfill", lambda: side.merge(own["backfill"], zones, run))
-    told.append(("start and cold backfill", "s", start + cold))
-    told.append(("peak of memory", "GB", all_processes().peak_gigabytes))
+    figures.append(("start and cold backfill", "s", start + cold))
+    figures.append(("peak of memory", "GB", all_processes().peak_gigabytes))
     clock("warm backfill", lambda: side.merge(own["backfill again"], zones, run))
     side.merge(own["ticks"], ONE_ZONE, run)
     for number in range(ticks):
@@ -163,7 +163,7 @@ def once(side: Side, given: Path, folder: Path, zones: tuple[str, ...], days: in
         else:
             clock("tick", partial(side.merge, own["ticks"], ONE_ZONE, _hour(number)))
     side.end()
-    return told
+    return figures
 
 
 if __name__ == "__main__":

@@ -123,5 +123,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     # The launcher hands on what a step printed; this page is for the table alone.
     with contextlib.redirect_stdout(sys.stderr):
-        told = f"Not measured: {LACKING}." if LACKING else measure(options.repeats).table()
-    print(told)
+        text = f"Not measured: {LACKING}." if LACKING else measure(options.repeats).table()
+    print(text)

@@ -50,7 +50,7 @@ class TableLocations:
             "EMAPS_ZONES": ",".join(ZONES),
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         }
-        # Where the dagster.yaml is not ours, `emaps` is told of it as a person would.
+        # Where the dagster.yaml is not ours, `emaps` gets it by its option, as a user would pass it.
         if (self.home / "dagster.yaml").exists():
             environment["DAGSTER_HOME"] = str(self.home)
         command = [sys.executable, "-m", "emaps_dagster.cli.command", *words]

@@ -56,9 +56,9 @@ def training(folder: Path, window: Window) -> Training:
     return Training(final, known, window.start + (window.end - window.start) / 2)
 
 
-def differences(told: Training) -> pd.DataFrame:
+def differences(data: Training) -> pd.DataFrame:
     """How far the judged month's rows were from their final ones when they were made."""
-    final, known = told.final.loc[told.half :], told.known.loc[told.half :]
+    final, known = data.final.loc[data.half :], data.known.loc[data.half :]
     rows = {}
     for signal, unit in SIGNALS.items():
         for name in (signal, f"lag_{signal}_1h", f"rolling_avg_{signal}_24h"):
@@ -71,23 +71,23 @@ def differences(told: Training) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["hours that differ", "mean", "largest"])
 
 
-def next_hour(signal: str, told: Training) -> dict[str, float]:
+def next_hour(signal: str, data: Training) -> dict[str, float]:
     """Mean absolute error of telling the next hour's final value, by what was learned from and asked with."""
-    truth = _moved(told.final[signal], -1)
-    final, known = _inputs(told.final, signal), _inputs(told.known, signal)
+    truth = _moved(data.final[signal], -1)
+    final, known = _inputs(data.final, signal), _inputs(data.known, signal)
     return {
-        "backtest on final gold": _error(final, final, truth, told.half),
-        "the same model, asked with what is known in time": _error(final, known, truth, told.half),
-        "learned from and asked with `known_at`": _error(known, known, truth, told.half),
-        "naive: as this hour, final": _mae(told.final[signal], truth, told.half),
-        "naive: as this hour, known": _mae(told.known[signal], truth, told.half),
+        "backtest on final gold": _error(final, final, truth, data.half),
+        "the same model, asked with what is known in time": _error(final, known, truth, data.half),
+        "learned from and asked with `known_at`": _error(known, known, truth, data.half),
+        "naive: as this hour, final": _mae(data.final[signal], truth, data.half),
+        "naive: as this hour, known": _mae(data.known[signal], truth, data.half),
     }
 
 
-def own_hour(signal: str, told: Training) -> dict[str, float]:
-    """The same for a row's own value, told from means that hold it and from those that do not."""
-    truth, clock = told.final[signal], _clock(told.final)
-    lag, mean = told.final[f"lag_{signal}_1h"], told.final[f"rolling_avg_{signal}_24h"]
+def own_hour(signal: str, data: Training) -> dict[str, float]:
+    """The same for a row's own value, predicted from means that hold it and from those that do not."""
+    truth, clock = data.final[signal], _clock(data.final)
+    lag, mean = data.final[f"lag_{signal}_1h"], data.final[f"rolling_avg_{signal}_24h"]
     before = [_moved(mean, 1).rename("mean_before"), _moved(truth, 24).rename("day_before")]
     inputs = {
         "lag and the mean of the row before": [lag, before[0]],
@@ -95,7 +95,7 @@ def own_hour(signal: str, told: Training) -> dict[str, float]:
         "both means and the value a day before": [lag, mean, *before],
     }
     frames = {name: pd.concat([clock, *columns], axis=1) for name, columns in inputs.items()}
-    return {name: _error(frame, frame, truth, told.half) for name, frame in frames.items()}
+    return {name: _error(frame, frame, truth, data.half) for name, frame in frames.items()}
 
 
 def _moved(values: pd.Series[float], hours: int) -> pd.Series[float]:
@@ -119,17 +119,17 @@ def _error(learned: pd.DataFrame, asked: pd.DataFrame, truth: pd.Series[float], 
     known = learned.notna().all(axis=1) & truth.notna() & (learned.index < half)
     matrix = np.column_stack([np.ones(known.sum()), learned[known]])
     weights, *_ = np.linalg.lstsq(matrix, truth[known].to_numpy(), rcond=None)
-    told = asked @ weights[1:] + weights[0]
-    return _mae(told, truth, half)
+    predicted = asked @ weights[1:] + weights[0]
+    return _mae(predicted, truth, half)
 
 
-def _mae(told: pd.Series[float], truth: pd.Series[float], half: datetime) -> float:
-    off = (told - truth).abs()
+def _mae(predicted: pd.Series[float], truth: pd.Series[float], half: datetime) -> float:
+    off = (predicted - truth).abs()
     return float(off[off.index >= half].mean())
 
 
-def report(told: Training) -> str:
-    final, known = told.final.loc[told.half :], told.known.loc[told.half :]
+def report(data: Training) -> str:
+    final, known = data.final.loc[data.half :], data.known.loc[data.half :]
     estimates = {
         name: (frame["is_estimated_power"].mean(), frame["is_estimated_carbon"].mean())
         for name, frame in (("then", known), ("in the end", final))
@@ -140,15 +140,15 @@ def report(told: Training) -> str:
         + ", ".join(f"{power:.0%} and {carbon:.0%} {name}" for name, (power, carbon) in estimates.items())
         + ".",
         "",
-        "| column | " + " | ".join(differences(told).columns) + " |",
+        "| column | " + " | ".join(differences(data).columns) + " |",
         "|---|---|---|---|",
-        *(f"| {name} | " + " | ".join(row) + " |" for name, row in differences(told).iterrows()),
+        *(f"| {name} | " + " | ".join(row) + " |" for name, row in differences(data).iterrows()),
     ]
     for title, measure in (
-        ("the next hour, told from this row", next_hour),
-        ("this hour, told from its own row", own_hour),
+        ("the next hour, predicted from this row", next_hour),
+        ("this hour, predicted from its own row", own_hour),
     ):
-        columns = {signal: measure(signal, told) for signal in SIGNALS}
+        columns = {signal: measure(signal, data) for signal in SIGNALS}
         lines += [
             "",
             f"| {title}: mean error | " + " | ".join(f"`{s}` ({u})" for s, u in SIGNALS.items()) + " |",

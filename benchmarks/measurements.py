@@ -66,13 +66,13 @@ def machine() -> str:
 
 
 @contextmanager
-def watching_others(told: list[float]) -> Iterator[None]:
+def watching_others(shares: list[float]) -> Iterator[None]:
     """Adds the mean number of cores that other processes kept busy meanwhile; nothing where /proc/stat is missing."""
     began, busy, own = time.perf_counter(), _busy(), _own()
     yield
     now = _busy()
     if busy is not None and now is not None:
-        told.append(max(0.0, (now - busy - (_own() - own)) / (time.perf_counter() - began)))
+        shares.append(max(0.0, (now - busy - (_own() - own)) / (time.perf_counter() - began)))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def figures(gold: pd.DataFrame, theirs: dict[int, pd.DataFrame]) -> list[tuple[s
         {LAG: values.shift(freq="1h").reindex(values.index), MEAN: values.rolling("24h", min_periods=1).mean()}
     )
     methods = {"ours, by time": gold, **{f"by row, {n} h look-back": frame for n, frame in theirs.items()}}
-    told = []
+    results = []
     for name, frame in methods.items():
         # A row is settled when no later run of any method touches it.
         settled = right.index[(right.index >= START) & (right.index < START + (HOURS - max(LOOK_BACKS)) * HOUR)]
@@ -74,17 +74,17 @@ def figures(gold: pd.DataFrame, theirs: dict[int, pd.DataFrame]) -> list[tuple[s
         is_ = frame[[LAG, MEAN]].reindex(settled).set_axis(must.index)
         wrong = ((is_ - must).abs() > 1e-6) | (is_.isna() != must.isna())
         error = (is_ - must).abs().max().fillna(0.0)
-        told.append((name, len(settled), int(wrong[LAG].sum()), int(wrong[MEAN].sum()), error[LAG], error[MEAN]))
-    return told
+        results.append((name, len(settled), int(wrong[LAG].sum()), int(wrong[MEAN].sum()), error[LAG], error[MEAN]))
+    return results
 
 
-def markdown(told: list[tuple[str, int, int, int, float, float]]) -> str:
+def markdown(results: list[tuple[str, int, int, int, float, float]]) -> str:
     lines = [
         "| method | settled rows | wrong lags | wrong means | largest error of a lag, MW | of a mean, MW |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {rows} | {lags} | {means} | {e1:.0f} | {e2:.0f} |" for name, rows, lags, means, e1, e2 in told
+        f"| {name} | {rows} | {lags} | {means} | {e1:.0f} | {e2:.0f} |" for name, rows, lags, means, e1, e2 in results
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """A tick and a revision on tables of a month to ten years, and of many ticks: `python -m benchmarks.table_growth`.
 
-Zone GR, embedded engine, warm, no HTTP and no Dagster; the tables take turns. A tick is bronze, silver, gold and all
+Zone GR, embedded engine, warm, no HTTP and no Dagster; the tables alternate. A tick is bronze, silver, gold and all
 checks of a new hour; a revision is a response with one changed value of an hour 60 days ago; nothing new is the same
 run again; reads are of all rows and columns. Files and versions are what silver and gold gained.
 """
@@ -76,7 +76,7 @@ class Grown:
         return run
 
     def settle(self, run: Window) -> None:
-        """The answer before the revision, so that it alone is news."""
+        """The answer before the revision, so that nothing else has changed."""
         hour = run.start
         store(
             self.lakehouse,

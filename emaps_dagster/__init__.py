@@ -15,5 +15,5 @@ Rooms, from the bottom to the top; each imports only from those above it in this
 
 To add a column: contracts/tables.py, then transforms/silver.py or transforms/gold.py.
 To add a check: transforms/quality/, then pipeline/check_catalog.py. To add a zone: contracts/zones.py.
-docs/architecture.md says more.
+More: docs/architecture.md.
 """

@@ -24,7 +24,7 @@ TABLE = {POWER: POWER_DATA, CARBON: CARBON_DATA}
 
 
 class Past:
-    """Fetches as a run at a moment would, and merges when told to."""
+    """Fetches as a run at a moment would, and merges on request."""
 
     def __init__(
         self, lakehouse: Lakehouse, zones: tuple[str, ...] = ("GR",), provider: Provider | None = None

@@ -1,4 +1,4 @@
-"""The benchmarks do what they claim: bodies of the provider, every layer filled, figures told right."""
+"""The benchmarks do what they claim: bodies of the provider, every layer filled, figures reported right."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def test_stored_bodies_are_the_providers_and_are_made_once(monkeypatch: pytest.M
     assert bodies.StoredApi().history(POWER, "GR").body == body.decode()
 
 
-def test_a_backfill_fills_every_layer_passes_its_checks_and_tells_time_and_memory() -> None:
-    told = backfill.once(("GR", "HU"), 2, checks=True)
-    assert told["rows of silver.energy_data"] == (96, "rows")
-    assert told["rows of gold.ml_features"] == (96, "rows")
-    assert told["rows of bronze.power_data"] == (4, "rows")
-    parts = [told[f"{layer}, backfill"][0] for layer in ("bronze", "silver", "gold")]
+def test_a_backfill_fills_every_layer_passes_its_checks_and_reports_time_and_memory() -> None:
+    measured = backfill.once(("GR", "HU"), 2, checks=True)
+    assert measured["rows of silver.energy_data"] == (96, "rows")
+    assert measured["rows of gold.ml_features"] == (96, "rows")
+    assert measured["rows of bronze.power_data"] == (4, "rows")
+    parts = [measured[f"{layer}, backfill"][0] for layer in ("bronze", "silver", "gold")]
     assert min(parts) > 0
-    assert told["all without checks, backfill"] == (pytest.approx(sum(parts)), "s")
+    assert measured["all without checks, backfill"] == (pytest.approx(sum(parts)), "s")
     # The engine is in this process: it cannot be less than it needs by itself, nor more than a small machine has.
-    assert 0.1 < told["peak of memory without checks"][0] <= told["peak of memory with checks"][0] < 8
+    assert 0.1 < measured["peak of memory without checks"][0] <= measured["peak of memory with checks"][0] < 8
 
 
 def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by_ticks(tmp_path: Path) -> None:
     zones = ("GR", "HU")
     against.give(tmp_path / "given", zones, 5, 2)
     for name in against.SAME_ROWS:
-        told = against.once(against.SIDES[name](), tmp_path / "given", tmp_path / name, zones, 5, 2)
-        assert [what for what, _, _ in told if "work" not in what] == [
+        measured = against.once(against.SIDES[name](), tmp_path / "given", tmp_path / name, zones, 5, 2)
+        assert [what for what, _, _ in measured if "work" not in what] == [
             "start",
             "cold backfill",
             "start and cold backfill",
@@ -117,23 +117,23 @@ def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it(mon
 
     # The backfill itself is tested above; of this one only what is compared with what.
     monkeypatch.setattr(large, "measure", measure)
-    told = large.compare(("10", 365), ("50", 1826), repeats=1)
+    measured = large.compare(("10", 365), ("50", 1826), repeats=1)
     assert asked == [(1, 10, 365, False), (1, 50, 1826, False), (1, 10, 365, False)]
-    assert told.values["rows of gold.ml_features, 50 zones x 1,826 days"] == [2_191_200]
-    assert told.values["all without checks, backfill, 10 zones x 365 days"] == [10.0, 12.5]
+    assert measured.values["rows of gold.ml_features, 50 zones x 1,826 days"] == [2_191_200]
+    assert measured.values["all without checks, backfill, 10 zones x 365 days"] == [10.0, 12.5]
     rows = 2_191_200 / 87_600
-    assert told.values["seconds a row, large : small"] == pytest.approx([300 / rows / 10.0, 300 / rows / 12.5])
+    assert measured.values["seconds a row, large : small"] == pytest.approx([300 / rows / 10.0, 300 / rows / 12.5])
 
 
 def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:
-    told = growth.measure({"nine weeks": 63}, 1, 0)
-    assert told.values["rows of silver written by the revision, nine weeks"] == [1]
-    assert told.values["rows of gold written by the revision, nine weeks"] == [24]
-    assert told.values["files of gold.ml_features written by the revision, nine weeks"] == [1]
-    assert told.values["calls of the API for a tick, nine weeks"] == [2]
+    measured = growth.measure({"nine weeks": 63}, 1, 0)
+    assert measured.values["rows of silver written by the revision, nine weeks"] == [1]
+    assert measured.values["rows of gold written by the revision, nine weeks"] == [24]
+    assert measured.values["files of gold.ml_features written by the revision, nine weeks"] == [1]
+    assert measured.values["calls of the API for a tick, nine weeks"] == [2]
 
 
-def test_figures_are_told_as_median_min_max_and_repeats() -> None:
+def test_figures_are_reported_as_median_min_max_and_repeats() -> None:
     figures = Figures()
     for value in (0.25, 1500.4, 0.5):
         figures.add("a tick", value)

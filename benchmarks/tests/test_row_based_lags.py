@@ -13,10 +13,10 @@ from benchmarks import row_based_lags as seed_defect
 def test_settled_rows_are_wrong_by_row_and_right_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seed_defect, "HOURS", 14)
     monkeypatch.setattr(seed_defect, "LOOK_BACKS", (6,))
-    told = seed_defect.figures(*seed_defect.replay(tmp_path / "warehouse"))
-    assert told[0][:4] == ("ours, by time", 8, 0, 0)
+    results = seed_defect.figures(*seed_defect.replay(tmp_path / "warehouse"))
+    assert results[0][:4] == ("ours, by time", 8, 0, 0)
     # Its last run finds every settled row as the first of its window: lag 0, a mean of one hour.
-    assert told[1][:4] == ("by row, 6 h look-back", 8, 8, 8)
+    assert results[1][:4] == ("by row, 6 h look-back", 8, 8, 8)
 
 
 def test_the_page_shows_the_figures_that_count() -> None:

@@ -14,11 +14,11 @@ _YAML = """\
 # Made by emaps_dagster (home.py), for one machine: deployments use PostgreSQL. Change it as you like; it is kept.
 telemetry:
   enabled: false
-# No window that asks for an e-mail address.
+# No window that requests an e-mail address.
 nux:
   enabled: false
 python_logs:
-  # What our code says, warnings and errors. At DEBUG the console has a line for each status of each hour, too.
+  # Messages of this package. At DEBUG the console has a line for each status of each hour, too.
   python_log_level: INFO
 concurrency:
   pools:

@@ -158,7 +158,7 @@ def forecasting_page() -> str:
     lines += ["", "## Base columns", "", "By default:", "", *(f"- `{name}`" for name in DEFAULT_COLUMNS)]
     lines += [
         "",
-        "Any of these, for zone GR, can be in `columns` and `targets`; flows are those of the zones asked for:",
+        "Any of these, for zone GR, can be in `columns` and `targets`; flows are those of the requested zones:",
         "",
     ]
     lines += [", ".join(f"`{name}`" for name in base_columns_of(("GR",))) + "."]

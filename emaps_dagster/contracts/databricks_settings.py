@@ -143,7 +143,7 @@ def check_workspace(settings: DatabricksSettings) -> None:
     if missing:
         problems.append(f"EMAPS_DEPLOYMENT is 'databricks', which also needs {', '.join(missing)}.")
     if there and "token" in given:
-        problems.append(f"{_name('token')} and {_name(there[0])} are two ways to say who asks: give one.")
+        problems.append(f"{_name('token')} and {_name(there[0])} are two ways to authenticate: give one.")
     if serverless:
         problems += _problems_of_serverless(settings)
     elif settings.performance_target is not None:

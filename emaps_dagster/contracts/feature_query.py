@@ -128,7 +128,7 @@ def moment_of(value: object, name: str) -> datetime:
         raise FeaturesError(f"{name} is {value!r}; give an aware datetime, or a string such as '2024-05-01T06:00Z'.")
     if moment.tzinfo is None:
         raise FeaturesError(
-            f"{name} is {value!r}, which says no time zone: give datetime(..., tzinfo=timezone.utc), or a string "
+            f"{name} is {value!r}, which has no time zone: give datetime(..., tzinfo=timezone.utc), or a string "
             "such as '2024-05-01T06:00Z'."
         )
     if not 2000 <= moment.year < 2200:

@@ -22,7 +22,7 @@ LAST_KNOWN_HOURS = WEEK
 LONGEST_LOOKBACK = 8760
 # A forecast of a month ahead; longer ones are made of days, not of hours.
 LONGEST_HORIZON = 720
-# The totals and the carbon intensity: what every zone reports. Modes and flows are asked for by name.
+# The totals and the carbon intensity: what every zone reports. Modes and flows are requested by name.
 DEFAULT_COLUMNS = ("consumption_total", "production_total", "import_total", "export_total", "carbon_intensity")
 DEFAULT_LAGS = (1, 2, 3, 24, 48, 168)
 DEFAULT_MEANS = (24, 168)

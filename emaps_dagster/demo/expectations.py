@@ -104,7 +104,7 @@ def judge(
         if _served(provider, zone, hour, times.backfilled_at) != _served(provider, zone, hour, times.present)
     }
     yield Expectation(
-        "in silver the hours changed of which the provider says something new, and no others",
+        "in silver the hours changed whose content the provider changed, and no others",
         silver_changes.keys() == changed_records,
         _difference(set(silver_changes), changed_records, changed_records),
     )

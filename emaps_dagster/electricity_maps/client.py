@@ -126,7 +126,7 @@ class ElectricityMapsClient:
         """
         if window.duration > LONGEST_RANGE:
             raise ValueError(f"past-range gives at most 10 days, not {window}")
-        beyond = f"outside the range asked for, {window}"
+        beyond = f"outside the requested range, {window}"
         near = window.widen(_TOLERANCE, _TOLERANCE)
         reach = Reach(near.start, near.end, beyond, asked=(window.start, window.end))
         return self._signal(feed, "past-range", zone, _range_query(window), str(window), reach)

@@ -202,7 +202,7 @@ def _may_be_withdrawn(refusal: ProviderError) -> bool:
 def _naming_the_rest(error: ProviderError, end: datetime, until: datetime) -> ProviderError:
     if end >= until:
         return error
-    return type(error)(f"{error} The later hours {Window(end, until)} were not asked for.")
+    return type(error)(f"{error} The later hours {Window(end, until)} were not requested.")
 
 
 def _near(response: AcceptedResponse, window: Window, now: datetime) -> AcceptedResponse:
@@ -218,7 +218,7 @@ def _near(response: AcceptedResponse, window: Window, now: datetime) -> Accepted
     if response.endpoint == "history":
         # The margins of a run of a year span a year, and no body may span that.
         start, end = max(start, floor_hour(now) + _AHEAD - LONGEST_BODY), min(end, floor_hour(now) + _AHEAD)
-    beyond = f"more than {LATE_DATA_MARGIN // HOUR} hours from the hours asked for, {window}"
+    beyond = f"more than {LATE_DATA_MARGIN // HOUR} hours from the requested hours, {window}"
     near = admit(response, Reach(start, end, beyond))
     if not _lies_in(near, reach):
         raise RejectedBodyError(response, f"its hours span more than {LONGEST_BODY.days} days")

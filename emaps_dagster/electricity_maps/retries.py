@@ -182,8 +182,8 @@ class Requester:
         else:
             return
         raise RateLimitedError(
-            f"{what}: not asked: EMAPS_CALLS_PER_MINUTE allows the next call in {seconds:.0f} s, longer than this may "
-            "wait. It is asked again next time; raise the limit if the plan allows more calls."
+            f"{what}: not requested: EMAPS_CALLS_PER_MINUTE allows the next call in {seconds:.0f} s, longer than this "
+            "may wait. The next evaluation or run requests it again; raise the limit if the plan allows more calls."
         )
 
     def _wait(self, state: RetryCallState) -> float:

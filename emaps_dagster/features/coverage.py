@@ -51,9 +51,9 @@ def refuse_missing_of_gold(query: FeatureQuery, missing: list[Key], place: Path 
         return
     future = sum(hour + HOUR > utc_now() for _, hour in missing)
     raise PartialFeaturesError(
-        f"gold.ml_features at {place} lacks {_of_all(query, missing)} hours asked for: {_where(query, missing)}."
+        f"gold.ml_features at {place} lacks {_of_all(query, missing)} requested hours: {_where(query, missing)}."
         + (f" {future:,} of them are not over yet." if future else "")
-        + " Run the pipeline for these hours, ask for others, or accept fewer rows with allow='missing'."
+        + " Run the pipeline for these hours, request others, or accept fewer rows with allow='missing'."
     )
 
 
@@ -65,10 +65,10 @@ def refuse_unknown_then(query: FeatureQuery, missing: list[Key]) -> None:
     over = floor_hour(query.as_of)
     future = sum(hour >= over for _, hour in missing)
     raise PartialFeaturesError(
-        f"Not known at {query.as_of:%Y-%m-%dT%H:%M:%SZ} were {_of_all(query, missing)} hours asked for: "
+        f"Not known at {query.as_of:%Y-%m-%dT%H:%M:%SZ} were {_of_all(query, missing)} requested hours: "
         f"{_where(query, missing)}."
         + (f" {future:,} of them were not over: end before {over:%Y-%m-%dT%H:%MZ}." if future else "")
-        + " Ask for other hours, or accept fewer rows with allow='missing'."
+        + " Request other hours, or accept fewer rows with allow='missing'."
     )
 
 
@@ -82,7 +82,7 @@ def refuse_unknown_in_time(
     if missing and MISSING not in query.allow:
         error = PartialFeaturesError
         parts.append(
-            f"Not known {query.delay} after their end were {_of_all(query, missing)} hours asked for: "
+            f"Not known {query.delay} after their end were {_of_all(query, missing)} requested hours: "
             f"{_where(query, missing)}. {why_not_in_time(query, missing, first)}"
         )
         accepted.append(MISSING)
@@ -92,13 +92,13 @@ def refuse_unknown_in_time(
         parts.append(
             f"{len(backfilled):,} of {rows:,} rows are known {query.delay} after their end by a backfill only: "
             f"{_where(query, backfilled)}. They were first ingested {_delays(waits)}, and show what the provider "
-            "said then, not what could be known in their time."
+            "published by then, not what could be known in their time."
         )
         accepted.append(BACKFILLED)
     if not parts:
         return
     accept = f"both with allow={accepted}" if len(accepted) > 1 else f"that with allow={accepted[0]!r}"
-    raise error(" ".join([*parts, f"Ask for hours while the pipeline ran, or accept {accept}."]))
+    raise error(" ".join([*parts, f"Request hours while the pipeline ran, or accept {accept}."]))
 
 
 def needs_first_ingested(query: FeatureQuery, missing: list[Key], absent: list[str]) -> bool:
@@ -128,7 +128,7 @@ def why_not_in_time(query: FeatureQuery, missing: Iterable[Key], first: FirstIng
     if soon:
         sentences.append(f"{len(soon):,} were first ingested {_delays(soon)}: a longer known_at has them.")
     if late:
-        share = f"{len(late) / (len(query.zones) * (query.window.duration // HOUR)):.0%} of those asked for"
+        share = f"{len(late) / (len(query.zones) * (query.window.duration // HOUR)):.0%} of those requested"
         sentences.append(
             f"{len(late):,}, {share}, were backfilled: first ingested {_delays(late)}. What was known of them in time "
             "was never fetched, and no known_at brings it back."

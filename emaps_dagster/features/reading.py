@@ -100,7 +100,7 @@ def _stored(query: FeatureQuery, folder: Path) -> pa.Table:
         first, last = spans[zone] if zone in spans else _raise_no_zone(zone, spans, folder)
         raise NoFeaturesError(
             f"gold.ml_features at {folder} holds no hour of zone {zone} in {window}; it holds hours in "
-            f"{Window(first, last + HOUR)}. Run the pipeline for these hours, or ask for others."
+            f"{Window(first, last + HOUR)}. Run the pipeline for these hours, or request others."
         )
     refuse_missing_of_gold(query, missing_of(query, hours), folder)
     return in_order(hours)

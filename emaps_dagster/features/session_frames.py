@@ -1,4 +1,4 @@
-"""`features.frame`: rows of a feature query as a DataFrame of a person's Spark session, from a catalog or a folder.
+"""`features.frame`: rows of a feature query as a DataFrame of the caller's Spark session, from a catalog or a folder.
 
 The transforms are those of `features.load`, so both give the same rows; here the session computes them.
 """
@@ -87,7 +87,7 @@ def _stored(query: FeatureQuery, lakehouse: Lakehouse, columns: list[str]) -> Da
         there = held(lakehouse, (zone,))
         raise NoFeaturesError(
             f"gold.ml_features at {place} holds no hour of zone {zone} in {query.window}; it holds hours in {there}. "
-            "Run the pipeline for these hours, or ask for others."
+            "Run the pipeline for these hours, or request others."
         )
     refuse_missing_of_gold(query, missing_of(query, keys), place)
     return rows

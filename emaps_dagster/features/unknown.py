@@ -77,7 +77,7 @@ def _why_unknown(
         if query.as_of < ingested[zone][0]:
             return (
                 f"Nothing of zone {zone} was known at {then}: its first response was ingested at "
-                f"{ingested[zone][0]:%Y-%m-%dT%H:%M:%SZ}. Ask as of a later moment."
+                f"{ingested[zone][0]:%Y-%m-%dT%H:%M:%SZ}. Give a later moment as as_of."
             )
         by_then = of_zone.filter(pc.field("ingested_at") <= pa.scalar(query.as_of, UTC))
         start, end = spans_of(by_then, "window_start", "window_end")[zone]

@@ -166,7 +166,7 @@ def calendar(
         FeaturesError: an argument is invalid.
     """
     from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
-from emaps_dagster.lakehouse.spark_sessions import embedded_session
+    from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
     plan = forecast_plan(zones, columns=(), targets=(), horizons=1, lags=(), means=())
     window = hours_between(start, end)

@@ -27,7 +27,7 @@ class TrainingSet:
     """Inputs, targets and baselines of forecasts, aligned row by row.
 
     Attributes:
-        X: the features: float64 with NaN for null, int32 for what is never null; `zone` as a category if asked for.
+        X: the features: float64 with NaN for null, int32 for what is never null; `zone` as a category if requested.
         y: the target; a Series for one target, a DataFrame with a column for each of several.
         target_time: start of each row's target hour, UTC.
         known_in_time: whether each row holds what was known at its issue time; False with `on_unknown="final"` only.

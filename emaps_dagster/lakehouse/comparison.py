@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from emaps_dagster.transforms.quality.outcome import Finding, differing
 
 # Most rows listed in a report; the table's history has the rest.
-_SHOWN = 10
+_DIFFERENCES_SHOWN = 10
 
 Fault = Literal["missing", "wrong", "surplus", "duplicate"]
 _FAULT_TEXTS = {
@@ -70,7 +70,7 @@ class Differences:
         hours = dict(self.hours)
         for hour, difference in other.hours.items():
             hours[hour] = hours.get(hour, HourDifference()) + difference
-        return Differences(hours, (*self.first, *other.first)[:_SHOWN])
+        return Differences(hours, (*self.first, *other.first)[:_DIFFERENCES_SHOWN])
 
 
 def differences(wanted: pa.Table, stored: pa.Table, columns: Iterable[str]) -> Differences:
@@ -145,7 +145,7 @@ def _describe_faults(
         counts[hour][fault] += 1
         placed.append((hour, zone, fault, of, row))
     # Limits the rows before formatting them: a table with another contract may differ in every row.
-    shown = sorted(placed, key=lambda fault: fault[:3])[:_SHOWN]
+    shown = sorted(placed, key=lambda fault: fault[:3])[:_DIFFERENCES_SHOWN]
     return Differences(
         {hour: HourDifference(**count) for hour, count in sorted(counts.items())},
         tuple(

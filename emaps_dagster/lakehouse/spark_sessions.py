@@ -107,7 +107,7 @@ def embedded_session() -> Iterator[SparkSession]:
     if not is_remote() and SparkSession.getActiveSession() is not None:
         raise LakehouseError(
             "This process already runs a Spark session of the JVM, and the embedded engine cannot be used beside "
-            "it. Stop that session first (spark.stop()) or ask from another process."
+            "it. Stop that session first (spark.stop()), or use another process."
         )
     session = connect_session()
     try:
@@ -152,7 +152,7 @@ def one_fetches_jars() -> AbstractContextManager[None]:
 
 
 _JVM_STOPPED = (
-    "The JVM of EMAPS_DEPLOYMENT=spark stopped while it was starting; what it said is above. If it could not get "
+    "The JVM of EMAPS_DEPLOYMENT=spark stopped while it was starting; its output is above. If it could not get "
     "Delta's jars (io.delta:delta-spark): the first start fetches them from Maven Central, https://repo1.maven.org, "
     "and keeps them in ~/.ivy2.5.2, which may be copied from another machine. Behind a proxy set "
     "JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT'; for a mirror write the line "

@@ -192,20 +192,20 @@ def _sentences(
         asked = max(tries.count for tries in not_delivered.values())
         then = min(tries.next_at for tries in not_delivered.values())
         yield (
-            f"The provider does not have {format_windows(to_windows(not_delivered))}: asked for up to {asked} times, "
+            f"The provider does not have {format_windows(to_windows(not_delivered))}: requested up to {asked} times, "
             f"next at {then:%Y-%m-%dT%H:%MZ} or later."
         )
     if lost:
         yield f"Lost, since the plan serves no past-range: {lost}. A plan that has it brings them back."
     if backing_off:
-        yield f"Asked for before, and again after a pause: {format_windows(to_windows(backing_off))}."
+        yield f"Requested before, and again after a pause: {format_windows(to_windows(backing_off))}."
     if stuck:
         hours = format_windows(to_windows(stuck))
         yield f"Silver or gold stays without {hours} though bronze has them: look at the last run."
     if failed:
         yield f"Failed hours wait until a tick succeeds: {failed}."
     if with_ticks:
-        yield f"The next tick asks for {with_ticks}."
+        yield f"The next tick requests {with_ticks}."
     if waiting:
         yield f"{waiting} wait for a run that is queued or going on nearby."
 

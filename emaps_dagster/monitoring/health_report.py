@@ -58,7 +58,7 @@ def page(health: Health, sizes: Mapping[str, Size | None]) -> str:
         *(f"| {day.day} | {day.calls} | {day.rejected} | {day.revisions} |" for day in health.days),
         "",
         "Calls that failed (401, 429, 5xx) left no row and are not counted. Revised: hours of the last "
-        f"{REVISIONS_OF.days} days for which a feed said something new again.",
+        f"{REVISIONS_OF.days} days for which a feed delivered another content.",
         *_quarantined(health),
         "",
         "#### Tables",

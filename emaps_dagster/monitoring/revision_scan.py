@@ -100,7 +100,9 @@ class RevisionScan:
                 continue
             if scan.left:
                 hours = sum((window.end - window.start) // HOUR for window in scan.left)
-                self.sentences.append(f"The updates of {zone} in {hours} more hours are asked for at the next look.")
+                self.sentences.append(
+                    f"The updates of {zone} in {hours} more hours are requested at the next evaluation."
+                )
             else:
                 del self._scans[zone]
                 self._troubles.pop(zone, None)

@@ -64,12 +64,12 @@ class Trouble:
 
     def sentence(self, zone: str, now: datetime) -> str:
         if not self.needs_windows(now):
-            return f"The list of updates of {zone} is asked for again at the next look. {self.why}."
-        again = f"after {self.asked + PATIENCE:%Y-%m-%dT%H:%MZ}" if self.refused else "at the next look"
+            return f"The list of updates of {zone} is requested again at the next evaluation. {self.why}."
+        again = f"after {self.asked + PATIENCE:%Y-%m-%dT%H:%MZ}" if self.refused else "at the next evaluation"
         return (
             f"The provider gives no list of updates of {zone} since {self.first:%Y-%m-%dT%H:%MZ}, though the plan has "
             f"it: 48 hours of {', '.join(map(str, REREAD_DAYS))} days ago are read again daily instead, older "
-            f"revisions are not seen. The list is asked for again {again}. {self.why}."
+            f"revisions are not seen. The list is requested again {again}. {self.why}."
         )
 
 

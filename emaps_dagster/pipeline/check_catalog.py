@@ -73,8 +73,8 @@ class Check:
 
 _SCHEMA = Check(
     schema_matches_the_contract,
-    "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table or a new release changed "
-    "the contract: launch the job `rebuild` over all hours of silver or gold; restore bronze's version before that, or "
+    "Columns and types are those of docs/tables.md. If not, another program wrote to the table, or a new release "
+    "changed the contract: launch the job `rebuild` over all hours of silver or gold; restore bronze's version before that, or "
     "your copy of it (docs/operations.md, Copies).",
     reads=Reads.TYPES,
 )
@@ -109,8 +109,8 @@ _BRONZE = [
     Check(
         every_record_is_trusted,
         "No hour's newest record is quarantined. If not, only that hour waits: bronze.rejected_records has record and "
-        "reason, and a trusted record that came before stays in silver. Later runs ask again by themselves; tell the "
-        "provider if it stays so. A new mode has to be added to zones.py.",
+        "reason, and a trusted record that came before stays in silver. Later runs request it again by themselves; "
+        "report it to the provider if it stays so. A new mode has to be added to zones.py.",
         blocking=False,
     ),
 ]

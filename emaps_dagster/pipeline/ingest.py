@@ -158,8 +158,8 @@ def quarantine_sentence(table: Table, quarantined: list[str]) -> str:
     return (
         f"{table.qualified_name}: {len(quarantined)} record{'s are' if len(quarantined) > 1 else ' is'} quarantined in "
         f"{REJECTED_RECORDS.qualified_name} and not in silver: {'; '.join(quarantined[:_NAMED])}"
-        f"{f'; and {more} more' if more > 0 else ''}. All other records are loaded. Later runs ask again; tell the "
-        "provider if it stays so."
+        f"{f'; and {more} more' if more > 0 else ''}. All other records are loaded. Later runs request them again; "
+        "report them to the provider if it stays so."
     )
 
 

@@ -47,7 +47,7 @@ FaultKind = Literal[
     "wrong_zone",  # for another zone
     "sandbox",  # with the marks of a sandbox key
     "quarter_hours",  # four rows an hour, of 15 minutes
-    "other_breakdown",  # of electricity-mix: the type that was not asked for
+    "other_breakdown",  # of electricity-mix: another type than the requested one
     "empty",  # no rows
     "missing_rows",  # every third hour is missing
     "null_row",  # a null instead of the second row

@@ -225,7 +225,7 @@ def _needs(facts: HealthInputs, zone: ZoneHealth) -> Iterable[str]:
                 "why its last runs failed. After a day a plan without past-range cannot get these hours any more."
             )
         else:
-            yield f"{behind}, although it was asked: the provider is late. Wait; later ticks take the hours in."
+            yield f"{behind}, although it was requested: the provider is late. Wait; later ticks take the hours in."
     if zone.gaps:
         yield (
             f"{zone.zone}: {_count(len(zone.gaps), 'hour is', 'hours are')} missing or known from one feed only. "
@@ -236,8 +236,8 @@ def _needs(facts: HealthInputs, zone: ZoneHealth) -> Iterable[str]:
         hours = {record.hour for record in waiting}
         yield (
             f"{zone.zone}: {_count(len(hours), 'hour waits', 'hours wait')} for the provider, since the newest record "
-            f"is quarantined: {_ranges(hours)}; the first of {waiting[0].feed}: {waiting[0].reason}. Runs ask again by "
-            "themselves; tell the provider if it stays so. bronze.rejected_records has the records."
+            f"is quarantined: {_ranges(hours)}; the first of {waiting[0].feed}: {waiting[0].reason}. Runs request "
+            "it again by themselves; report it to the provider if it stays so. bronze.rejected_records has the records."
         )
     if zone.not_in_gold:
         yield (

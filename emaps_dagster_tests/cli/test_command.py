@@ -156,7 +156,7 @@ def test_everything_else_is_dagsters_command_in_the_home_that_is_set(folder: Pat
     assert "emaps hours" in emaps(folder, sim).stderr
 
 
-def test_a_home_keeps_what_a_person_changed_and_is_made_again_where_it_was_moved_to(folder: Path) -> None:
+def test_a_home_keeps_what_its_user_changed_and_is_made_again_where_it_was_moved_to(folder: Path) -> None:
     home = prepare(folder / "home")
     file = home / "dagster.yaml"
     made = file.read_text()

@@ -1,4 +1,4 @@
-"""The start-up check tells in sentences what is missing, and its exit code whether Dagster may start."""
+"""The start-up check reports in sentences what is missing; its exit code decides whether Dagster may start."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_postgresql_needs_is_named(home: Path) -> None:
     assert "DAGSTER_POSTGRES_DB, DAGSTER_POSTGRES_USER, DAGSTER_POSTGRES_PASSWORD, which is not set" in problem
 
 
-def test_a_postgresql_that_does_not_answer_is_told_without_the_password(home: Path) -> None:
+def test_a_postgresql_that_does_not_answer_is_reported_without_the_password(home: Path) -> None:
     (home / "dagster.yaml").write_text((DEPLOY / "dagster.yaml").read_text())
     given = {
         "DAGSTER_HOME": str(home),
@@ -157,7 +157,7 @@ def test_what_is_to_be_installed_is_no_problem_once_it_is(home: Path, monkeypatc
 
 
 @pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL on this machine: apt-get install postgresql")
-def test_a_wrong_password_and_a_schema_of_another_release_are_told_apart(
+def test_a_wrong_password_and_a_schema_of_another_release_are_distinguished(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psycopg2
@@ -188,7 +188,7 @@ def test_a_wrong_password_and_a_schema_of_another_release_are_told_apart(
         assert told("problem", look(right, dagster_only=True)) == []
 
 
-def test_a_wrong_setting_is_told_and_what_does_not_depend_on_it_as_well(
+def test_a_wrong_setting_is_reported_and_what_does_not_depend_on_it_as_well(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMAPS_ZONE", "GR")
@@ -246,7 +246,7 @@ def test_what_the_world_has_to_mend_does_not_keep_dagster_down(
     ("off", "says"),
     [(timedelta(0), None), (timedelta(minutes=-5), "ahead of"), (timedelta(minutes=5), "behind")],
 )
-def test_a_clock_that_is_off_is_told(off: timedelta, says: str | None) -> None:
+def test_a_clock_that_is_off_is_reported(off: timedelta, says: str | None) -> None:
     date = format_datetime(datetime.now(timezone.utc) + off, usegmt=True)
     warnings = told("warning", clock(date, Settings(_env_file=None)))
     assert [says in warning for warning in warnings if says] == ([True] if says else [])

@@ -65,7 +65,7 @@ def test_the_home_is_expanded_in_the_setting_and_in_the_argument(
         features.load("GR", DAY, DAY.replace(hour=1), warehouse="~/data")
 
 
-def test_the_home_of_nobody_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_without_a_user_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAPS_WAREHOUSE", "~no-such-user/warehouse")
     told = "the home ~no-such-user is not known; for a folder of that name write ./~no-such-user"
     with pytest.raises(SettingsError) as caught:

@@ -309,7 +309,7 @@ NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
         ({**WHOLE, "token": None, "client_id": "i"}, f"{NEEDS} EMAPS_DATABRICKS_CLIENT_SECRET."),
         (
             {**WHOLE, "client_id": "i", "client_secret": "s"},
-            "EMAPS_DATABRICKS_TOKEN and EMAPS_DATABRICKS_CLIENT_ID are two ways to say who asks: give one.",
+            "EMAPS_DATABRICKS_TOKEN and EMAPS_DATABRICKS_CLIENT_ID are two ways to authenticate: give one.",
         ),
         (
             {**WHOLE, "node_type": "m5d.large", "policy_id": "p"},
@@ -343,7 +343,7 @@ def _databricks(**given: str | None) -> DatabricksSettings:
     return DatabricksSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
-def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_wrong_value_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAPS_ZONES", "gr")
     monkeypatch.setenv("EMAPS_DEPLOYMENT", "x")
     monkeypatch.setenv("EMAPS_FOO", "x")
@@ -471,7 +471,7 @@ def test_the_env_file_of_the_working_folder_is_read_and_variables_win(monkeypatc
     assert read_settings().model_dump() == {**DEFAULTS, "zones": ("TR",), "start": datetime(2023, 1, 1, tzinfo=UTC)}
 
 
-def test_a_wrong_value_in_the_env_file_is_told_like_any_other() -> None:
+def test_a_wrong_value_in_the_env_file_is_reported_like_any_other() -> None:
     Path(".env").write_text("EMAPS_DEPLOYMENT=cluster\n")
     with pytest.raises(SettingsError, match=f"^EMAPS_DEPLOYMENT is 'cluster': {DEPLOYMENTS}$"):
         read_settings()

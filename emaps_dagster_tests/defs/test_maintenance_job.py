@@ -53,7 +53,7 @@ def outputs(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
     return {numbers.pop("table"): numbers for numbers in told}
 
 
-def test_every_table_is_put_into_fewer_files_and_tells_its_numbers(
+def test_every_table_is_put_into_fewer_files_and_reports_its_numbers(
     grown: FolderLakehouse, instance: dg.DagsterInstance
 ) -> None:
     rows = grown.scan(POWER_DATA).toArrow().sort_by("payload_sha256")

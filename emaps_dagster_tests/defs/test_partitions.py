@@ -144,7 +144,7 @@ def test_a_task_of_the_native_job_refuses_hours_that_are_not_over(layer: str) ->
         run_task(layer, task)
 
 
-def test_the_cost_of_hours_that_are_not_over_is_not_told() -> None:
+def test_the_cost_of_hours_that_are_not_over_is_not_reported() -> None:
     with quick_instance() as instance:
         job = build_definitions(Settings(fixed_now=NOW, _env_file=None)).resolve_job_def("backfill_cost")
         end = NOW + timedelta(days=1)

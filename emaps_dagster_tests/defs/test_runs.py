@@ -63,7 +63,7 @@ def test_a_step_on_a_cluster_may_be_silent_until_it_ends() -> None:
     assert heartbeat_timeout(Settings(deployment="databricks", _env_file=None)) == 3600 + 28800
 
 
-def test_the_plan_is_asked_for_once_a_day_and_kept_while_the_provider_is_down(instance: dg.DagsterInstance) -> None:
+def test_the_plan_is_requested_once_a_day_and_kept_while_the_provider_is_down(instance: dg.DagsterInstance) -> None:
     with Simulator(now=NOW, plan="free", zones=("GR",)) as sim:
         api = ElectricityMapsResource(api_url=sim.url, now=NOW.isoformat())
         for _ in range(3):

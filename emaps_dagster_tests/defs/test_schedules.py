@@ -50,7 +50,7 @@ def test_a_start_that_is_not_over_yet_is_said_and_nothing_is_asked(
     assert sim.requests == []
 
 
-def test_the_last_complete_hour_is_asked_for(sim: Simulator, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_the_last_complete_hour_is_requested(sim: Simulator, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     made(instance, ("GR",), Window(START, utc(2024, 5, 4, 9)))
     found = tick(settings(sim, tmp_path), "hourly_tick", instance, NOW)
     assert ranges(found) == [("2024-05-04-09:00", "2024-05-04-09:00")]

@@ -120,14 +120,14 @@ def test_from_the_first_complete_hour_on_the_sensors_work(
 # --- gaps -----------------------------------------------------------------------------------------
 
 
-def test_a_hole_is_asked_for_once_and_then_after_a_pause(world: Callable[..., tuple[Any, list[str]]]) -> None:
+def test_a_hole_is_requested_once_and_then_after_a_pause(world: Callable[..., tuple[Any, list[str]]]) -> None:
     found, calls = world("gaps")
     assert ranges(found) == [("2024-05-02-04:00", "2024-05-02-05:00")]
     assert [request.tags["emaps/triggered_by"] for request in found.run_requests] == ["gaps"]
     assert calls == ["zones"]
     again, calls = world("gaps", found.cursor)
     assert again.run_requests == []
-    assert again.skip_message == ("Asked for before, and again after a pause: [2024-05-02T04:00Z, 2024-05-02T06:00Z).")
+    assert again.skip_message == ("Requested before, and again after a pause: [2024-05-02T04:00Z, 2024-05-02T06:00Z).")
     assert calls == []
     later, _ = world("gaps", found.cursor, NOW + HOUR)
     assert ranges(later) == [("2024-05-02-04:00", "2024-05-02-05:00")]
@@ -151,7 +151,7 @@ REVISED = utc(2024, 5, 2, 12)
 ASKED = [("2024-05-02-12:00", "2024-05-02-12:00")]
 
 
-def test_a_revised_hour_is_asked_for_and_not_again(world: Callable[..., tuple[Any, list[str]]], sim: Refusing) -> None:
+def test_a_revised_hour_is_requested_and_not_again(world: Callable[..., tuple[Any, list[str]]], sim: Refusing) -> None:
     sim.provider.revise("GR", REVISED, at=NOW - HOUR)
     found, calls = world("revisions")
     assert REVISED in hours_asked(found)
@@ -178,7 +178,7 @@ def test_a_list_of_updates_that_is_refused_is_replaced_by_the_daily_windows_and_
     assert (quiet.run_requests, calls) == ([], [])
     assert quiet.skip_message.startswith(
         "The provider gives no list of updates of GR since 2024-05-04T10:20Z, though the plan has it: 48 hours of 1, "
-        "7, 30, 90 days ago are read again daily instead, older revisions are not seen. The list is asked for again "
+        "7, 30, 90 days ago are read again daily instead, older revisions are not seen. The list is requested again "
         "after 2024-05-05T10:20Z. updated-since of zone GR, [2024-05-01T00:00Z, 2024-05-04T10:00Z)"
     )
     assert str(status) in quiet.skip_message
@@ -200,7 +200,9 @@ def test_an_outage_is_waited_for_a_day_before_windows_are_read(
     sim.status = 503
     found, calls = world("revisions")
     assert calls == ["zones", "updated-since"]
-    assert found.skip_message.startswith("The list of updates of GR is asked for again at the next look. updated-since")
+    assert found.skip_message.startswith(
+        "The list of updates of GR is requested again at the next evaluation. updated-since"
+    )
     again, calls = world("revisions", found.cursor, NOW + 2 * HOUR)
     assert calls == ["updated-since"]
     _, calls = world("revisions", again.cursor, NOW + 24 * HOUR)
@@ -235,7 +237,7 @@ class Slow:
         return len(self.sim.requests) * self.seconds
 
 
-def test_a_long_list_is_read_in_as_many_looks_as_it_takes_and_no_question_is_put_twice(
+def test_a_long_list_is_read_in_as_many_evaluations_as_it_takes_and_no_question_is_put_twice(
     world: Callable[..., tuple[Any, list[str]]], sim: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the hours are restated; an answer lists 20 at most."""
@@ -253,13 +255,13 @@ def test_a_long_list_is_read_in_as_many_looks_as_it_takes_and_no_question_is_put
         changed |= hours_asked(found)
         if not revisions.RevisionsCursor.loads(cursor).scans:
             break
-        assert found.run_requests or "more hours are asked for at the next look" in found.skip_message
+        assert found.run_requests or "more hours are requested at the next evaluation" in found.skip_message
     assert {hour for hour in Window(START, NOW.replace(minute=0)).hours() if hour < NOW - 24 * HOUR} <= changed
     assert len(asked) == len(set(asked)) == 1 + 1 + 5, "the plan, the whole, and 82 hours in pieces of 19"
     assert number == 3
 
 
-def test_four_hundred_restated_days_take_eleven_calls_in_looks_of_25_seconds(
+def test_four_hundred_restated_days_take_eleven_calls_in_evaluations_of_25_seconds(
     sim: Refusing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As above at its real size, without Dagster's statuses of 9,600 hours."""
@@ -356,7 +358,7 @@ def test_an_alert_says_our_own_sentence_without_colours_once(
     assert (again.skip_message, len(chat.messages)) == ("1 cause of failure open.", 1)
 
 
-def test_a_cause_that_is_over_is_told_once_more(
+def test_a_cause_that_is_over_is_reported_once_more(
     sim: Refusing, instance: dg.DagsterInstance, tmp_path: Path, chat: Chat
 ) -> None:
     here = settings(sim, tmp_path)

@@ -110,7 +110,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def both(made: Made, look: Callable[[dg.DagsterInstance, str], Any], broken: str | None) -> tuple[Any, Any]:
-    """What ours and Dagster's own tell after the same run; ours is also read by Dagster's own, and tells the same."""
+    """Our storage and Dagster's return the same after the same run, and Dagster's reads ours with the same result."""
     (ours, run), (dagsters, its_run) = made(broken)
     with dg.DagsterInstance.from_config(str(ours)) as instance:
         told = look(instance, run)

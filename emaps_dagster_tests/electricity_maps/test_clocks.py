@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -16,20 +16,12 @@ from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.clocks import length, provider_clock, skew
 from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
-from emaps_dagster_tests.electricity_maps.test_client import GOOD, Api, hour
 from emaps_dagster_tests.electricity_maps.test_transport import raw
+from emaps_dagster_tests.support.scripted_api import GOOD, Api, hour
 
 BODY = json.dumps(GOOD).encode()
 MACHINE = datetime(2026, 11, 28, 10, 0, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    server = Api()
-    yield server
-    server.stop()
 
 
 def dated(off: timedelta, more: str = "") -> Callable[..., None]:

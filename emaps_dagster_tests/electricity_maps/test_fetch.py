@@ -118,7 +118,7 @@ def message(outcome: AcceptedResponse | FetchFailure) -> str:
         ),
     ],
 )
-def test_a_window_is_asked_for_in_these_requests(
+def test_a_window_is_requested_in_these_requests(
     sim: Simulator, client: ElectricityMapsClient, start: str, end: str, asked: list[str]
 ) -> None:
     wanted = window(start, end)
@@ -158,7 +158,7 @@ def test_the_border_moves_at_the_full_hour(
     assert window("2024-05-03T11", "2024-05-03T12").start in hours(outcome)
 
 
-def test_an_hour_that_left_history_while_we_asked_is_asked_for_again(
+def test_an_hour_that_left_history_during_the_request_is_requested_again(
     sim: Simulator, client: ElectricityMapsClient
 ) -> None:
     sim.set_now(NOW + HOUR)
@@ -168,7 +168,7 @@ def test_an_hour_that_left_history_while_we_asked_is_asked_for_again(
     assert paths(sim) == [HISTORY, past_range("2024-05-03T11", "2024-05-03T12")]
 
 
-def test_hours_missing_at_the_start_of_history_are_asked_for_and_told_when_they_are_nowhere(
+def test_hours_missing_at_the_start_of_history_are_requested_and_reported_when_they_are_nowhere(
     sim: Simulator, client: ElectricityMapsClient
 ) -> None:
     sim.provider.withhold("GR", datetime(2024, 5, 3, 11, tzinfo=UTC), datetime(2024, 5, 3, 15, tzinfo=UTC))
@@ -178,7 +178,7 @@ def test_hours_missing_at_the_start_of_history_are_asked_for_and_told_when_they_
     assert "no rows" in message(rest)
 
 
-def test_hours_missing_inside_history_are_not_asked_for(sim: Simulator, client: ElectricityMapsClient) -> None:
+def test_hours_missing_inside_history_are_not_requested(sim: Simulator, client: ElectricityMapsClient) -> None:
     sim.provider.withhold("GR", datetime(2024, 5, 3, 20, tzinfo=UTC), datetime(2024, 5, 3, 22, tzinfo=UTC))
     assert len(list(fetch(client, POWER, ("GR",), window("2024-05-03T19", "2024-05-04T10"), NOW))) == 1
     assert paths(sim) == [HISTORY]
@@ -276,7 +276,7 @@ def test_a_bad_body_or_a_hole_does_not_stop_the_later_chunks(
 
 
 @pytest.mark.parametrize("kind", ["invalid_token", "not_in_plan", "rate_limited", "server_error", "echo_token"])
-def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hours_not_asked_for(
+def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hours_not_requested(
     sim: Simulator, client: ElectricityMapsClient, kind: Any
 ) -> None:
     outcomes = fetch(client, POWER, ("GR", "BG"), window("2024-03-01T00", "2024-03-26T00"), NOW)
@@ -286,7 +286,7 @@ def test_what_would_answer_the_next_chunk_alike_ends_the_zone_and_names_the_hour
     assert isinstance(failed, FetchFailure)
     assert type(failed.error) is FAILURES[kind][0]
     assert "power-breakdown/past-range of zone GR, [2024-03-11T00:00Z, 2024-03-21T00:00Z)" in message(failed)
-    assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not asked for.")
+    assert message(failed).endswith(" The later hours [2024-03-21T00:00Z, 2024-03-26T00:00Z) were not requested.")
     assert [outcome.zone for outcome in others if isinstance(outcome, AcceptedResponse)] == ["BG", "BG", "BG"]
 
 
@@ -324,7 +324,7 @@ def test_a_plan_without_past_range_gives_the_last_day_and_names_the_hours_it_can
     for part in (
         "power-breakdown/past-range of zone GR, [2024-04-20T00:00Z, 2024-04-30T00:00Z)",
         "Hours older than a day need a plan with past-range",
-        "The later hours [2024-04-30T00:00Z, 2024-05-03T11:00Z) were not asked for.",
+        "The later hours [2024-04-30T00:00Z, 2024-05-03T11:00Z) were not requested.",
     ):
         assert part in message(failed)
 
@@ -338,7 +338,7 @@ def test_a_history_that_lags_is_taken_for_a_day_and_then_refused(
     if late == timedelta(hours=24):
         assert hours(outcome) == window("2024-05-02T11", "2024-05-03T11")
     else:
-        assert "[2024-05-01T11:00Z, 2024-05-02T11:00Z) lie more than 47 hours from the hours asked for" in message(
+        assert "[2024-05-01T11:00Z, 2024-05-02T11:00Z) lie more than 47 hours from the requested hours" in message(
             outcome
         )
         assert isinstance(outcome, FetchFailure)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +29,8 @@ from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.simulator.server import Simulator
-from emaps_dagster_tests.electricity_maps.test_client import GOOD, NOW, TOKEN, Api, ask, tell
 from emaps_dagster_tests.support.builders import utc
+from emaps_dagster_tests.support.scripted_api import GOOD, NOW, TOKEN, Api, ask, visible_text
 
 NGINX = (
     "<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center><h1>404 Not Found</h1></center></body></html>"
@@ -48,14 +47,6 @@ PLAN = {
 KEY = {"error": "Invalid auth-token", "message": "The provided token is invalid. If this token used to work, ..."}
 NO_DATA = {"error": 'No recent data for zone "GR"'}
 LIMIT = {"error": "Rate limit exceeded", "message": "You have exceeded your hourly limit"}
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    server = Api()
-    yield server
-    server.stop()
 
 
 # Status, headers, body; error; tries; words of cause and remedy.
@@ -169,7 +160,7 @@ def test_a_redirect_names_its_target_and_the_address_to_set_which_works(api: Api
             ask(api)
         assert f"It leads to {moved}/carbon-intensity/history. Set EMAPS_API_URL={moved}" in str(caught.value)
         assert new.requests == []
-        assert TOKEN not in tell(caught.value)
+        assert TOKEN not in visible_text(caught.value)
         named = re.search(r"EMAPS_API_URL=(\S+)", str(caught.value))
         assert named is not None
         assert ask(api, named[1]).source == "electricitymaps/v4/carbon-intensity/history"

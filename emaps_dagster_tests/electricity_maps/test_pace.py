@@ -21,7 +21,7 @@ from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.defs.resources.electricity_maps import ElectricityMapsResource
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.pace import Pace, pace_file
-from emaps_dagster_tests.electricity_maps.test_client import GOOD, TOKEN, Api
+from emaps_dagster_tests.support.scripted_api import GOOD, TOKEN, Api
 
 PROGRAM = """
 import sys

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from emaps_dagster.contracts.errors import BlockedError
-from emaps_dagster_tests.electricity_maps.test_client import GOOD, Api, ask
 from emaps_dagster_tests.electricity_maps.test_http_errors import FORTINET
+from emaps_dagster_tests.support.scripted_api import GOOD, Api, ask
 
 HOST = "api.example.org"
 

@@ -179,10 +179,10 @@ def test_a_body_whose_only_record_is_flawed_is_stored_with_its_hour() -> None:
 @pytest.mark.parametrize(
     "rows", [[None], [{"datetime": "x"}], [{**ROW, "datetime": "2150-01-01T00:00:00Z"}], [None, 1]]
 )
-def test_an_answer_to_a_question_of_a_few_hours_is_stored_though_it_tells_none(rows: list[Any]) -> None:
+def test_an_answer_to_a_question_of_a_few_hours_is_stored_though_it_reports_none(rows: list[Any]) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     end = start + len(rows) * timedelta(hours=1)
-    reach = Reach(start - timedelta(days=1), end + timedelta(days=1), "outside the range asked for", (start, end))
+    reach = Reach(start - timedelta(days=1), end + timedelta(days=1), "outside the requested range", (start, end))
     admitted = admit(response_of(body(*rows, key="data"), CARBON), reach)
     assert admitted.window == Window(start, end)
     assert [record.hour for record in admitted.rejected] == [start + n * timedelta(hours=1) for n in range(len(rows))]
@@ -197,10 +197,10 @@ def test_a_record_beyond_reach_is_quarantined_with_the_hour_that_its_neighbours_
     rows = [{**ROW, "datetime": f"2024-01-01T0{hour}:00:00Z"} for hour in range(4)]
     rows[2]["datetime"] = "2031-01-01T02:00:00Z"
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    reach = Reach(start, start + timedelta(hours=4), "outside the range asked for, that day")
+    reach = Reach(start, start + timedelta(hours=4), "outside the requested range, that day")
     (rejected,) = admit(response_of(body(*rows), CARBON), reach).rejected
     assert rejected.hour == start + timedelta(hours=2)
-    assert rejected.reason == "datetime of row 2 is 2031-01-01T02:00Z, outside the range asked for, that day"
+    assert rejected.reason == "datetime of row 2 is 2031-01-01T02:00Z, outside the requested range, that day"
 
 
 @pytest.mark.parametrize(

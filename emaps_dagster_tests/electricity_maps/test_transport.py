@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -29,17 +29,9 @@ from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.error_bodies import is_cut_off
 from emaps_dagster.electricity_maps.transport import MOST_BYTES
-from emaps_dagster_tests.electricity_maps.test_client import GOOD, TOKEN, Api, ask, tell
+from emaps_dagster_tests.support.scripted_api import GOOD, TOKEN, Api, ask, visible_text
 
 WHOLE = json.dumps({**GOOD, "note": "a {brace} in a string"}).encode()
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    server = Api()
-    yield server
-    server.stop()
 
 
 def raw(head: str, *parts: bytes, pause: float = 0.0) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -74,7 +66,7 @@ DRIPS: dict[str, tuple[str, list[bytes]]] = {
 
 
 @pytest.mark.parametrize("what", DRIPS)
-def test_a_response_that_drips_is_given_up_at_its_deadline_and_asked_for_again(api: Api, what: str) -> None:
+def test_a_response_that_drips_is_given_up_at_its_deadline_and_requested_again(api: Api, what: str) -> None:
     head, parts = DRIPS[what]
     # No pause between bytes is as long as the timeout for one.
     api.script.append(raw(head, *parts, pause=0.1))
@@ -86,7 +78,7 @@ def test_a_response_that_always_drips_is_an_error_that_names_the_deadline(api: A
     api.script.append(raw(DRIPS["a body"][0], *DRIPS["a body"][1], pause=0.1))
     with pytest.raises(ProviderUnavailableError, match=r"not complete after 1\.5 s\) after 2 tries") as caught:
         ask(api, timeout=(1, 1.0), attempts=2)
-    assert TOKEN not in tell(caught.value)
+    assert TOKEN not in visible_text(caught.value)
 
 
 def test_a_deadline_is_of_one_response_and_not_of_a_client(api: Api) -> None:
@@ -122,7 +114,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize("what", CUTS)
-def test_a_body_that_is_cut_off_is_asked_for_again(api: Api, what: str) -> None:
+def test_a_body_that_is_cut_off_is_requested_again(api: Api, what: str) -> None:
     head, content = CUTS[what]
     api.script.append(raw(head, content))
     assert json.loads(ask(api.then(200, GOOD)).body) == GOOD
@@ -147,7 +139,7 @@ def test_an_empty_body_that_may_be_cut_off_is_unavailable_in_the_end(api: Api) -
 
 
 @pytest.mark.parametrize("where", ["zones", "updates"])
-def test_a_list_that_is_cut_off_is_asked_for_again(api: Api, where: str) -> None:
+def test_a_list_that_is_cut_off_is_requested_again(api: Api, where: str) -> None:
     whole: dict[str, Any] = {"GR": {"zoneName": "Greece"}, "BG": {"zoneName": "Bulgaria"}}
     api.script.append(raw("HTTP/1.0 200 OK\n\n", json.dumps(whole)[:30].encode()))
     if where == "zones":
@@ -199,7 +191,7 @@ def endless(sent: list[int]) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
-def test_a_body_that_is_too_long_is_not_read_to_its_end_nor_asked_for_again(api: Api) -> None:
+def test_a_body_that_is_too_long_is_not_read_to_its_end_nor_requested_again(api: Api) -> None:
     sent: list[int] = []
     api.script.append(endless(sent))
     with pytest.raises(ResponseTooLongError, match=r"longer than 16 MB.*Check that EMAPS_API_URL") as caught:
@@ -209,7 +201,7 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end_nor_asked_for_again(api:
     assert sum(sent) < 100_000_000
     for part in ("carbon-intensity/history of zone GR", "the last 24 hours"):
         assert part in str(caught.value)
-    assert TOKEN not in tell(caught.value)
+    assert TOKEN not in visible_text(caught.value)
     # The remedy: the address of the API.
     right = Api()
     try:
@@ -295,5 +287,5 @@ def test_nothing_of_a_broken_response_is_logged_with_the_token(api: Api, caplog:
         api.script.append(raw(*CUTS[what]))
     with pytest.raises(ProviderError) as caught:
         ask(api)
-    assert TOKEN not in tell(caught.value)
+    assert TOKEN not in visible_text(caught.value)
     assert TOKEN not in caplog.text

@@ -71,8 +71,8 @@ def refused(error: type[FeaturesError], ask: Callable[..., Any], hours: Window, 
 def test_gold_that_lacks_hours_says_which(load: Callable[..., Any]) -> None:
     hours = Window(APRIL + 6 * DAY, BEGAN)
     assert refused(PartialFeaturesError, load, hours) == (
-        "gold.ml_features lacks 266 of the 312 hours asked for: zone GR 266 in [2024-04-08T00:00Z, 2024-04-19T02:00Z). "
-        "Run the pipeline for these hours, ask for others, or accept fewer rows with allow='missing'."
+        "gold.ml_features lacks 266 of the 312 requested hours: zone GR 266 in [2024-04-08T00:00Z, 2024-04-19T02:00Z). "
+        "Run the pipeline for these hours, request others, or accept fewer rows with allow='missing'."
     )
     assert len(load(hours, allow="missing")) == 46
     assert len(load(Window(BEGAN - 22 * HOUR, BEGAN))) == 22
@@ -95,7 +95,7 @@ def test_many_ranges_are_counted_and_not_listed(warehouse: Path, spark: SparkSes
     with pytest.raises(PartialFeaturesError) as caught:
         features.load(["GR", "BG"], APRIL, APRIL + 16 * HOUR, warehouse=tmp_path / "holes")
     said = str(caught.value)
-    assert "lacks 14 of the 32 hours asked for: zone GR 7 in [2024-04-01T03:00Z, 2024-04-01T04:00Z), " in said
+    assert "lacks 14 of the 32 requested hours: zone GR 7 in [2024-04-01T03:00Z, 2024-04-01T04:00Z), " in said
     assert "2024-04-01T12:00Z) and 2 more ranges; zone BG 7 in " in said
     # The remedy: the pipeline runs for these hours.
     hours = Window(APRIL, APRIL + 16 * HOUR)
@@ -111,9 +111,9 @@ def test_hours_that_were_not_known_at_a_moment_are_counted(load: Callable[..., A
     moment = BEGAN + 3 * HOUR + 30 * MINUTE
     hours = Window(BEGAN - 26 * HOUR, BEGAN + 6 * HOUR)
     assert refused(PartialFeaturesError, load, hours, as_of=moment) == (
-        "Not known at 2024-04-20T03:30:00Z were 7 of the 32 hours asked for: zone GR 7 in "
+        "Not known at 2024-04-20T03:30:00Z were 7 of the 32 requested hours: zone GR 7 in "
         "[2024-04-18T22:00Z, 2024-04-19T02:00Z), [2024-04-20T03:00Z, 2024-04-20T06:00Z). 3 of them were not over: end "
-        "before 2024-04-20T03:00Z. Ask for other hours, or accept fewer rows with allow='missing'."
+        "before 2024-04-20T03:00Z. Request other hours, or accept fewer rows with allow='missing'."
     )
     assert len(load(hours, as_of=moment, allow="missing")) == 25
     assert len(load(Window(TICKED.start, BEGAN + 3 * HOUR), as_of=moment)) == 25
@@ -126,7 +126,7 @@ def test_a_backfill_is_no_knowledge_in_time_and_no_longer_delay_is_suggested(loa
     said = refused(NoFeaturesError, load, WEEK, known_at="1h")
     assert said == (
         "No hour of zone GR in [2024-04-01T00:00Z, 2024-04-08T00:00Z) was known 1:00:00 after its end. 168, 100% of "
-        "those asked for, were backfilled: first ingested 12 days, 0:07:00 after their end at the earliest, half of "
+        "those requested, were backfilled: first ingested 12 days, 0:07:00 after their end at the earliest, half of "
         "them 15 days, 12:07:00 or more. What was known of them in time was never fetched, and no known_at brings it "
         "back."
     )
@@ -137,14 +137,14 @@ def test_a_delay_that_reaches_into_a_backfill_says_what_is_missing_and_what_is_n
 ) -> None:
     both = refused(PartialFeaturesError, load, WEEK, known_at="15d")
     assert both == (
-        "Not known 15 days, 0:00:00 after their end were 96 of the 168 hours asked for: zone GR 96 in "
-        "[2024-04-01T00:00Z, 2024-04-05T00:00Z). 96, 57% of those asked for, were backfilled: first ingested 15 days, "
+        "Not known 15 days, 0:00:00 after their end were 96 of the 168 requested hours: zone GR 96 in "
+        "[2024-04-01T00:00Z, 2024-04-05T00:00Z). 96, 57% of those requested, were backfilled: first ingested 15 days, "
         "0:07:00 after their end at the earliest, half of them 17 days, 0:07:00 or more. What was known of them in "
         "time was never fetched, and no known_at brings it back. 72 of 72 rows are known 15 days, 0:00:00 after their "
         "end by a backfill only: zone GR 72 in [2024-04-05T00:00Z, 2024-04-08T00:00Z). They were first ingested 12 "
         "days, 0:07:00 after their end at the earliest, half of them 13 days, 12:07:00 or more, and show what the "
-        "provider said then, not what could be known in their time. Ask for hours while the pipeline ran, or accept "
-        "both with allow=['missing', 'backfilled']."
+        "provider published by then, not what could be known in their time. Request hours while the pipeline ran, "
+        "or accept both with allow=['missing', 'backfilled']."
     )
     assert "72 of 72 rows" in refused(BackfilledFeaturesError, load, WEEK, known_at="15d", allow="missing")
     assert "96 of the 168" in refused(PartialFeaturesError, load, WEEK, known_at="15d", allow="backfilled")
@@ -167,7 +167,7 @@ def test_hours_while_the_pipeline_ran_are_answered_without_a_word(load: Callable
 def test_what_the_first_run_found_in_history_needs_the_delay_that_is_named(load: Callable[..., Any]) -> None:
     hours = Window(TICKED.start, BEGAN + 4 * HOUR)
     said = refused(PartialFeaturesError, load, hours, known_at="1h")
-    assert "were 22 of the 26 hours asked for: zone GR 22 in [2024-04-19T02:00Z, 2024-04-20T00:00Z). " in said
+    assert "were 22 of the 26 requested hours: zone GR 22 in [2024-04-19T02:00Z, 2024-04-20T00:00Z). " in said
     assert (
         "22 were first ingested 1:07:00 after their end at the earliest, half of them 12:07:00 or more: a longer "
         "known_at has them." in said
@@ -179,7 +179,7 @@ def test_what_the_first_run_found_in_history_needs_the_delay_that_is_named(load:
 def test_an_hour_that_later_bodies_pass_over_is_backfilled_though_they_span_it(load: Callable[..., Any]) -> None:
     hours = Window(LATE.start - HOUR, LATE.end + HOUR)
     said = refused(PartialFeaturesError, load, hours, known_at="1h")
-    assert "were 2 of the 4 hours asked for: zone GR 2 in [2024-04-20T04:00Z, 2024-04-20T06:00Z). 2, 50% of " in said
+    assert "were 2 of the 4 requested hours: zone GR 2 in [2024-04-20T04:00Z, 2024-04-20T06:00Z). 2, 50% of " in said
     assert "first ingested 4 days, 18:00:00 after their end at the earliest" in said
     said = refused(BackfilledFeaturesError, load, hours, known_at="5d")
     assert said.startswith("2 of 4 rows are known 5 days, 0:00:00 after their end by a backfill only: zone GR 2 in ")
@@ -194,6 +194,6 @@ def test_one_feed_that_came_by_a_backfill_is_enough(load: Callable[..., Any]) ->
 def test_arrow_and_polars_refuse_and_accept_alike(warehouse: Path) -> None:
     hours = (APRIL + 6 * DAY, APRIL + 8 * DAY)
     for ask in (features.load_arrow, features.load_polars):
-        with pytest.raises(PartialFeaturesError, match="24 of the 48 hours"):
+        with pytest.raises(PartialFeaturesError, match="24 of the 48 requested hours"):
             ask("GR", *hours, warehouse=warehouse)  # type: ignore[operator]
         assert len(ask("GR", *hours, warehouse=warehouse, allow="missing")) == 24  # type: ignore[operator]

@@ -171,7 +171,7 @@ SOME = [
 
 @pytest.fixture(scope="module")
 def warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """30 hourly ticks over a turn of the month; in `after`, two days later, hours are told anew."""
+    """30 hourly ticks over a turn of the month; in `after`, two days later, hours are delivered again."""
     folder = tmp_path_factory.mktemp("warehouse")
     ticks = [DAY + number * HOUR + 7 * MINUTE for number in range(1, 31)]
     for name in ("before", "after"):
@@ -186,7 +186,7 @@ def warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     return Warehouse(folder / "before", folder / "after", ticks[-1])
 
 
-def test_what_is_told_later_changes_gold_and_no_row_that_was_known_before(warehouse: Warehouse) -> None:
+def test_what_is_reported_later_changes_gold_and_no_row_that_was_known_before(warehouse: Warehouse) -> None:
     def twice(**when: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
         before, after = (
             features.load("GR", DAY, DAY + 30 * HOUR, **when, warehouse=folder, columns=SOME)

@@ -99,7 +99,7 @@ def test_models_take_inputs_and_target_as_they_are(warehouse: Path, trained: Tra
     assert len(cross_val_score(fitted, trained.X, trained.y, cv=folds)) == 2
 
 
-def test_the_zone_is_a_category_if_asked_for(warehouse: Path) -> None:
+def test_the_zone_is_a_category_if_requested(warehouse: Path) -> None:
     asked = {**FEW, "zone_category": True, "issue_at": "00:00"}
     both = forecasting.training_set(ZONES, "2024-05-08", "2024-05-11", **asked, warehouse=warehouse)
     assert str(both.X["zone"].dtype) == "category"

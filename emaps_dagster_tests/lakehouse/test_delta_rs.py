@@ -31,7 +31,7 @@ def on_disk(lakehouse: Lakehouse) -> set[str]:
     return {str(p) for p in folder.rglob("*") if "_delta_log" not in p.parts and not p.name.startswith("year_month=")}
 
 
-def test_a_month_is_a_file_whose_keys_the_log_tells(table: Lakehouse, spark: SparkSession) -> None:
+def test_a_month_is_a_file_whose_keys_the_log_names(table: Lakehouse, spark: SparkSession) -> None:
     flows = {"BG": 2.5, "AL": None}
     rows = rows_of(spark, (0, 1.0), (1, None), (2, 3.0, flows)).union(rows_of(spark, (3, -0.5), zone="BG"))
     assert table.merge(READINGS, DAY, answering(rows)).total == HourChange(inserted=4)

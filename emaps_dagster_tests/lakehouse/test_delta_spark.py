@@ -198,9 +198,7 @@ def test_a_table_of_a_catalog_is_merged_rebuilt_and_maintained(
     assert (report.after.files, report.files_removed, values(catalog)) == (2, 0, [(0, 2.0), (3, 7.0)])
 
 
-def test_append_only_tables_of_a_catalog_refuse_that_somebody_deletes(
-    catalog: DeltaSparkLakehouse, spark: SparkSession
-) -> None:
+def test_append_only_tables_of_a_catalog_refuse_deletes(catalog: DeltaSparkLakehouse, spark: SparkSession) -> None:
     catalog.create(POWER_DATA)
     row = ("s", "GR", "{}", T0, T0, T0 + HOUR, "/v3", "00", None, "2024-01")
     catalog.append(POWER_DATA, frame(spark, POWER_DATA, [row]))

@@ -138,7 +138,7 @@ def test_a_folder_name_that_delta_cannot_take_is_one_clear_error(
         open_folders(spark, tmp_path / name)
 
 
-def test_bronze_refuses_that_somebody_deletes(lakehouse: Lakehouse, spark: SparkSession) -> None:
+def test_bronze_refuses_deletes(lakehouse: Lakehouse, spark: SparkSession) -> None:
     bronze = all_tables(("GR",))[0]
     lakehouse.create(bronze)
     hour = datetime(2024, 1, 1, tzinfo=timezone.utc)

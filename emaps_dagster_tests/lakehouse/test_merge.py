@@ -55,7 +55,7 @@ _DIFFERENCES: list[tuple[tuple[Any, Any], tuple[Any, Any], str]] = [
 ]
 
 
-def test_a_merge_updates_what_differs_null_and_zero_told_apart(table: Lakehouse, spark: SparkSession) -> None:
+def test_a_merge_updates_what_differs_null_and_zero_distinguished(table: Lakehouse, spark: SparkSession) -> None:
     befores, afters, changes = zip(*_DIFFERENCES, strict=True)
     # From hour 2 on all are of February: one version.
     table.merge(READINGS, DAY, answering(rows_of(spark, *((2 + n, *before) for n, before in enumerate(befores)))))
@@ -107,7 +107,7 @@ def test_a_long_merge_goes_in_parts_as_long_as_its_zones_admit(
 
 
 @OF_NO_ENGINE
-def test_a_short_merge_asks_nobody_how_many_zones_there_are(table: Lakehouse, spark: SparkSession) -> None:
+def test_a_short_merge_does_not_count_how_many_zones_there_are(table: Lakehouse, spark: SparkSession) -> None:
     table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0))), lambda: pytest.fail("a query for nothing"))
 
 

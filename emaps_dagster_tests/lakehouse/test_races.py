@@ -135,7 +135,7 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: S
     assert stored(table) == [("GR", 2, 1.0, None)]
 
 
-def test_writers_take_turns_so_that_nobody_computes_for_nothing(
+def test_writers_wait_for_the_lock_so_that_none_computes_for_nothing(
     warehouse: Path, lakehouse: Lakehouse, spark: SparkSession
 ) -> None:
     lakehouse.create(READINGS)
@@ -155,7 +155,7 @@ def test_writers_take_turns_so_that_nobody_computes_for_nothing(
     assert len(computing) == 3
 
 
-def test_a_turn_that_cannot_be_had_is_not_waited_for_for_ever(
+def test_a_lock_that_stays_held_is_not_waited_for_for_ever(
     warehouse: Path, lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lakehouse.create(READINGS)

@@ -96,7 +96,7 @@ def test_without_java_the_message_says_where_it_was_looked_for(monkeypatch: pyte
     assert issubclass(EngineError, EmapsError)
 
 
-def test_a_process_that_uses_spark_connect_is_told_to_use_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_uses_spark_connect_is_referred_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
     with pytest.raises(EngineError, match=r"already uses Spark Connect .*another process"):
         engine.jvm_session()

@@ -98,14 +98,14 @@ def test_a_message_comes_by_webhook_in_slacks_format_and_by_mail(chat: Chat, mai
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/s3cret", "https://127.0.0.1:9/s3cret"])
-def test_a_webhook_that_does_not_answer_is_told_without_its_address(address: str) -> None:
+def test_a_webhook_that_does_not_answer_is_reported_without_its_address(address: str) -> None:
     with pytest.raises(AlertError) as caught:
         send_alert(settings(alert_webhook=address), "webhook", "x", "y")
     assert str(caught.value).startswith("EMAPS_ALERT_WEBHOOK gave no answer (")
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_mail_server_that_is_not_there_is_told_without_its_password() -> None:
+def test_a_mail_server_that_is_not_there_is_reported_without_its_password() -> None:
     with pytest.raises(AlertError) as caught:
         send_alert(settings(alert_email="a@example.org", alert_smtp="smtp://me:s3cret@127.0.0.1:9"), "email", "x", "y")
     assert str(caught.value) == (
@@ -129,7 +129,7 @@ def test_what_cannot_be_sent_waits_and_each_way_gets_it_once(chat: Chat, mailbox
     assert (len(chat.messages), len(mailbox.mails)) == (1, 1)
 
 
-def test_without_anybody_to_tell_nothing_is_kept() -> None:
+def test_without_a_channel_nothing_is_kept() -> None:
     inbox = AlertOutbox.loads("of another release", NOW)
     inbox.queue("hourly failed", "text", channels(settings()))
     assert inbox.waiting == []

@@ -1,4 +1,4 @@
-"""Which holes are asked for, when again, and what is told of those that stay."""
+"""Which missing hours are requested, when again, and what is reported of those that stay missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def decide(
     return gaps.decide(now, holes, options.pop("oldest_available", PAID), memory, **options)
 
 
-def test_a_hole_of_any_zone_is_asked_for_in_one_run() -> None:
+def test_a_hole_of_any_zone_is_requested_in_one_run() -> None:
     decision = decide(IncompleteHours({"GR": hours(("05-01T00", "05-01T05")), "BG": hours(("05-01T03", "05-01T08"))}))
     assert decision.fetch == [window("05-01T00", "05-01T08")]
     assert decision.merge == []
@@ -50,11 +50,11 @@ def test_what_history_carries_and_what_no_run_has_tried_is_left_to_the_next_tick
     decision = decide(IncompleteHours({"GR": not_fetched}, untried=hours(("05-02T00", "05-02T04"))))
     assert decision.fetch == []
     assert decision.sentences == [
-        "The next tick asks for [2024-05-02T00:00Z, 2024-05-02T04:00Z), [2024-05-03T20:00Z, 2024-05-03T22:00Z)."
+        "The next tick requests [2024-05-02T00:00Z, 2024-05-02T04:00Z), [2024-05-03T20:00Z, 2024-05-03T22:00Z)."
     ]
 
 
-def test_what_the_plan_does_not_serve_is_told_as_lost_and_never_asked_for() -> None:
+def test_what_the_plan_does_not_serve_is_reported_as_lost_and_never_requested() -> None:
     decision = decide(IncompleteHours({"GR": hours(("05-01T00", "05-01T07"))}), oldest_available=UNPAID)
     assert decision.fetch == decision.merge == []
     assert decision.sentences == [
@@ -86,7 +86,7 @@ def test_hours_whose_run_failed_wait_until_the_provider_answers_again() -> None:
     assert decide(older, provider_ok=True, oldest_available=UNPAID).fetch == []
 
 
-def test_a_hole_whose_record_is_quarantined_is_told_and_asked_for_as_any_other() -> None:
+def test_a_hole_whose_record_is_quarantined_is_reported_and_requested_as_any_other() -> None:
     not_fetched = hours(("05-01T00", "05-01T02"))
     bad = hours(("05-01T01", "05-01T02"))
     memory, now, said = gaps.GapsCursor(), NOW, []
@@ -112,7 +112,7 @@ def test_hours_near_a_run_that_is_going_on_wait() -> None:
     assert decision.memory.fetched.keys() == hours(("03-01T00", "03-01T01"))
 
 
-def test_a_hole_that_stays_is_asked_for_less_and_less_and_then_told() -> None:
+def test_a_hole_that_stays_is_requested_less_and_less_and_then_reported() -> None:
     holes = IncompleteHours({"GR": hours(("05-01T00", "05-01T02"))})
     memory, now, asked = gaps.GapsCursor(), NOW, []
     said: list[str] = []
@@ -126,12 +126,12 @@ def test_a_hole_that_stays_is_asked_for_less_and_less_and_then_told() -> None:
     # After 1, 2, 4 ... 128 hours, then every week.
     assert asked == [0, 1, 3, 7, 15, 31, 63, 127, 255, 423, 591]
     assert (
-        "The provider does not have [2024-05-01T00:00Z, 2024-05-01T02:00Z): asked for up to 3 times, "
+        "The provider does not have [2024-05-01T00:00Z, 2024-05-01T02:00Z): requested up to 3 times, "
         "next at 2024-05-04T17:20Z or later." in said
     )
 
 
-def test_hours_of_nulls_are_told_and_asked_for_again_like_holes_and_less_and_less() -> None:
+def test_hours_of_nulls_are_reported_and_requested_again_like_holes_and_less_and_less() -> None:
     holes = IncompleteHours({}, silent={"GR": hours(("05-01T00", "05-01T02"))})
     memory, now, asked = gaps.GapsCursor(), NOW, []
     while now < NOW + timedelta(days=12):
@@ -146,7 +146,7 @@ def test_hours_of_nulls_are_told_and_asked_for_again_like_holes_and_less_and_les
     assert decide(IncompleteHours({}), memory).memory == gaps.GapsCursor()
 
 
-def test_hours_of_nulls_that_the_plan_does_not_serve_are_told_and_never_asked_for() -> None:
+def test_hours_of_nulls_that_the_plan_does_not_serve_are_reported_and_never_requested() -> None:
     recent = hours(("05-03T20", "05-03T21"))
     decision = decide(
         IncompleteHours({}, silent={"BG": hours(("05-01T00", "05-01T02")) | recent}), oldest_available=UNPAID
@@ -157,7 +157,7 @@ def test_hours_of_nulls_that_the_plan_does_not_serve_are_told_and_never_asked_fo
         "[2024-05-03T20:00Z, 2024-05-03T21:00Z).",
         "Lost, since the plan serves no past-range: BG [2024-05-01T00:00Z, 2024-05-01T02:00Z). "
         "A plan that has it brings them back.",
-        "The next tick asks for [2024-05-03T20:00Z, 2024-05-03T21:00Z).",
+        "The next tick requests [2024-05-03T20:00Z, 2024-05-03T21:00Z).",
     ]
 
 
@@ -175,7 +175,7 @@ def test_a_hole_that_was_filled_is_forgotten() -> None:
     st.lists(st.integers(0, 90), max_size=2),
     st.integers(1, 24),
 )
-def test_whatever_is_missing_looks_end_and_each_asks_within_bounds_only_for_what_can_be_had(
+def test_whatever_is_missing_evaluations_end_and_each_requests_within_bounds_only_for_what_can_be_had(
     not_fetched: dict[str, set[datetime]],
     not_merged: set[datetime],
     failed: set[datetime],
@@ -218,7 +218,7 @@ def test_whatever_is_missing_looks_end_and_each_asks_within_bounds_only_for_what
 
 @settings(deadline=None, max_examples=50)
 @given(some_hours(30).filter(bool))
-def test_holes_that_can_be_filled_are_all_asked_for_within_a_few_looks(not_fetched: set[datetime]) -> None:
+def test_holes_that_can_be_filled_are_all_requested_within_a_few_evaluations(not_fetched: set[datetime]) -> None:
     memory, left = gaps.GapsCursor(), {hour for hour in not_fetched if hour < CARRIED}
     for look in range(60):
         decision = decide(IncompleteHours({"GR": left}), memory, now=NOW + look * timedelta(minutes=30))

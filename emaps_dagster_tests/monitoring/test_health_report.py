@@ -67,7 +67,7 @@ def test_all_is_well_when_each_zone_is_complete_up_to_the_hour_that_has_ended() 
     assert status(report) == "**All is well.** Complete: GR to 2024-05-04 12:00 UTC."
 
 
-def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
+def test_one_hour_behind_is_the_time_before_the_tick_and_needs_no_action() -> None:
     report = health(facts(FIVE_HOURS[1:]))
     assert report.zones[0].hours_behind == 1
     assert report.open_issues == ()
@@ -88,7 +88,7 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
         ),
         (
             {"silver": tuple(FIVE_HOURS[2:]), "answers": answers(end=LAST - HOUR)},
-            "GR: 2 hours behind, although it was asked: the provider is late. Wait; later ticks take the hours in.",
+            "GR: 2 hours behind, although it was requested: the provider is late. Wait; later ticks take the hours in.",
         ),
         (
             {"silver": (FIVE_HOURS[0], FIVE_HOURS[3], FIVE_HOURS[4])},
@@ -116,8 +116,8 @@ def test_one_hour_behind_is_the_time_before_the_tick_and_needs_nobody() -> None:
                 )
             },
             "GR: 2 hours wait for the provider, since the newest record is quarantined: "
-            "`[2024-05-04-08:00...2024-05-04-09:00]`; the first of power: gas of it is beyond 1e+09. Runs ask again by "
-            "themselves; tell the provider if it stays so. bronze.rejected_records has the records.",
+            "`[2024-05-04-08:00...2024-05-04-09:00]`; the first of power: gas of it is beyond 1e+09. Runs request it "
+            "again by themselves; report it to the provider if it stays so. bronze.rejected_records has the records.",
         ),
         (
             {"without_hour_at": (NOW - HOUR, NOW - 2 * DAY)},
@@ -258,7 +258,7 @@ def test_an_answer_about_last_month_says_nothing_of_the_providers_lag_or_of_whet
     assert sum(day.calls for day in report.days) == 4
 
 
-def test_an_answer_of_the_future_does_not_hide_that_nobody_has_asked() -> None:
+def test_an_answer_of_the_future_does_not_hide_that_nothing_was_requested() -> None:
     report = health(facts(FIVE_HOURS[3:], answers=(*answers(NOW - 4 * HOUR), *answers(NOW + 23 * HOUR))))
     assert "no answer has been stored for as long" in report.open_issues[0]
     assert "received in the future" in report.open_issues[1]

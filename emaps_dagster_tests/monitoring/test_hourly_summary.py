@@ -11,7 +11,7 @@ from emaps_dagster_tests.support.builders import silver, utc
 T = utc(2024, 5, 4, 6)
 
 
-def test_an_hour_has_its_means_over_zones_and_what_nobody_reported_is_absent(spark: SparkSession) -> None:
+def test_an_hour_has_its_means_over_zones_and_what_was_not_reported_is_absent(spark: SparkSession) -> None:
     rows = [
         {"zone": "GR", "datetime": T, "carbon_intensity": 300.0, "consumption_total": 5000.0},
         {"zone": "BG", "datetime": T, "carbon_intensity": 400.5, "is_estimated_carbon": True},

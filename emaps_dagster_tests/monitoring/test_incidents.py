@@ -1,4 +1,4 @@
-"""When people are told of a failure and of its end, and what they read."""
+"""When a failure and its end are reported, and the text of the alert."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(
 
 
 def format_windows(*outcomes: RunOutcome) -> list[str]:
-    """What is told of runs that are looked at one by one, with the memory through its JSON each time."""
+    """The alerts about runs that are evaluated one by one, with the memory through its JSON each time."""
     memory, said = IncidentsState(), []
     for outcome in outcomes:
         news, memory = update_incidents([outcome], memory)
@@ -53,7 +53,7 @@ def format_windows(*outcomes: RunOutcome) -> list[str]:
     return said
 
 
-def test_an_outage_of_many_runs_is_told_once_and_once_more_when_it_is_over() -> None:
+def test_an_outage_of_many_runs_is_reported_once_and_once_more_when_it_is_over() -> None:
     down = [UNAVAILABLE.format(zone="GR", why=why) for why in ("HTTP 503 (x)", "no answer (Timeout)", "HTTP 502 (y)")]
     assert format_windows(run(1), *(run(n, down[n % 3]) for n in range(2, 32)), run(32), run(33)) == [
         "run2 failed: ProviderUnavailableError GR",
@@ -61,7 +61,7 @@ def test_an_outage_of_many_runs_is_told_once_and_once_more_when_it_is_over() -> 
     ]
 
 
-def test_another_cause_or_another_zone_is_told_of_its_own() -> None:
+def test_another_cause_or_another_zone_is_reported_of_its_own() -> None:
     token = "x\n- InvalidTokenError: power-breakdown/history of zone GR, the last 24 hours: the token is wrong"
     assert format_windows(
         run(1, UNAVAILABLE.format(zone="GR", why="HTTP 503")),
@@ -79,7 +79,7 @@ def test_both_feeds_of_one_outage_are_one_cause() -> None:
     assert format_windows(run(1, *both)) == ["run1 failed: ProviderUnavailableError GR"]
 
 
-def test_a_cause_that_comes_back_after_it_was_over_is_told_again() -> None:
+def test_a_cause_that_comes_back_after_it_was_over_is_reported_again() -> None:
     down = UNAVAILABLE.format(zone="GR", why="HTTP 503")
     assert format_windows(run(1, down), run(2), run(3, down)) == [
         "run1 failed: ProviderUnavailableError GR",
@@ -88,7 +88,7 @@ def test_a_cause_that_comes_back_after_it_was_over_is_told_again() -> None:
     ]
 
 
-def test_hours_that_the_provider_lacks_are_told_once_though_ticks_succeed_in_between() -> None:
+def test_hours_that_the_provider_lacks_are_reported_once_though_ticks_succeed_in_between() -> None:
     hole = window("04-01T00", "04-01T01")
     key = f"RejectedBodyError GR power-breakdown {hole}"
     tried = [run(n, NO_ROWS, of=hole) for n in (1, 3, 7, 15)]
@@ -98,7 +98,7 @@ def test_hours_that_the_provider_lacks_are_told_once_though_ticks_succeed_in_bet
     ]
 
 
-def test_older_hours_of_a_zone_that_fails_as_a_whole_are_no_news() -> None:
+def test_older_hours_of_a_zone_that_fails_as_a_whole_are_not_reported_again() -> None:
     hole = window("04-01T00", "04-01T01")
     down = UNAVAILABLE.format(zone="GR", why="HTTP 503")
     assert format_windows(run(1, down), run(2, NO_ROWS, of=hole), run(3), run(4, NO_ROWS, of=hole)) == [
@@ -108,7 +108,7 @@ def test_older_hours_of_a_zone_that_fails_as_a_whole_are_no_news() -> None:
     ]
 
 
-def test_a_run_that_asks_nobody_heals_no_outage() -> None:
+def test_a_run_that_requests_nothing_heals_no_outage() -> None:
     down = run(1, UNAVAILABLE.format(zone="GR", why="HTTP 503"))
     merged = RunOutcome("merge", "hourly", True, utc(2024, 5, 4, 2), down.hours, fetched=False)
     assert format_windows(down, merged, run(3)) == ["run1 failed: ProviderUnavailableError GR", "run3 healed after 1"]
@@ -147,7 +147,7 @@ def test_alerts_and_healings_of_a_cause_alternate(happened: list[tuple[str, bool
         assert open_keys == set(memory.open)
 
 
-def test_a_message_says_what_a_person_needs() -> None:
+def test_a_message_has_what_its_reader_needs() -> None:
     outcome = run(10, UNAVAILABLE.format(zone="GR", why="HTTP 503 (Service unavailable)"))
     (alert,), memory = update_incidents([outcome], IncidentsState())
     assert text_of(alert, "http://127.0.0.1:3000") == (
@@ -167,5 +167,5 @@ def test_a_message_says_what_a_person_needs() -> None:
     assert text.endswith("\nRun: https://dagster.example.org/runs/run11")
 
 
-def test_a_secret_that_somebody_repeats_is_not_passed_on() -> None:
+def test_a_secret_that_is_repeated_is_not_passed_on() -> None:
     assert without_secrets("they said s3cret, s3cret", ["s3cret", ""]) == "they said [secret], [secret]"

@@ -74,7 +74,7 @@ def test_no_word_lies_on_what_is_drawn() -> None:
     assert width == 610
 
 
-def test_storage_that_charges_is_told_and_adds_no_height() -> None:
+def test_storage_that_charges_is_reported_and_adds_no_height() -> None:
     page = markdown([row(T, production_hydro_discharge=-500.0, production_wind=1000.0)], "GR", Window(T, T + HOUR))
     assert "| wind | 1.0 | 100% |\n| pumped hydro | -0.5 | charging |" in page
     assert COLOURS["hydro_discharge"] not in paths(page)

@@ -65,7 +65,7 @@ def test_changed_hours_are_few_ranges_and_none_of_a_run_that_is_going_on() -> No
 
 @settings(deadline=None, max_examples=50)
 @given(some_hours(), some_hours())
-def test_every_changed_hour_is_asked_for_or_waits(changed: set[datetime], active_windows: set[datetime]) -> None:
+def test_every_changed_hour_is_requested_or_waits(changed: set[datetime], active_windows: set[datetime]) -> None:
     active_runs = to_windows(active_windows)
     now, later = revisions.requests(changed, active_runs, FIRST)
     wanted = {hour for hour in changed if hour >= FIRST}
@@ -112,7 +112,7 @@ def test_a_list_that_was_too_long_is_cut_into_the_fewest_that_are_surely_short_e
     assert revisions.pieces(window("05-01T00", "05-01T01")) == ()
 
 
-def test_a_refused_list_is_asked_for_daily_and_an_outage_at_each_look_until_a_day_has_passed() -> None:
+def test_a_refused_list_is_requested_daily_and_an_outage_at_each_evaluation_until_a_day_has_passed() -> None:
     said = "updated-since of zone GR, [a, b): the provider has no data (HTTP 404: Not found). Check the zone key."
     refused = revisions.trouble(None, NOW, said, refused=True)
     assert refused.why == "updated-since of zone GR, [a, b): the provider has no data (HTTP 404: Not found)"

@@ -320,7 +320,7 @@ def test_ten_findings_are_shown_and_all_are_counted(warehouse: Warehouse) -> Non
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_column_that_somebody_added_fails_the_schema_check_once(warehouse: Warehouse, table: str) -> None:
+def test_a_column_that_was_added_by_hand_fails_the_schema_check_once(warehouse: Warehouse, table: str) -> None:
     DeltaTable(str(warehouse.folder / table)).alter.add_columns([Field("mine", PrimitiveType("double"))])
     (evaluation,) = [e for e in evaluations_of(warehouse.run(JUDGED, table)) if not e.passed]
     assert (evaluation.check_name, evaluation.partition) == ("schema_matches_the_contract", None)
@@ -339,13 +339,13 @@ def test_a_column_that_is_gone_or_of_another_type_is_a_finding_and_no_crash(ware
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_that_is_gone_is_told_and_nothing_crashes(warehouse: Warehouse, table: str) -> None:
+def test_a_table_that_is_gone_is_reported_and_nothing_crashes(warehouse: Warehouse, table: str) -> None:
     shutil.rmtree(warehouse.folder / table)
     told = {e.check_name: e for e in evaluations_of(warehouse.run(JUDGED, table)) if not e.passed}
     assert "does not exist" in str(told["schema_matches_the_contract"].description)
 
 
-def test_files_that_are_gone_are_told_by_every_check_of_the_hours(warehouse: Warehouse) -> None:
+def test_files_that_are_gone_are_reported_by_every_check_of_the_hours(warehouse: Warehouse) -> None:
     for file in (warehouse.folder / SILVER).rglob("*.parquet"):
         file.unlink()
     result = warehouse.run(JUDGED, SILVER)
@@ -388,7 +388,7 @@ def _steps_that_succeeded(result: dg.ExecuteInProcessResult) -> set[str | None]:
     return {event.step_key for event in result.all_events if event.is_step_success}
 
 
-def test_every_check_tells_a_person_what_to_do() -> None:
+def test_every_check_states_what_to_do() -> None:
     for table in (POWER_DATA, ENERGY_DATA, ml_features(ZONES)):
         for check in checks_of(table):
             assert " If not, " in check.remedy or " If one does, " in check.remedy, check.name

@@ -120,7 +120,7 @@ def test_a_past_range_that_holds_the_hour_or_is_that_hour_is_no_failure(
     assert response.window == window
 
 
-def test_a_bad_record_at_the_start_of_history_is_not_asked_for_where_the_plan_gives_no_more() -> None:
+def test_a_bad_record_at_the_start_of_history_is_not_requested_where_the_plan_gives_no_more() -> None:
     with (
         Simulator(token=TOKEN, now=NOW, plan="free") as sim,
         ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client,
@@ -133,7 +133,7 @@ def test_a_bad_record_at_the_start_of_history_is_not_asked_for_where_the_plan_gi
             assert response.window.start == LAST_DAY.start + HOUR
 
 
-def test_an_older_good_record_stays_and_the_hour_is_told_until_it_is_mended(
+def test_an_older_good_record_stays_and_the_hour_is_reported_until_it_is_mended(
     spark: SparkSession, tmp_path: Path, sim: Simulator, client: ElectricityMapsClient
 ) -> None:
     lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")

@@ -271,7 +271,7 @@ def test_other_zones_lead_to_the_rebuild_which_gives_gold_their_columns(
     assert merge_gold(lakehouse, both, HELD).total.unchanged == 60
 
 
-def test_the_job_by_the_command_line_repairs_and_tells_each_hour_that_differed(
+def test_the_job_by_the_command_line_repairs_and_reports_each_hour_that_differed(
     lakehouse: FolderLakehouse, healthy: FolderLakehouse, tmp_path: Path
 ) -> None:
     _alter(lakehouse, GOLD)
@@ -343,7 +343,7 @@ def test_without_any_table_there_are_no_hours_to_begin_with(spark: SparkSession,
     [
         ("2024-05-01T06:30Z", "2024-05-02", "start is 2024-05-01T06:30:00\\+00:00; give a full UTC hour"),
         ("2024-05-02", "2024-05-01", "is not before end"),
-        ("2024-05-01T06:00", "2024-05-02", "says no time zone"),
+        ("2024-05-01T06:00", "2024-05-02", "has no time zone"),
         ("yesterday", "2024-05-02", "not an ISO 8601 time"),
     ],
 )

@@ -168,7 +168,7 @@ def test_responses_are_selected_by_body_time_zone_and_clock(held: Lakehouse) -> 
         ({"ingested_from": "2024-05-15"}, "both ingested_from and ingested_until are needed"),
         ({"ingested_from": "2024-05-16", "ingested_until": "2024-05-15"}, "is not before ingested_until"),
         ({"ingested_from": "yesterday", "ingested_until": "2024-05-15"}, "ingested_from is 'yesterday', not an ISO"),
-        ({"ingested_from": "2024-05-15T06:00", "ingested_until": "2024-05-15"}, "says no time zone"),
+        ({"ingested_from": "2024-05-15T06:00", "ingested_until": "2024-05-15"}, "has no time zone"),
         ({"payload_sha256": "0" * 64}, "No response of bronze matches payload_sha256 0000"),
         ({"ingested_in_the_future": True, "zone": "FR"}, "matches ingested_in_the_future, zone FR, so nothing was"),
     ],

@@ -40,8 +40,8 @@ def test_a_power_row_has_these_keys_in_this_order(sim: Simulator) -> None:
     assert list(row) == [
         "zone", "datetime", "updatedAt", "createdAt", "powerConsumptionBreakdown", "powerProductionBreakdown",
         "powerImportBreakdown", "powerExportBreakdown", "fossilFreePercentage", "renewablePercentage",
-        "powerConsumptionTotal", "powerProductionTotal", "powerImportTotal", "powerExportTotal", "isEstimated",
-        "estimationMethod",
+        "powerConsumptionTotal", "powerProductionTotal", "powerImportTotal", "powerExportTotal",
+        "isEstimated", "estimationMethod",
     ]  # fmt: skip
     assert all(MILLISECONDS.fullmatch(row[name]) for name in ("datetime", "updatedAt", "createdAt"))
     assert tuple(row["powerProductionBreakdown"]) == tuple(row["powerConsumptionBreakdown"]) == MODE_KEYS
@@ -148,7 +148,7 @@ def test_a_free_plan_has_latest_and_history_only(sim: Simulator, path: str, free
     assert status == 200 or body["error"].startswith("Request unauthorized for zoneKey=GR,requestType=")
 
 
-def test_zones_tell_the_access_of_a_token_and_nothing_without_one(sim: Simulator) -> None:
+def test_zones_show_the_access_of_a_token_and_nothing_without_one(sim: Simulator) -> None:
     assert ask(sim, "/v3/zones", token=None)[1]["GR"] == {"zoneName": "Greece"}
     assert ask(sim, "/v3/zones")[1]["IT-SO"] == {"countryName": "Italy", "zoneName": "South Italy", "access": ["*"]}
     sim.account = replace(sim.account, plan="free")

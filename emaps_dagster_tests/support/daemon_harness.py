@@ -61,7 +61,7 @@ _EVENTS = {"module": "harness.dagster_runs", "class": "QuickEventLog"}
 
 
 class Chat:
-    """A webhook that keeps what it is told; while `down` it answers 500."""
+    """A webhook that keeps what it receives; while `down` it answers 500."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []

@@ -209,7 +209,7 @@ class Provider:
 
 
 class _Listener:
-    """A client of one run that remembers what it was told; runs that race each other have one each."""
+    """A client of one run that remembers what it received; runs that race each other have one each."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider

@@ -234,7 +234,7 @@ def differences(stored: Rows, expected: Rows, ignored: Callable[[datetime], bool
 
 
 def _bits(value: Any) -> Any:
-    """What tells -0.0 from 0.0, and no order of keys."""
+    """A form that distinguishes -0.0 from 0.0 and ignores the order of keys."""
     if isinstance(value, dict):
         return sorted((name, _bits(part)) for name, part in value.items())
     return repr(value) if isinstance(value, float) else value

@@ -1,7 +1,7 @@
 """electricity-mix put together by plain Python: the long road's half of the oracle, which shares no code either.
 
-An hour is told in versions, by their time of update. Its record is there from the moment when the last of the three
-signals of a version that it needs was heard, and again whenever one of that version is heard anew.
+An hour comes in versions, by their time of update. Its record is there from the moment when the last of the three
+signals of a version that it needs arrived, and again whenever one of that version arrives again.
 """
 
 from __future__ import annotations

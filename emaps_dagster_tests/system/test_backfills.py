@@ -139,7 +139,7 @@ def test_a_retry_goes_on_from_the_first_try_and_a_first_try_or_one_of_long_ago_d
         assert resumes_since(tagged, instance, NOW) == utc(2024, 5, 4, 6)
 
 
-def test_what_was_answered_is_not_asked_again_and_the_rest_is(sim: Simulator) -> None:
+def test_what_was_answered_is_not_requested_again_and_the_rest_is(sim: Simulator) -> None:
     window = Window(utc(2024, 3, 1), utc(2024, 4, 5))
     with ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client:
         answered = {client.past_range_request(POWER, "GR", Window(utc(2024, 3, 11), utc(2024, 3, 21)))}

@@ -55,7 +55,7 @@ def submit(client: WorkspaceClient, *tasks: dict[str, Any], **fields: Any) -> in
 
 
 def finished(client: WorkspaceClient, run_id: int, seconds: float = 240.0) -> dict[str, Any]:
-    """The run as the API tells it when it has ended."""
+    """The run as the API reports it when it has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         told = client.api_client.do("GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
@@ -115,7 +115,7 @@ def test_a_volume_that_was_not_made_and_a_folder_that_was_not_are_not_found(
         client.files.upload(f"{workspace.volume}/nowhere/file", io.BytesIO(b"content"))
 
 
-def test_nobody_is_let_in_without_the_token(workspace: Workspace) -> None:
+def test_no_client_is_let_in_without_the_token(workspace: Workspace) -> None:
     with pytest.raises(PermissionDenied, match="Invalid access token"):
         WorkspaceClient(host=workspace.host, token="dapi-of-somebody").dbfs.mkdirs("/x")
     answer = requests.get(f"{workspace.host}/api/2.0/dbfs/list?path=/", timeout=10)
@@ -238,7 +238,7 @@ except Exception as error:
 
 
 @needs_cluster
-def test_an_uncaught_error_fails_the_run_and_its_output_tells_it(workspace: Workspace, client: WorkspaceClient) -> None:
+def test_a_cluster_that_does_not_start_is_reported_with_its_page(workspace: Workspace, client: WorkspaceClient) -> None:
     run_id = submit(client, task(client, workspace, "raise KeyError('nothing here')"))
     told = finished(client, run_id)
     assert told["state"]["result_state"] == "FAILED"

@@ -1,4 +1,4 @@
-"""Deployment `databricks` when things go wrong: the cause and the page are told, nothing is lost or doubled.
+"""Deployment `databricks` when things go wrong: the cause and the page are reported, nothing is lost or doubled.
 
 One hour through the real assets, launched on the emulator in runs of one or two assets, each time with another fault;
 the tests are one story in their order, and what it leaves is compared with deployment embedded. What goes right is in
@@ -205,7 +205,7 @@ def test_an_api_that_stays_broken_fails_the_step_after_some_tries(host: Host, pa
     assert host.workspace.staged() == []
 
 
-def test_a_cluster_that_does_not_start_is_told_with_its_reason_and_page(host: Host) -> None:
+def test_a_cluster_that_does_not_start_is_reported_with_its_reason_and_page(host: Host) -> None:
     host.workspace.inject(RunFault("cluster_start_failure"))
     host.workspace.terminating_seconds = 0.3
     launched = host.launch(POWER)
@@ -216,7 +216,7 @@ def test_a_cluster_that_does_not_start_is_told_with_its_reason_and_page(host: Ho
     assert host.workspace.staged() == []
 
 
-def test_a_time_limit_is_told_with_the_setting_and_page(host: Host) -> None:
+def test_a_time_limit_is_reported_with_the_setting_and_page(host: Host) -> None:
     launched = host.launch(POWER, DATABRICKS_TIMEOUT_SECONDS="1")
     assert not launched.success
     assert "EMAPS_DATABRICKS_TIMEOUT_SECONDS" in launched.failure

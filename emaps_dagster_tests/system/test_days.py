@@ -110,7 +110,7 @@ MONTH = Life(
 
 
 def live(life: Life, here: Machine, chat: Chat, late: Callable[[str], None]) -> None:
-    """Turn the clock; what a look leaves behind is told to `late`."""
+    """Sets the clock forward; what an evaluation leaves undone is passed to `late`."""
     told: set[Trouble] = set()
     began = time.monotonic()
     for hour in range(0, life.hours, life.step):

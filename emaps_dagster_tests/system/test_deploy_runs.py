@@ -254,7 +254,7 @@ def test_every_service_comes_up_after_its_check_and_passes_its_health_check(depl
     assert "EMAPS_WAREHOUSE" not in deployment.log("webserver").read_text()
 
 
-def test_a_killed_run_is_tried_again_and_takes_turns_with_another(deployment: Deployment, simulator: Simulator) -> None:
+def test_a_killed_run_is_tried_again_and_alternates_with_another(deployment: Deployment, simulator: Simulator) -> None:
     last = floor_hour(utc_now()) - HOUR
     simulator.inject(Fault("slow", feed="power-breakdown", seconds=20))
     killed = deployment.launch(last)

@@ -79,7 +79,7 @@ def schema(warehouse: Path, table: Table) -> Any:
 
 
 @pytest.mark.parametrize("seed", [5])
-def test_tables_made_by_one_and_by_turns_with_the_other_are_equal_bit_for_bit(
+def test_tables_made_by_one_and_by_both_alternately_are_equal_bit_for_bit(
     embedded: SparkSession, jvm: SparkSession, tmp_path: Path, seed: int
 ) -> None:
     # The JVM begins, and goes on with what the embedded engine made; test_gold.py and its like are of one engine.

@@ -201,7 +201,8 @@ def _selections(command: str, page: Page) -> Iterator[Iterable[str]]:
     """The tests of each path of a pytest command, of its whole -k expression, and of each word of it."""
     words = shlex.split(command.split("pytest", 1)[1])
     expression = words[words.index("-k") + 1] if "-k" in words else ""
-    paths = [word for word in words if not word.startswith("-") and word != expression]
+    # Commands stand in the checkout, or in the folder of the tests.
+    paths = [word.removeprefix("../") for word in words if not word.startswith("-") and word != expression]
     for path in paths:
         yield [path] if Path(path).name in page.own else list(_tests((path,)))
     if expression:

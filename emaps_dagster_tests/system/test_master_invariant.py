@@ -376,7 +376,7 @@ def test_the_story_shows_every_planted_bug(spark: SparkSession, tmp_path: Path, 
     print(found[:300])
 
 
-def test_a_known_body_told_in_the_same_microsecond_as_a_contradicting_one_still_counts(
+def test_a_known_body_delivered_in_the_same_microsecond_as_a_contradicting_one_still_counts(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     """Random operations, seed 7000: bronze left out what it knew, and the tie was decided without it."""
@@ -390,8 +390,8 @@ def test_a_known_body_told_in_the_same_microsecond_as_a_contradicting_one_still_
     world.check_rebuild(tmp_path / "rebuilt")
 
 
-def test_a_known_body_told_again_counts_against_one_whose_clock_was_late(spark: SparkSession, tmp_path: Path) -> None:
-    """Random operations, seed 5003: bronze left out the second telling, and a clock that went back won."""
+def test_a_known_body_delivered_again_counts_against_one_of_a_late_clock(spark: SparkSession, tmp_path: Path) -> None:
+    """Random operations, seed 5003: bronze left out the second delivery, and a clock that went back won."""
     world = World(spark, tmp_path / "warehouse")
     provider, hour = world.provider, BASE + 29 * HOUR
     for minute, opinion, clock_error in ((0, 0, 0), (30, 0, 0), (40, 4, -25)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,11 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
+ROOMS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*PACKAGE.iterdir(), *(ROOT / name for name in ("emaps_dagster_tests", "benchmarks", "harness")))
+    if path.suffix == ".py" or (path / "__init__.py").exists()
+)
 
 # Each with the plain word.
 DIALECT = {
@@ -67,10 +72,25 @@ def test_a_page_is_free_of_the_dialect(page: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_docstrings_of_a_room_are_free_of_the_dialect(room: str) -> None:
-    files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py"))
+    files = [ROOT / room] if room.endswith(".py") else sorted((ROOT / room).rglob("*.py"))
     found = {
-        str(file.relative_to(PACKAGE)): words
+        str(file.relative_to(ROOT)): words
         for file in files
         if (words := [word for text in docstrings_of(file) for word in dialect_in(text)])
     }
+    assert found == {}
+
+
+def test_the_messages_and_comments_of_the_package_are_free_of_the_dialect() -> None:
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        with tokenize.open(file) as source:
+            # From Python 3.12 on, the text of an f-string is a token of its own.
+            texts = [
+                token.string
+                for token in tokenize.generate_tokens(source.readline)
+                if token.type == tokenize.COMMENT or tokenize.tok_name[token.type] in ("STRING", "FSTRING_MIDDLE")
+            ]
+        if words := [word for text in texts for word in dialect_in(text)]:
+            found[str(file.relative_to(PACKAGE))] = words
     assert found == {}

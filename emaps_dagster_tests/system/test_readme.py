@@ -1,4 +1,4 @@
-"""What the README tells people to type works on a demo's tables, and what it and the other pages link to exists."""
+"""The commands and code of the README work on a demo's tables, and what it and the other pages link to exists."""
 
 from __future__ import annotations
 

@@ -383,7 +383,7 @@ def test_a_response_of_the_future_is_found_and_can_be_withdrawn(pipeline: Pipeli
     # It warns: gold goes on.
     assert result.success
     found = findings_of(result)["ingestion_times_are_right"]
-    assert any("it says that it was received" in what and "after the present" in what for what in found)
+    assert any("its ingested_at is" in what and "after the present" in what for what in found)
     assert any("/v3/power-breakdown/history?zone=GR, received 2024-" in what for what in found)
     assert _shown(pipeline)[REVISED] == known, "the revision lost to the response of the future"
 

@@ -187,7 +187,7 @@ def told_by_mix(road: Road, hour: Any) -> Any:
     return False if any(start <= hour < end for start, end in spans) else None
 
 
-def test_an_hour_of_which_a_version_came_in_part_is_asked_for_until_it_is_whole(on: Opening) -> None:
+def test_an_hour_of_which_a_version_came_in_part_is_requested_until_it_is_whole(on: Opening) -> None:
     hour = utc(2026, 8, 22, 4)
     with on("mix") as road:
         sim = road.sim

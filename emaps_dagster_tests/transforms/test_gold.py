@@ -144,10 +144,11 @@ def test_every_key_column_has_a_lag_and_a_mean_and_the_columns_are_the_contract(
     frame = features(series(spark, {0: 1.0}), GR, T, T + HOUR)
     table = ml_features(GR)
     assert frame.columns == table.column_names
-    assert len([name for name in frame.columns if name.startswith("lag_")]) == 12 + 12 + 4 + 1 + 10
-    assert len([name for name in frame.columns if name.startswith("rolling_avg_")]) == 12 + 12 + 4 + 1 + 10
+    # Modes of production and of consumption, totals, the carbon intensity, and flows of five neighbours.
+    of_each = 12 + 12 + 4 + 1 + 10
+    for prefix in ("lag_", "rolling_avg_", "rolling_count_"):
+        assert len([name for name in frame.columns if name.startswith(prefix)]) == of_each
     (row,) = as_rows(frame)
-    assert len([name for name in frame.columns if name.startswith("rolling_count_")]) == 12 + 12 + 4 + 1 + 10
     assert {name for name, value in row.items() if value is None} >= {"carbon_intensity", "import_IT_SO"}
 
 

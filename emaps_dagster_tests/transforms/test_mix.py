@@ -83,7 +83,7 @@ _computed: dict[bool, Rows] = {}
 
 @pytest.fixture
 def silver(spark: SparkSession) -> Rows:
-    """Rows of silver by hour: of what is told below."""
+    """Rows of silver by hour, from the signals below."""
     if is_jvm(spark) not in _computed:
         power, carbon = bronze(spark, *told_by_power()), bronze(spark, told_of_carbon())
         told = [told_whole(), told_of_storages(), told_of_versions(), told_before_and_after_power(), told_alike()]
@@ -278,7 +278,7 @@ def told_before_and_after_power() -> list[Told]:
     return told + whole(at[3], V1, T2, 100.25) + whole(at[4], V1, T1, 100.25)
 
 
-def test_the_road_that_tells_a_version_first_keeps_it(silver: Rows) -> None:
+def test_the_road_that_reports_a_version_first_keeps_it(silver: Rows) -> None:
     seen = [
         (row["production_gas"], row["source_power"].rpartition("/")[2], row["is_superseded_power"])
         for row in rows(silver, OF_ROADS)

@@ -187,7 +187,7 @@ def carbon_of(digits: str) -> str:
     return body(record(T, carbonIntensity="here")).replace('"here"', digits)
 
 
-def test_the_next_double_is_news_and_another_way_to_write_a_double_is_not(spark: SparkSession) -> None:
+def test_the_next_double_is_a_change_and_another_way_to_write_a_double_is_not(spark: SparkSession) -> None:
     # Sail's from_json reads the first and the third as the last.
     told = ["62.929999999999836", "62.9299999999998360", "6.2929999999999836e1", "62.92999999999984"]
     responses = [(carbon_of(digits), LATER + place * timedelta(minutes=1)) for place, digits in enumerate(told)]

@@ -267,7 +267,7 @@ def test_of_two_records_in_one_body_the_last_wins(spark: SparkSession) -> None:
     assert row["production_total"] == 2.0
 
 
-def test_a_body_with_an_hour_twice_read_again_tells_nothing_new(spark: SparkSession) -> None:
+def test_a_body_with_an_hour_twice_read_again_reports_nothing_new(spark: SparkSession) -> None:
     text = body(
         record(T, powerProductionTotal=1, updatedAt=iso(T + HOUR)),
         record(T, powerProductionTotal=2, updatedAt=iso(T + 2 * HOUR)),
@@ -276,7 +276,7 @@ def test_a_body_with_an_hour_twice_read_again_tells_nothing_new(spark: SparkSess
     assert (row["production_total"], row["ingested_at_power"]) == (2.0, LATER)
 
 
-def test_a_missing_value_read_later_is_news_too(spark: SparkSession) -> None:
+def test_a_missing_value_read_later_is_a_change_too(spark: SparkSession) -> None:
     (row,) = of(spark, (total(1), LATER), (total(None), LATER + HOUR))
     assert (row["production_total"], row["ingested_at_power"]) == (None, LATER + HOUR)
 

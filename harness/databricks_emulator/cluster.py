@@ -123,7 +123,7 @@ class Machine:
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_LOCAL_DIRS": str(self.temporary),
             "PYSPARK_PYTHON": str(python),
-            # The JVM's stack is told in Python's words, as on Databricks; its own only adds pages.
+            # The JVM's stack is reported in Python's words, as on Databricks; its own only adds pages.
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -166,10 +166,10 @@ class Cluster:
                 assert self._jvm.stdout is not None
                 self._jvm.stdin.write(json.dumps(self._spark_settings()) + "\n")
                 self._jvm.stdin.flush()
-                told = self._jvm.stdout.readline()
-            if not told:
+                line = self._jvm.stdout.readline()
+            if not line:
                 raise ClusterError(f"Spark failed to start: {log.read_text()[-2000:]}")
-            self._gateway = json.loads(told)
+            self._gateway = json.loads(line)
 
     def _spark_settings(self) -> dict[str, str]:
         return {

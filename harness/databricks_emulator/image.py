@@ -92,8 +92,8 @@ def _closure(wanted: Iterable[str]) -> list[str]:
             offered = lock[name][0] if name in lock else "none"
             raise LibraryError(f"No matching distribution found for {requirement} (from versions: {offered})")
         found[name] = lock[name][1]
-        told = distribution(name).requires or []
-        left += [(Requirement(text), part) for text in told for part in (requirement.extras or {""})]
+        declared = distribution(name).requires or []
+        left += [(Requirement(text), part) for text in declared for part in (requirement.extras or {""})]
     return [found[name] for name in sorted(found)]
 
 
@@ -123,8 +123,8 @@ def requirements_of(wheel: Path) -> list[str]:
     """What a wheel depends on."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
-        told = Parser().parsestr(archive.read(name).decode()).get_all("Requires-Dist") or []
-    return [line for line in told if "extra ==" not in line]
+        declared = Parser().parsestr(archive.read(name).decode()).get_all("Requires-Dist") or []
+    return [line for line in declared if "extra ==" not in line]
 
 
 def unpack(wheel: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Submitted runs: their clusters, libraries, time limits, cancelling; what the API tells of them is in runs.py."""
+"""Submitted runs: their clusters, libraries, time limits, cancelling; the API's reports of them are in runs.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_CAPACITY = (
 _DRIVER_GONE = (
     "The spark driver has stopped unexpectedly and is restarting. Your notebook will be automatically reattached."
 )
-# Between two looks at a process.
+# Seconds between two checks of a process.
 _LOOK_SECONDS = 0.02
 
 
@@ -92,12 +92,12 @@ class Jobs:
         if str(run.run_id) == str(run_id) and len(run.tasks) > 1:
             raise invalid("Retrieving the output of runs with multiple tasks is not supported.")
         task = next((one for one in run.tasks if str(one.run_id) == str(run_id)), run.tasks[0])
-        told: dict[str, Any] = {"metadata": run.as_json(), "logs": task.log("stdout"), "logs_truncated": False}
+        output: dict[str, Any] = {"metadata": run.as_json(), "logs": task.log("stdout"), "logs_truncated": False}
         if task.result == "FAILED":
             trace = task.log()
             last = trace.strip().splitlines()[-1:] or [task.message]
-            told |= {"error": last[0], "error_trace": trace}
-        return told
+            output |= {"error": last[0], "error_trace": trace}
+        return output
 
     def _check(self, body: dict[str, Any]) -> None:
         tasks = body.get("tasks") or []
@@ -278,9 +278,9 @@ class Jobs:
 
     def _order(self, task: Task) -> dict[str, Any]:
         python, wheel = task.body.get("spark_python_task"), task.body.get("python_wheel_task")
-        told = python or wheel
-        parameters = [self._machine.path(one) for one in told.get("parameters", [])]
-        parameters += [f"--{name}={value}" for name, value in told.get("named_parameters", {}).items()]
+        arguments = python or wheel
+        parameters = [self._machine.path(one) for one in arguments.get("parameters", [])]
+        parameters += [f"--{name}={value}" for name, value in arguments.get("named_parameters", {}).items()]
         return {
             "python_file": self._machine.path(python["python_file"]) if python else None,
             "package_name": wheel["package_name"] if wheel else None,

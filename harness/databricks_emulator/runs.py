@@ -1,4 +1,4 @@
-"""A run and its tasks, and how the Jobs API tells of them."""
+"""A run and its tasks, and how the Jobs API reports them."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class Task:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def state(self) -> dict[str, Any]:
-        told = {"life_cycle_state": self.life, "state_message": self.message}
-        return {**told, "result_state": self.result} if self.result else told
+        answer = {"life_cycle_state": self.life, "state_message": self.message}
+        return {**answer, "result_state": self.result} if self.result else answer
 
     def as_json(self) -> dict[str, Any]:
-        told = {**self.body, "run_id": self.run_id, "state": self.state(), "attempt_number": 0}
-        told["start_time"], told["end_time"] = int(self.started * 1000), int(self.ended * 1000)
+        answer = {**self.body, "run_id": self.run_id, "state": self.state(), "attempt_number": 0}
+        answer["start_time"], answer["end_time"] = int(self.started * 1000), int(self.ended * 1000)
         if self.cluster_id:
-            told["cluster_instance"] = {"cluster_id": self.cluster_id, "spark_context_id": "1"}
-        return told
+            answer["cluster_instance"] = {"cluster_id": self.cluster_id, "spark_context_id": "1"}
+        return answer
 
 
 @dataclass
 class Run:
-    """A submitted run; what the API tells of it is `as_json`."""
+    """A submitted run; the API's report of it is `as_json`."""
 
     run_id: int
     job_id: int
@@ -88,7 +88,7 @@ class Run:
         }
 
     def as_json(self) -> dict[str, Any]:
-        told = {
+        answer = {
             "run_id": self.run_id,
             "job_id": self.job_id,
             "number_in_job": self.run_id,
@@ -101,5 +101,5 @@ class Run:
             "start_time": int(min(task.started for task in self.tasks) * 1000),
         }
         if len(self.tasks) == 1 and self.tasks[0].cluster_id:
-            told["cluster_instance"] = {"cluster_id": self.tasks[0].cluster_id, "spark_context_id": "1"}
-        return told
+            answer["cluster_instance"] = {"cluster_id": self.tasks[0].cluster_id, "spark_context_id": "1"}
+        return answer

@@ -91,14 +91,14 @@ class Api:
             raise ApiError(404, "ENDPOINT_NOT_FOUND", f"No API found for {method} {path}")
         expected = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         if authorization != f"Basic {expected}":
-            told = {"error": "invalid_client", "error_description": "Client authentication failed"}
-            return 401, _JSON, json.dumps(told).encode()
+            error = {"error": "invalid_client", "error_description": "Client authentication failed"}
+            return 401, _JSON, json.dumps(error).encode()
         if dict(parse_qsl(body.decode())).get("grant_type") != "client_credentials":
             return 400, _JSON, json.dumps({"error": "unsupported_grant_type"}).encode()
         token = f"eyJ{secrets.token_hex(24)}"
         self._access[token] = time.time() + self.token_seconds
-        told = {"access_token": token, "token_type": "Bearer", "expires_in": self.token_seconds, "scope": "all-apis"}
-        return _json(told)
+        answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.token_seconds, "scope": "all-apis"}
+        return _json(answer)
 
     def _route(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         if path.startswith("/api/2.0/dbfs/"):
@@ -107,8 +107,8 @@ class Api:
             headers, content = self.volumes.files(method, path.removeprefix("/api/2.0/fs/files"), query, body)
             return (200 if method in ("GET", "HEAD") else 204), headers, content
         if path.startswith("/api/2.0/fs/directories/"):
-            told = self.volumes.directories(method, path.removeprefix("/api/2.0/fs/directories"))
-            return _json(told) if method == "GET" else (200 if method == "HEAD" else 204, {}, b"")
+            answer = self.volumes.directories(method, path.removeprefix("/api/2.0/fs/directories"))
+            return _json(answer) if method == "GET" else (200 if method == "HEAD" else 204, {}, b"")
         if path.startswith("/api/2.0/permissions/"):
             if method in ("PATCH", "PUT"):
                 self.permissions[path.removeprefix("/api/2.0/permissions/")] = _body(body)
@@ -135,26 +135,26 @@ class Api:
         return {"cluster_id": cluster_id, "spark_version": "17.3.x-scala2.13", "state": "RUNNING", **settings}
 
 
-def _json(told: dict[str, Any]) -> Answer:
-    return 200, _JSON, json.dumps(told).encode()
+def _json(answer: dict[str, Any]) -> Answer:
+    return 200, _JSON, json.dumps(answer).encode()
 
 
 def _body(content: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(content or b"{}")
+        parsed = json.loads(content or b"{}")
     except ValueError as error:
         raise ApiError(400, "MALFORMED_REQUEST", f"Could not parse request object: {error}") from error
-    if not isinstance(told, dict):
+    if not isinstance(parsed, dict):
         raise ApiError(400, "MALFORMED_REQUEST", "Could not parse request object: Expected an object")
-    return told
+    return parsed
 
 
 def _torn(answer: Answer) -> Answer:
     """The first half of a file."""
     status, headers, content = answer
     if headers.get("Content-Type") == "application/json":
-        told = json.loads(content)
-        part = base64.b64decode(told["data"])[: told["bytes_read"] // 2]
+        read = json.loads(content)
+        part = base64.b64decode(read["data"])[: read["bytes_read"] // 2]
         return _json({"bytes_read": len(part), "data": base64.b64encode(part).decode()})
     return status, headers, content[: len(content) // 2]
 
@@ -185,7 +185,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that were interrupted are no news."""
+        """Interrupted clients are not logged."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

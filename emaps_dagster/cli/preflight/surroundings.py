@@ -118,7 +118,7 @@ def api(settings: Settings) -> Iterator[Finding]:
     from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 
     if settings.api_token is None:
-        yield warning("EMAPS_API_TOKEN is not set: the public API answers nobody without one.")
+        yield warning("EMAPS_API_TOKEN is not set: the public API answers no request without one.")
     parts = urlsplit(settings.api_url)
     try:
         with requests.get(
@@ -154,7 +154,7 @@ def api(settings: Settings) -> Iterator[Finding]:
     unknown = [zone for zone in settings.zones if zone not in listed]
     if unknown:
         yield warning(
-            f"The API knows no zone {', '.join(unknown)}: correct EMAPS_ZONES, or ask what the token's plan has."
+            f"The API knows no zone {', '.join(unknown)}: correct EMAPS_ZONES, or see which zones the token's plan has."
         )
     else:
         yield ok(f"The API at {settings.api_url} answers and knows the zones.")
@@ -182,7 +182,7 @@ def clock(date: str | None, settings: Settings, age: str | None = None) -> Itera
     whose = "EMAPS_FIXED_NOW" if settings.fixed_now else "This machine's clock"
     remedy = "correct or remove it" if settings.fixed_now else "let the system keep it (NTP)"
     refused = abs(ahead) > LARGEST_SKEW
-    follows = "every run fails" if refused else "hours are asked for before they are over or too late"
+    follows = "every run fails" if refused else "hours are requested before they are over, or too late"
     yield warning(
         f"{whose} is {length(ahead)} {'ahead of' if ahead > timedelta(0) else 'behind'} the API's clock: {remedy}, "
         f"or {follows}."

@@ -16,7 +16,7 @@ _WHAT = {
         "are kept in `bronze.rejected_responses` with the reason, single records in `bronze.rejected_records`."
     ),
     "silver": (
-        "What the provider says of each hour now, parsed and typed: if it revises an hour, the row changes and "
+        "The provider's latest version of each hour, parsed and typed: if it revises an hour, the row changes and "
         "`ingested_at_*` says since when. Null is not reported, 0 is zero; nothing is filled."
     ),
     "gold": (

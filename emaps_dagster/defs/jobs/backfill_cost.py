@@ -44,7 +44,7 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
 
     signals = (*power_feeds(road), CARBON)
 
-    @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and signal takes; one call asks for the plan.")
+    @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and signal takes; one call requests the plan.")
     @launchable
     def calls_by_zone_and_signal(
         context: dg.OpExecutionContext, config: CostConfig, electricity_maps: ElectricityMapsResource

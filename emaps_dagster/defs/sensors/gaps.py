@@ -34,7 +34,7 @@ def gaps_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every half hour: hours of the last 92 days that bronze, silver or gold lacks, or whose last run failed, "
-            "in the fewest runs. What the provider does not have is asked for less and less."
+            "in the fewest runs. What the provider does not have is requested less and less often."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext, electricity_maps: ElectricityMapsResource) -> dg.SensorResult:

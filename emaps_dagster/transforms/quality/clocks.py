@@ -39,9 +39,9 @@ def wrong_clocks(responses: Sequence[Received], now: datetime) -> Iterator[tuple
     for place in sorted(range(len(responses)), key=lambda place: responses[place].ingested_at):
         this = responses[place]
         if is_in_the_future(this.ingested_at, now):
-            yield place, f"it says that it was received {_length(this.ingested_at - now)} after the present"
+            yield place, f"its ingested_at is {_length(this.ingested_at - now)} after the present"
         elif this.window_end > floor_hour(this.ingested_at + CLOCK_TOLERANCE) + HOUR:
-            yield place, f"it holds hours to {_hour(this.window_end)}, which had not begun when it says it was received"
+            yield place, f"it holds hours to {_hour(this.window_end)}, which had not begun at its ingested_at"
         elif this.up_to_now:
             before = reached.setdefault(this.zone, this)
             if before.window_end - this.window_end > _LATE:

@@ -27,7 +27,7 @@ _PREFIX = "ESTIMATED_"
 
 @dataclass(frozen=True)
 class Seen:
-    """What one response says of an hour."""
+    """Content of one response for an hour."""
 
     order: Order
     signal: str

@@ -1,4 +1,4 @@
-"""What a launched step is sent with, where it is staged, what comes back, and what a failed run is told as."""
+"""What a launched step is sent with, where it is staged, what comes back, and how a failed run is reported."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_a_service_principal_is_let_in_by_its_secret(workspace: Workspace) -> No
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_token_address_that_does_not_answer_for_a_moment_is_asked_again(
+def test_a_token_address_that_does_not_answer_for_a_moment_is_requested_again(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.05)
@@ -256,7 +256,7 @@ def test_a_token_address_that_does_not_answer_for_a_moment_is_asked_again(
     assert workspace.count("POST", TOKENS) - before == 3
 
 
-def test_a_token_address_that_stays_broken_is_told_as_such_and_not_as_a_wrong_secret(
+def test_a_token_address_that_stays_broken_is_reported_as_such_and_not_as_a_wrong_secret(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.05)
@@ -326,7 +326,7 @@ def test_a_refusal_in_the_words_of_oauth_is_one(code: str) -> None:
         patience.token_from(lambda: _fails_with(ValueError(f"{code}: no")))
 
 
-def test_variables_of_another_way_to_sign_in_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_another_way_to_sign_in_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABRICKS_CLIENT_ID", "of-another-program")
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "an0ther-secret")
     with pytest.raises(
@@ -367,7 +367,7 @@ class _Evil:
         (dg.serialize_value([_entry("another")]).encode(), "events of other Dagster runs: another"),
     ],
 )
-def test_what_somebody_else_wrote_beside_the_events_is_refused(content: bytes, told: str) -> None:
+def test_what_another_user_wrote_beside_the_events_is_refused(content: bytes, told: str) -> None:
     with pytest.raises(LauncherError) as caught:
         entries_of(content, "run")
     assert str(caught.value).startswith(f"An events file of a launched run holds {told}")
@@ -404,26 +404,29 @@ def _state(life: str, result: str | None = None, message: str = "", **more: Any)
         ),
         (_state("TERMINATED", "CANCELED", "by me"), "was cancelled in Databricks: by me."),
         (_state("SKIPPED", None, "busy"), "was skipped: busy. Another run may hold the cluster."),
-        (_state("TERMINATED", "FAILED", "Workload failed"), "ended as FAILED: Workload failed. It said: No module x."),
+        (
+            _state("TERMINATED", "FAILED", "Workload failed"),
+            "ended as FAILED: Workload failed. Its last line: No module x.",
+        ),
         # States that dagster-databricks' own enumeration does not know.
         (
             _state("TERMINATED", "MAXIMUM_CONCURRENT_RUNS_REACHED"),
-            "ended as MAXIMUM_CONCURRENT_RUNS_REACHED: Databricks gives no reason. It said: No module x.",
+            "ended as MAXIMUM_CONCURRENT_RUNS_REACHED: Databricks gives no reason. Its last line: No module x.",
         ),
         (
             _state("TERMINATED", "FAILED", "", status={"termination_details": {"message": "DRIVER_ERROR"}}),
-            "ended as FAILED: DRIVER_ERROR. It said: No module x.",
+            "ended as FAILED: DRIVER_ERROR. Its last line: No module x.",
         ),
     ],
 )
-def test_a_failed_run_is_told_with_its_cause_and_its_page(state: RunState, told: str) -> None:
+def test_a_failed_run_is_reported_with_its_cause_and_its_page(state: RunState, told: str) -> None:
     assert state.is_over
     assert not state.is_done
     sentence = failure_message(state, "gold__ml_features", "No module x", 60)
     assert sentence == f"gold__ml_features: Databricks run 42 {told} {AGAIN} Run page: {PAGE}"
 
 
-def test_a_run_without_an_end_is_told_with_its_page() -> None:
+def test_a_run_without_an_end_is_reported_with_its_page() -> None:
     assert missing_end_message(_state("TERMINATED", "SUCCESS"), "step", "/dagster_staging/run/step", 60.0) == (
         "step: Databricks run 42 ended as SUCCESS, but 60 s later /dagster_staging/run/step still does not tell how "
         f"the step ended. What it wrote to the tables is there. {AGAIN} Run page: {PAGE}"
@@ -469,7 +472,7 @@ def test_when_a_run_is_over_and_whether_it_is_done(life: str, result: str | None
         (requests.exceptions.JSONDecodeError("not JSON", "<html>", 0), "not JSON: line 1 column 1 (char 0). The work"),
     ],
 )
-def test_a_refusal_is_told_with_the_remedy(error: Exception, told: str) -> None:
+def test_a_refusal_is_reported_with_the_remedy(error: Exception, told: str) -> None:
     sentence = why_refused(error, "step, staging in /x", "The remedy", PAGE)
     assert sentence.startswith(f"step, staging in /x: Databricks says {told}")
     assert sentence.endswith(f"Run page: {PAGE}")

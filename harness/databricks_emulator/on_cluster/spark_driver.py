@@ -1,4 +1,4 @@
-"""The cluster's JVM: starts Spark with Delta, says where its gateway is, cancels jobs when told, ends with its stdin.
+"""The cluster's JVM: starts Spark with Delta, says where its gateway is, cancels jobs on request, ends with its stdin.
 
 It lives as long as the cluster, so that a step finds a warm Spark. The catalog is in memory; tables that an earlier
 JVM left in the warehouse are registered again.

@@ -124,7 +124,7 @@ def execute(reference: dg.StepRunRef, step_keys: list[str], instance: dg.Dagster
         known_state=reference.known_state,
         repository_load_data=reference.recon_job.repository.repository_load_data,
     )
-    # A step that asks for a retry is left to the host, with all that depends on it.
+    # A step that requests a retry is left to the host, with all that depends on it.
     retry_mode = reference.retry_mode.for_inner_plan()
     for _ in execute_plan_iterator(plan, job, run, instance, retry_mode=retry_mode, run_config=reference.run_config):
         pass

@@ -96,7 +96,7 @@ class LaunchedRun:
 
     @property
     def pause(self) -> float:
-        """Seconds between two looks at the run."""
+        """Seconds between two requests for the run's state."""
         return min(1.0, self._poll) if self.is_over or self.is_read else self._poll
 
     @property
@@ -115,7 +115,7 @@ class LaunchedRun:
         self.refresh()
 
     def refresh(self) -> None:
-        """Ask for the state, until the run is over."""
+        """Request the state, until the run is over."""
         if self.is_over:
             return
         assert self.run_id is not None

@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 _MAIN = Path(__file__).with_name("cluster_main.py")
 _STEPS, _CODE = "steps.pkl", "code.tar.xz"
 _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
-_RIGHTS = "The one who asks needs the right to use that cluster or to make one, and to submit runs"
+_RIGHTS = "The token's user needs the right to use that cluster or to make one, and to submit runs"
 
 
 class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
@@ -135,7 +135,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                 self._drop(launched, step_context.log)
 
     def close(self) -> None:
-        """Leave all runs at the end of the Dagster run; a run with a step that nobody waits for is cancelled."""
+        """Leave all runs at the end of the Dagster run; a run with a step that no process waits for is cancelled."""
         for launched in list(self._runs):
             self._leave(launched)
 

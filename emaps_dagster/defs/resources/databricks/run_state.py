@@ -57,7 +57,7 @@ class RunState:
 
 
 def state_of(client: WorkspaceClient, run_id: int) -> RunState:
-    """Ask for the state of a run."""
+    """Request the state of a run."""
     # Read as plain JSON: the SDK's enumerations lack states newer than the SDK.
     response = with_retries(client.api_client.do, "GET", "/api/2.2/jobs/runs/get", query={"run_id": run_id})
     assert isinstance(response, dict)
@@ -92,7 +92,7 @@ def failure_message(state: RunState, step_key: str, last_line: str, timeout: int
     else:
         text += f"ended as {state.result or state.life}: {cause}"
         if last_line:
-            text += f" It said: {last_line}"
+            text += f" Its last line: {last_line}"
     return f"{sentence(text)} {sentence(_AGAIN)}{at(state.page)}"
 
 
