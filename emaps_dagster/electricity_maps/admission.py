@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from emaps_dagster.contracts.body_fields import sandbox_mark, sandbox_mark_of_body
+from emaps_dagster.contracts.body_fields import sandbox_mark, sandbox_mark_of_body, without_depths
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse, RejectedRecord
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import Feed
@@ -95,7 +95,7 @@ def _without_hours_to_come(reach: Reach | None, ends_by: datetime | None) -> Rea
 def is_sandbox(response: RawResponse) -> bool:
     """Whether a body that can be parsed is marked as the provider's sandbox data."""
     try:
-        return sandbox_mark_of_body(json.loads(response.body)) is not None
+        return sandbox_mark_of_body(json.loads(without_depths(response.body), parse_int=float)) is not None
     except (ValueError, RecursionError):
         return False
 
@@ -181,6 +181,7 @@ def _admitted_one_by_one(response: RawResponse, reach: Reach | None) -> Accepted
 def _rows(body: str, feed: Feed, zone: str) -> tuple[str, list[Part]]:
     """The name and the elements of a body's list of records; ignores the other fields of the envelope."""
     _refuse_unusable_text(body)
+    body = without_depths(body)
     try:
         members = strict_json.members(body)
     except UnusableJSONError as error:
