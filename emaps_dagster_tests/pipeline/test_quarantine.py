@@ -160,10 +160,17 @@ def test_a_hole_that_is_quarantined_is_known_as_one(
     lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
     sim.provider.spoil("GR", BAD, "unreadable_time")
     sim.provider.withhold("GR", BAD + 2 * HOUR, BAD + 3 * HOUR)
+    # No hour before it is stored, and the next tick's /history does not have it.
+    sim.provider.spoil("GR", LAST_DAY.start, "unreadable_time", until=NOW + HOUR)
     run(lakehouse, client, LAST_DAY, NOW)
     found = missing(lakehouse.warehouse, ("GR",), LAST_DAY)
-    assert found.not_fetched == {"GR": {BAD, BAD + 2 * HOUR}}
-    assert found.quarantined == {"GR": {BAD}}
+    assert found.not_fetched == {"GR": {LAST_DAY.start, BAD, BAD + 2 * HOUR}}
+    assert found.quarantined == {"GR": {LAST_DAY.start, BAD}}
+    sim.set_now(NOW + HOUR)
+    assert missing(lakehouse.warehouse, ("BG",), LAST_DAY).not_fetched == {}
+    # What `gaps` asks for.
+    run(lakehouse, client, Window(LAST_DAY.start, LAST_DAY.start + HOUR), NOW + HOUR)
+    assert missing(lakehouse.warehouse, ("GR",), LAST_DAY).quarantined == {"GR": {BAD}}
 
 
 def test_a_run_killed_between_record_and_body_leaves_evidence_and_no_harm(
