@@ -18,6 +18,28 @@ _TIME = re.compile(
 # The fields in which the API marks data of a sandbox key, in the body itself and in its records: "SANDBOX MODE ...",
 # SANDBOX_MODE_DATA. The word in any other field is not a mark.
 _MARKED = ("_disclaimer", "estimationMethod")
+# Twice as deep as a trusted record may be. Python's own limit depends on the stack of the caller.
+_DEEPEST = 64
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def without_depths(text: str) -> str:
+    """Replaces what is nested more than 64 deep by 0 and blanks; the rest keeps its position, and can be parsed."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return text
+    pieces: list[str] = []
+    depth = kept = begun = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth == _DEEPEST + 1:
+                begun = match.start()
+        elif match[0] in "]}":
+            if depth == _DEEPEST + 1:
+                pieces += text[kept:begun], "0".ljust(match.end() - begun)
+                kept = match.end()
+            depth -= 1
+    return "".join(pieces) + text[kept:] if pieces else text
 
 
 def aware_time(text: object) -> datetime | None:

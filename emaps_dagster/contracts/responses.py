@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from emaps_dagster.contracts.windows import Window
@@ -30,7 +30,12 @@ class RejectedRecord:
 
 @dataclass(frozen=True)
 class RawResponse:
-    """One body received with status 200, before admission."""
+    """One body received with status 200, before admission.
+
+    Attributes:
+        ends_by: end of the hour that was running by the provider's clock; no record can be of a later one. None if
+            the response had no readable `Date`.
+    """
 
     feed: Feed
     zone: str
@@ -38,6 +43,7 @@ class RawResponse:
     request: str
     body: str
     received_at: datetime
+    ends_by: datetime | None = field(default=None, kw_only=True, compare=False)
 
     @property
     def source(self) -> str:
@@ -76,7 +82,16 @@ class AcceptedResponse(RawResponse):
     ) -> AcceptedResponse:
         """`raw` with the results of its admission."""
         return cls(
-            raw.feed, raw.zone, raw.endpoint, raw.request, raw.body, raw.received_at, window, trusted_json, rejected
+            raw.feed,
+            raw.zone,
+            raw.endpoint,
+            raw.request,
+            raw.body,
+            raw.received_at,
+            window,
+            trusted_json,
+            rejected,
+            ends_by=raw.ends_by,
         )
 
     @property

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from emaps_dagster.contracts.body_fields import sandbox_mark, sandbox_mark_of_body
+from emaps_dagster.contracts.body_fields import sandbox_mark, sandbox_mark_of_body, without_depths
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse, RejectedRecord
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import Feed
@@ -34,22 +34,28 @@ _READ = ("zone", "history", "data", "temporalGranularity", "unit", "flowTraced",
 _FEW_HOURS = timedelta(days=1)
 # Farther from the request, a record counts as one without a readable hour.
 _ABSURD = timedelta(days=366)
+# Before the first hour that a record may have.
+_EVER = datetime(1902, 1, 3, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
 class Reach:
     """The hours [start, end) that a response may hold; `beyond` completes the sentence about hours outside them.
 
-    `asked` are the requested hours, if they are known.
+    `asked` are the requested hours, if they are known; `later` completes the sentence about hours from `end` on.
     """
 
     start: datetime
     end: datetime
     beyond: str
     asked: tuple[datetime, datetime] | None = None
+    later: str = ""
 
     def __contains__(self, hour: datetime) -> bool:
         return self.start <= hour < self.end
+
+    def why_outside(self, hour: datetime) -> str:
+        return self.later if self.later and hour >= self.end else self.beyond
 
 
 class UnusableBodyError(ValueError):
@@ -61,11 +67,13 @@ def admitted(response: RawResponse, reach: Reach | None = None) -> AcceptedRespo
 
     Args:
         response: as received.
-        reach: records of hours beyond it are quarantined; None admits any hour.
+        reach: records of hours beyond it are quarantined, and those of hours that had not begun when the response
+            was sent; None admits any other hour.
 
     Raises:
         UnusableBodyError: none of its records can be trusted.
     """
+    reach = _without_hours_to_come(reach, response.ends_by)
     try:
         # The fast path: nearly all bodies have no fault.
         hours = _hours_of_good_body(response.body, response.feed, response.zone)
@@ -77,10 +85,17 @@ def admitted(response: RawResponse, reach: Reach | None = None) -> AcceptedRespo
     return _admitted_one_by_one(response, reach)
 
 
+def _without_hours_to_come(reach: Reach | None, ends_by: datetime | None) -> Reach | None:
+    if ends_by is None or (reach is not None and reach.end <= ends_by):
+        return reach
+    later = "after the hour in which the provider sent it"
+    return Reach(_EVER, ends_by, later) if reach is None else replace(reach, end=ends_by, later=later)
+
+
 def is_sandbox(response: RawResponse) -> bool:
     """Whether a body that can be parsed is marked as the provider's sandbox data."""
     try:
-        return sandbox_mark_of_body(json.loads(response.body)) is not None
+        return sandbox_mark_of_body(json.loads(without_depths(response.body), parse_int=float)) is not None
     except (ValueError, RecursionError):
         return False
 
@@ -134,7 +149,7 @@ def _admitted_one_by_one(response: RawResponse, reach: Reach | None) -> Accepted
             trusted.append((part, hour))
         else:
             assert reach is not None
-            wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.beyond}"
+            wrong[place] = f"datetime of row {place} is {hour:%Y-%m-%dT%H:%MZ}, {reach.why_outside(hour)}"
     elsewhere = _elsewhere(parts, reach)
     if len(elsewhere) > len(parts) / 2:
         raise UnusableBodyError(_why_unusable([*elsewhere, *readable.values()], wrong, reach))
@@ -166,6 +181,7 @@ def _admitted_one_by_one(response: RawResponse, reach: Reach | None) -> Accepted
 def _rows(body: str, feed: Feed, zone: str) -> tuple[str, list[Part]]:
     """The name and the elements of a body's list of records; ignores the other fields of the envelope."""
     _refuse_unusable_text(body)
+    body = without_depths(body)
     try:
         members = strict_json.members(body)
     except UnusableJSONError as error:
@@ -259,7 +275,7 @@ def _why_unusable(hours: Sequence[datetime], wrong: dict[int, str], reach: Reach
     if reach is None or not hours:
         return wrong[0] + (f", and no row has a readable hour ({len(wrong)} rows)" if len(wrong) > 1 else "")
     first, last = min(hours), max(hours) + HOUR
-    return f"its hours [{first:%Y-%m-%dT%H:%MZ}, {last:%Y-%m-%dT%H:%MZ}) lie {reach.beyond}"
+    return f"its hours [{first:%Y-%m-%dT%H:%MZ}, {last:%Y-%m-%dT%H:%MZ}) lie {reach.why_outside(last - HOUR)}"
 
 
 def _refuse_sandbox(part: dict[str, Any], name: str) -> None:

@@ -22,6 +22,7 @@ from emaps_dagster.contracts.secrets import SENDABLE, is_token
 from emaps_dagster.contracts.windows import Window, floor_hour, parse_utc, utc_now
 from emaps_dagster.contracts.zones import Feed
 from emaps_dagster.electricity_maps.admission import Reach, UnusableBodyError, admitted
+from emaps_dagster.electricity_maps.clocks import end_of_running_hour
 from emaps_dagster.electricity_maps.error_bodies import error_in, is_cut_off, words_of
 from emaps_dagster.electricity_maps.pace import Pace, pace_file
 from emaps_dagster.electricity_maps.retries import Requester
@@ -198,7 +199,8 @@ class ElectricityMapsClient:
         # Escapes preserve every byte of a body that is not UTF-8.
         text = answer.content.decode("utf-8", errors="backslashreplace")
         body = self._requester.redacted(text)
-        response = RawResponse(feed, zone, endpoint, _path_of(url), body, answer.arrived_at)
+        ends_by = end_of_running_hour(answer.headers)
+        response = RawResponse(feed, zone, endpoint, _path_of(url), body, answer.arrived_at, ends_by=ends_by)
         if body != text:
             raise RejectedBodyError(response, "its body repeats the API token (replaced by [token] in what is kept)")
         if is_cut_off(answer.content):

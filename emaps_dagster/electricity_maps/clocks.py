@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 
+from emaps_dagster.contracts.windows import HOUR, floor_hour
+
 # Clocks synchronized by NTP differ by less than a second; a `Date` header has whole seconds.
 LARGEST_SKEW = timedelta(minutes=5)
 
@@ -29,6 +31,15 @@ def provider_clock(headers: Mapping[str, str]) -> datetime | None:
     age = headers.get("Age", "")
     try:
         return date + timedelta(seconds=int(age)) if date and re.fullmatch(r"[0-9]{1,9}", age) else date
+    except OverflowError:
+        return None
+
+
+def end_of_running_hour(headers: Mapping[str, str]) -> datetime | None:
+    """End of the hour that was running by the provider's clock; None when its response has no readable `Date`."""
+    theirs = provider_clock(headers)
+    try:
+        return None if theirs is None else floor_hour(theirs + LARGEST_SKEW) + HOUR
     except OverflowError:
         return None
 

@@ -38,7 +38,7 @@ _NEAR = timedelta(days=1)
 
 @dataclass(frozen=True)
 class MissingHours:
-    """The missing hours, from the first stored hour of each zone on.
+    """The missing hours, from the first stored hour of each zone on, and the quarantined ones before it.
 
     Attributes:
         not_fetched: by zone, hours that neither silver nor bronze has, and those with a newer version of which only
@@ -59,7 +59,7 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
 
     Args:
         warehouse: the root of the Delta folders.
-        zones: the configured ones; a zone that silver does not have at all is left to a backfill.
+        zones: the configured ones; a zone that neither silver nor quarantine has is left to a backfill.
         watched: complete hours.
 
     Raises:
@@ -77,14 +77,15 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
     gold: dict[str, set[datetime]] = defaultdict(set)
     for row in _rows(warehouse, ml_features(zones), ["zone", "datetime"], watched):
         gold[row["zone"]].add(row["datetime"])
+    rejected = _quarantined(warehouse, zones, watched)
     holes: dict[tuple[str, Feed], set[datetime]] = {}
     not_merged: set[datetime] = set()
     for zone, feeds in silver.items():
         held = set.union(*feeds.values())
         not_merged |= held - gold[zone]
-        if held:
-            expected = set(Window(min(held), watched.end).hours())
-            holes |= {(zone, feed): hours for feed in FEEDS if (hours := expected - feeds[feed])}
+        # No run asks for the first hour of a history again, unless it is known here.
+        expected = rejected[zone] | (set(Window(min(held), watched.end).hours()) if held else set())
+        holes |= {(zone, feed): hours for feed in FEEDS if (hours := expected - feeds[feed])}
     stored = _stored(warehouse, holes)
     not_fetched: dict[str, set[datetime]] = defaultdict(set)
     for (zone, feed), hours in holes.items():
@@ -94,9 +95,8 @@ def missing(warehouse: Path, zones: tuple[str, ...], watched: Window) -> Missing
         not_fetched[zone] |= hours - held
     for zone, hours in superseded.items():
         not_fetched[zone] |= hours
-    return MissingHours(
-        dict(not_fetched), not_merged, _silent(warehouse, zones, watched), _quarantined(warehouse, not_fetched)
-    )
+    quarantined = {zone: bad for zone, hours in not_fetched.items() if (bad := hours & rejected[zone])}
+    return MissingHours(dict(not_fetched), not_merged, _silent(warehouse, zones, watched), quarantined)
 
 
 def updated_at(warehouse: Path, zone: str, feed: Feed, window: Window) -> dict[datetime, datetime | None]:
@@ -135,14 +135,13 @@ def _silent(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[st
     return dict(found)
 
 
-def _quarantined(warehouse: Path, not_fetched: Mapping[str, set[datetime]]) -> dict[str, set[datetime]]:
-    found: dict[str, set[datetime]] = defaultdict(set)
-    hours = set().union(*not_fetched.values())
-    for window in to_windows(hours, bridge=_NEAR):
-        for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], window):
-            if row["datetime"] in not_fetched.get(row["zone"], ()):
-                found[row["zone"]].add(row["datetime"])
-    return dict(found)
+def _quarantined(warehouse: Path, zones: tuple[str, ...], watched: Window) -> dict[str, set[datetime]]:
+    """By zone, the hours of which a record was ever quarantined."""
+    found: dict[str, set[datetime]] = {zone: set() for zone in zones}
+    for row in _rows(warehouse, REJECTED_RECORDS, ["zone", "datetime"], watched):
+        if row["zone"] in found:
+            found[row["zone"]].add(row["datetime"])
+    return found
 
 
 def _stored(warehouse: Path, holes: Mapping[tuple[str, Feed], set[datetime]]) -> dict[tuple[str, Feed], set[datetime]]:

@@ -40,7 +40,8 @@ def rejected_records(lakehouse: Lakehouse, table: Table, window: Window | None =
         return ()
     signals = _SIGNALS[table]
     of_table = (F.col("source").contains(f"/{endpoint}/") for endpoint in {signal.endpoint for signal in signals})
-    rows = lakehouse.scan(REJECTED_RECORDS).where(reduce(or_, of_table))
+    # A record of a withdrawn response counts no more than the response.
+    rows = lakehouse.without_withdrawn(table, lakehouse.scan(REJECTED_RECORDS).where(reduce(or_, of_table)))
     if window is not None:
         rows = rows.where(in_hours(window.start, window.end) | F.col("datetime").isNull())
     found = in_utc(lakehouse.collect(rows.select(*_COLUMNS)).to_pylist())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +14,11 @@ from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import RawResponse
 from emaps_dagster.contracts.tables import CARBON_DATA
+from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster.monitoring.stored_hours import records
+from emaps_dagster.pipeline.ingest import rows_of
 from emaps_dagster.transforms.quality.bronze import BronzeEvidence, no_sandbox_data, raw_json_parses
 from emaps_dagster_tests.support.builders import iso, utc
 from emaps_dagster_tests.support.check_inputs import H0, response, table_of
@@ -26,10 +30,13 @@ def body(*rows: dict[str, Any], key: str = "history", **envelope: Any) -> str:
     return json.dumps({"zone": "GR", **envelope, key: list(rows)})
 
 
+def received(text: str) -> RawResponse:
+    return RawResponse(CARBON, "GR", "history", "/v3/x", text, utc(2024, 3, 31, 20))
+
+
 def why_refused(text: str) -> str | None:
-    asked = RawResponse(CARBON, "GR", "history", "/v3/x", text, utc(2024, 3, 31, 20))
     try:
-        admit(asked)
+        admit(received(text))
     except RejectedBodyError as error:
         return error.reason
     return None
@@ -115,3 +122,25 @@ def test_an_altered_body_is_a_finding_and_no_crash() -> None:
         text = json.dumps({"zone": zone, "history": [{**ROW, "zone": zone}]})
         outcome = raw_json_parses(BronzeEvidence(table_of(CARBON_DATA, [response(text)])))
         assert "stored under GR" in outcome.findings[0].what
+
+
+def under(frames: int, call: Callable[[], Any]) -> Any:
+    """What a call gives that is made from so deep a stack; Dagster's has 200 frames."""
+    return under(frames - 1, call) if frames else call()
+
+
+@pytest.mark.parametrize(("depth", "door"), [(40, 0), (700, 300), (900, 0), (5000, 0)])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a}":', "}")])
+def test_a_deeply_nested_record_is_one_record_however_deep_the_stack_of_the_reader(
+    depth: int, door: int, opening: str, closing: str
+) -> None:
+    deep = f'{{"datetime": "{iso(H0 + HOUR)}", "x": {opening * depth}1{closing * depth}}}'
+    text = f'{{"zone": "GR", "history": [{json.dumps(ROW)}, {deep}]}}'
+    admitted = under(door, lambda: admit(received(text)))
+    (rejected,) = admitted.rejected
+    assert rejected.reason == "it is nested too deeply to be one of the API's"
+    assert (rejected.hour, rejected.record_json) == (H0 + HOUR, deep)
+    (row,) = rows_of(CARBON_DATA, [admitted]).to_pylist()
+    evidence = BronzeEvidence(table_of(CARBON_DATA, [row]))
+    for check in (raw_json_parses, no_sandbox_data):
+        assert under(300 - door, partial(check, evidence)).findings == ()

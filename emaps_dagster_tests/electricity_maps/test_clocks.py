@@ -9,9 +9,10 @@ from email.utils import format_datetime
 
 import pytest
 
-from emaps_dagster.contracts.errors import ClockSkewError
+from emaps_dagster.contracts.errors import ClockSkewError, RejectedBodyError
+from emaps_dagster.contracts.responses import AcceptedResponse
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.contracts.windows import Window, utc_now
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.clocks import length, provider_clock, skew
@@ -73,6 +74,42 @@ def test_a_clock_that_agrees_or_is_not_shown_is_taken(api: Api, answer: Callable
     api.script.append(answer())
     with ElectricityMapsClient(api.url) as client:
         assert json.loads(client.history(CARBON, "GR").body) == GOOD
+
+
+@pytest.mark.parametrize("has_date", [True, False])
+def test_a_record_of_an_hour_that_has_not_begun_costs_that_record(api: Api, has_date: bool) -> None:
+    now = utc_now()
+    hours = [floor_hour(now) + offset * HOUR for offset in (-2, 5, 0)]
+    rows = [{"datetime": f"{at:%Y-%m-%dT%H:00:00Z}", "carbonIntensity": 300} for at in hours]
+    sent = json.dumps({"zone": "GR", "history": rows}).encode()
+    date = f"Date: {format_datetime(now, usegmt=True)}\n" if has_date else ""
+    api.script.append(raw(f"HTTP/1.1 200 OK\n{date}Content-Length: {len(sent)}\n\n", sent))
+    with ElectricityMapsClient(api.url) as client:
+        window = Window(hours[0], hours[0] + HOUR)
+        (response,) = fetch(client, CARBON, ("GR",), window, now)
+    assert isinstance(response, AcceptedResponse)
+    if not has_date:
+        # The clock here may be hours behind, and no hour of the response is known to be wrong.
+        assert (response.rejected, response.window.end) == ((), hours[1] + HOUR)
+        return
+    (rejected,) = response.rejected
+    assert (rejected.position, rejected.hour) == (1, hours[0] + HOUR)
+    assert rejected.reason == (
+        f"datetime of row 1 is {hours[1]:%Y-%m-%dT%H:%MZ}, after the hour in which the provider sent it"
+    )
+    assert response.window == Window(hours[0], hours[2] + HOUR)
+
+
+def test_a_body_of_hours_to_come_alone_is_refused(api: Api) -> None:
+    later = floor_hour(utc_now()) + 5 * HOUR
+    rows = [{"datetime": f"{at:%Y-%m-%dT%H:00:00Z}", "carbonIntensity": 300} for at in (later, later + HOUR)]
+    api.then(200, {"zone": "GR", "history": rows}, Date=format_datetime(utc_now(), usegmt=True))
+    with ElectricityMapsClient(api.url) as client, pytest.raises(RejectedBodyError) as caught:
+        client.history(CARBON, "GR")
+    assert caught.value.reason == (
+        f"its hours [{later:%Y-%m-%dT%H:%MZ}, {later + 2 * HOUR:%Y-%m-%dT%H:%MZ}) lie after the hour in which the "
+        "provider sent it"
+    )
 
 
 def test_a_chosen_present_may_lie_in_the_past_and_not_in_the_future(api: Api) -> None:

@@ -31,6 +31,7 @@ def hour_of(hour: datetime, zone: str = "GR", **values: Any) -> dict[str, Any]:
     known = {f"ingested_at_{feed}": hour + HOUR for feed in ("power", "carbon")}
     # Values that are right, and change.
     right = {"production_gas": 900.0 + hour.hour, "production_wind": 300.0, "consumption_total": 1200.0 + hour.hour}
+    right["production_total"] = right["consumption_total"]
     right |= {"carbon_intensity": 300.0, "emission_factor_type": "lifecycle"}
     flags = {"is_estimated_power": False, "is_estimated_carbon": None}
     return {**dict.fromkeys(VALUE_COLUMNS), "zone": zone, "datetime": hour, **flags, **known, **right, **values}
@@ -150,7 +151,7 @@ def test_what_is_wrong_is_one_sentence_with_what_to_do(changes: dict[str, Any], 
     assert status(report) == f"**1 to look at:**\n\n- {open_issues}"
 
 
-NO_POWER = dict.fromkeys(("production_gas", "production_wind", "consumption_total"))
+NO_POWER = dict.fromkeys(("production_gas", "production_wind", "production_total", "consumption_total"))
 HOURS = [hour_of(LAST - number * HOUR) for number in range(30)]
 OTHERS = dict.fromkeys(("AL", "BG", "IT-SO", "TR"), 1.0)
 IF_NULL = (
@@ -195,7 +196,7 @@ IF_NULL = (
         ),
         (
             [
-                hour_of(LAST - number * HOUR, import_by_zone={**OTHERS, name: 5.0})
+                hour_of(LAST - number * HOUR, import_by_zone={**OTHERS, name: 5.0}, import_total=9.0)
                 for number, name in enumerate(["MK-N", "MK-N", "MK"])
             ],
             {},

@@ -20,7 +20,14 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts import zones
 from emaps_dagster.contracts.errors import RejectedBodyError
 from emaps_dagster.contracts.responses import AcceptedResponse
-from emaps_dagster.contracts.tables import ENERGY_DATA, FEED_TABLES, POWER_DATA, REJECTED_RECORDS, ml_features
+from emaps_dagster.contracts.tables import (
+    CARBON_DATA,
+    ENERGY_DATA,
+    FEED_TABLES,
+    POWER_DATA,
+    REJECTED_RECORDS,
+    ml_features,
+)
 from emaps_dagster.contracts.windows import HOUR, Window, silver_window
 from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.defs.assets.bronze import ingest, noting
@@ -30,6 +37,8 @@ from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.fetch import FetchFailure, fetch
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.monitoring.stored_hours import missing
+from emaps_dagster.pipeline.quarantine import rejected_records
+from emaps_dagster.pipeline.withdraw import select, selection_of, withdraw
 from emaps_dagster.simulator.perturbations import FLAWS
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster.transforms.health import health
@@ -160,10 +169,29 @@ def test_a_hole_that_is_quarantined_is_known_as_one(
     lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
     sim.provider.spoil("GR", BAD, "unreadable_time")
     sim.provider.withhold("GR", BAD + 2 * HOUR, BAD + 3 * HOUR)
+    # No hour before it is stored, and the next tick's /history does not have it.
+    sim.provider.spoil("GR", LAST_DAY.start, "unreadable_time", until=NOW + HOUR)
     run(lakehouse, client, LAST_DAY, NOW)
     found = missing(lakehouse.warehouse, ("GR",), LAST_DAY)
-    assert found.not_fetched == {"GR": {BAD, BAD + 2 * HOUR}}
-    assert found.quarantined == {"GR": {BAD}}
+    assert found.not_fetched == {"GR": {LAST_DAY.start, BAD, BAD + 2 * HOUR}}
+    assert found.quarantined == {"GR": {LAST_DAY.start, BAD}}
+    sim.set_now(NOW + HOUR)
+    assert missing(lakehouse.warehouse, ("BG",), LAST_DAY).not_fetched == {}
+    # What `gaps` asks for.
+    run(lakehouse, client, Window(LAST_DAY.start, LAST_DAY.start + HOUR), NOW + HOUR)
+    assert missing(lakehouse.warehouse, ("GR",), LAST_DAY).quarantined == {"GR": {BAD}}
+
+
+def test_a_withdrawn_response_takes_its_quarantined_records_along(
+    spark: SparkSession, tmp_path: Path, sim: Simulator, client: ElectricityMapsClient
+) -> None:
+    lakehouse = FolderLakehouse(spark, tmp_path / "warehouse")
+    sim.provider.spoil("GR", BAD, "null_record")
+    run(lakehouse, client, LAST_DAY, NOW)
+    (wrong,) = lakehouse.collect(lakehouse.scan(POWER_DATA).select("payload_sha256")).to_pylist()
+    withdraw(lakehouse, select(lakehouse, selection_of(**wrong), NOW, "its clock was ahead"))
+    assert rejected_records(lakehouse, POWER_DATA) == ()
+    assert [row["datetime"] for row in rejected_records(lakehouse, CARBON_DATA)] == [BAD]
 
 
 def test_a_run_killed_between_record_and_body_leaves_evidence_and_no_harm(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of
+from emaps_dagster.contracts.body_fields import sandbox_mark_of_body, time_of, without_depths
 from emaps_dagster.contracts.windows import HOUR
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 
@@ -66,9 +66,12 @@ def records_of(raw_json: str | None, *, strict: bool = True) -> list[dict[str, A
 
 def _parsed(raw_json: str | None, *, strict: bool) -> Any:
     """The parsed body; None when it is not JSON. Without `strict`, NaN and Infinity pass."""
+    text = raw_json or ""
     try:
         # A quarantined number may have more digits than Python converts to an int.
-        return json.loads(raw_json or "", parse_constant=_refuse if strict else None, parse_int=float)
+        return json.loads(
+            text if strict else without_depths(text), parse_constant=_refuse if strict else None, parse_int=float
+        )
     except (ValueError, RecursionError):
         return None
 

@@ -17,10 +17,15 @@ _LATE = timedelta(hours=2)
 
 
 class Received(Protocol):
-    """A response of one feed; `up_to_now` is true for one of /history."""
+    """A response of one feed; `up_to_now` is true for one of /history.
+
+    `signal`: of v4's power feed, whose signals may end at different hours.
+    """
 
     @property
     def zone(self) -> str: ...
+    @property
+    def signal(self) -> str: ...
     @property
     def ingested_at(self) -> datetime: ...
     @property
@@ -35,7 +40,7 @@ def is_in_the_future(ingested_at: datetime, now: datetime) -> bool:
 
 def wrong_clocks(responses: Sequence[Received], now: datetime) -> Iterator[tuple[int, str]]:
     """Index of each response whose `ingested_at` cannot be right, with the reason as one phrase."""
-    reached: dict[str, Received] = {}
+    reached: dict[tuple[str, str], Received] = {}
     for place in sorted(range(len(responses)), key=lambda place: responses[place].ingested_at):
         this = responses[place]
         if is_in_the_future(this.ingested_at, now):
@@ -43,7 +48,7 @@ def wrong_clocks(responses: Sequence[Received], now: datetime) -> Iterator[tuple
         elif this.window_end > floor_hour(this.ingested_at + CLOCK_TOLERANCE) + HOUR:
             yield place, f"it holds hours to {_hour(this.window_end)}, which had not begun at its ingested_at"
         elif this.up_to_now:
-            before = reached.setdefault(this.zone, this)
+            before = reached.setdefault((this.zone, this.signal), this)
             if before.window_end - this.window_end > _LATE:
                 yield (
                     place,
@@ -52,7 +57,7 @@ def wrong_clocks(responses: Sequence[Received], now: datetime) -> Iterator[tuple
                     "ahead, or the provider gave an old answer",
                 )
             elif this.window_end > before.window_end:
-                reached[this.zone] = this
+                reached[this.zone, this.signal] = this
 
 
 def _length(ahead: timedelta) -> str:

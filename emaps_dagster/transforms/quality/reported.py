@@ -1,7 +1,8 @@
 """Detects rows without data: values that are null, and values that a later ingestion replaced by nulls.
 
 Null modes are normal: a zone without nuclear plants always reports null, and some report no solar power at night. So
-one null mode is a finding only after a day, and only if the zone had values of it before.
+one null mode is a finding only after a day, and only if the zone had values of it before. A total of which parts are
+reported is never normal: of a column that stays null for weeks no hour with a value is left to compare with.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from emaps_dagster.transforms.quality.outcome import Finding, Outcome
 from emaps_dagster.transforms.quality.silver_evidence import Key, RecordHistory, SilverEvidence
 
 _MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
+_PERCENTAGES = ("renewable_percentage", "fossil_free_percentage")
 _FLOWS = ("import_total", "export_total")
 _MAPS = ("import_by_zone", "export_by_zone")
 # Longer than any night: a mode that stays null for longer is no longer reported.
@@ -57,7 +59,7 @@ def is_silent(row: Mapping[str, Any], feed: str) -> bool:
 
 def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> Iterator[str]:
     now = _reported(row)
-    if not now:
+    if now <= set(_PERCENTAGES):
         yield "every power value is null"
         return
     if is_silent(row, "power"):
@@ -70,15 +72,20 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
             yield f"{side} is null, by mode and in total"
         elif not has_total and f"{side}_total" in before:
             yield f"{side}_total is null, though it was reported before"
+        elif not has_total and has_modes:
+            yield f"{side}_total is null, though modes of it are reported"
         elif not has_modes and before.keys() & set(modes):
             yield f"every mode of {side} is null, though some were reported before"
         if has_modes:
             complete += modes
+    for total, flows_of in zip(_FLOWS, _MAPS, strict=True):
+        if total not in now and any(mw is not None for mw in (row[flows_of] or {}).values()):
+            yield f"{total} is null, though flows of it are reported"
     # A neighbour missing from a map has no flow; only one with a null flow is unreported.
     flows = {f"flow {neighbour}" for map_ in _MAPS for neighbour in row[map_] or {}}
     gone = [
         name
-        for name in (*complete, *sorted(flows - now))
+        for name in (*complete, *sorted(flows - now), *_PERCENTAGES)
         if name not in now and name in before and row["datetime"] - before[name] > LONGEST_SILENCE
     ]
     if gone:
@@ -87,7 +94,7 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
 
 def _reported(row: Mapping[str, Any]) -> set[str]:
     """Names of a row's power values that are not null, and its neighbours as `flow MK`."""
-    names = {name for name in (*FEED_VALUES["power"], *_FLOWS) if row[name] is not None}
+    names = {name for name in (*FEED_VALUES["power"], *_FLOWS, *_PERCENTAGES) if row[name] is not None}
     return names | {
         f"flow {neighbour}" for map_ in _MAPS for neighbour, mw in (row[map_] or {}).items() if mw is not None
     }

@@ -86,6 +86,7 @@ def _of_the_roads(evidence: SilverEvidence, key: Key) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Response:
     zone: str
+    signal: str
     ingested_at: datetime
     window_end: datetime
     up_to_now: bool
@@ -101,7 +102,13 @@ def ingestion_times_are_right(evidence: SilverEvidence) -> Outcome:
         rows = [row for row in responses.drop_columns("raw_json").to_pylist() if row["ingested_at"] is not None]
         checked += len(rows)
         received = [
-            _Response(row["zone"], row["ingested_at"], row["window_end"], (row["source"] or "").endswith("/history"))
+            _Response(
+                row["zone"],
+                row.get("signal") or "",
+                row["ingested_at"],
+                row["window_end"],
+                (row["source"] or "").endswith("/history"),
+            )
             for row in rows
         ]
         findings += [finding_of(rows[place], what) for place, what in wrong_clocks(received, evidence.now)]

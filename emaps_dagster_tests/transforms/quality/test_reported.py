@@ -41,8 +41,7 @@ def found(*rows: dict[str, Any]) -> list[tuple[datetime | None, str]]:
 
 def test_an_hour_with_values_passes_whatever_modes_it_does_not_report() -> None:
     assert values_are_reported(evidence_of([SILVER_ROW])) == Outcome(1, ())
-    # A zone that never gives totals, or only totals, reports all the same.
-    assert found(row(H0, *TOTALS), row(H1, *TOTALS)) == []
+    # A zone that gives only totals reports all the same.
     assert found(row(H0, *PRODUCTION, *CONSUMPTION), row(H1, *PRODUCTION, *CONSUMPTION)) == []
     assert found(row(H0, **FLOWS)) == []
 
@@ -75,7 +74,30 @@ def test_half_of_the_values_may_not_be_null_either() -> None:
         (H2, "every mode of production is null, though some were reported before"),
     ]
     # Another zone's hours say nothing of this one.
-    assert found({**SILVER_ROW, "zone": "FR"}, row(H1, "consumption_total")) == []
+    assert found({**SILVER_ROW, "zone": "FR"}, row(H1, *PRODUCTION)) == []
+
+
+def test_a_total_that_is_null_for_weeks_is_named_in_each_hour() -> None:
+    # No hour within reach of the check has a value of it.
+    for total, parts in (
+        ("production_total", "modes"), ("consumption_total", "modes"), ("import_total", "flows"),
+        ("export_total", "flows"),
+    ):  # fmt: skip
+        what = f"{total} is null, though {parts} of it are reported"
+        assert found(row(H0, total), row(H1, total)) == [(H0, what), (H1, what)]
+    assert found(row(H0, **FLOWS)) == []
+
+
+def test_a_percentage_is_silent_after_a_day_without_values_where_there_were_some() -> None:
+    hours = [H0 + number * HOUR for number in range(26)]
+    null = ("renewable_percentage", "fossil_free_percentage")
+    assert found(*(row(hour, *(null if hour > H0 else ())) for hour in hours)) == [
+        (H0 + 25 * HOUR, "null for more than 24 hours, though reported before: renewable_percentage, "
+         "fossil_free_percentage")
+    ]  # fmt: skip
+    # A plan of v4 may lack both signals.
+    assert found(*(row(hour, *null) for hour in hours)) == []
+    assert found(row(H0, **NO_POWER, renewable_percentage=50.0)) == [(H0, "every power value is null")]
 
 
 def test_a_mode_is_silent_after_a_day_without_values_and_not_after_a_night() -> None:
