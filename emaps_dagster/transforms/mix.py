@@ -28,18 +28,18 @@ from emaps_dagster.contracts.zones import MODE_KEYS, Feed, mode_column
 from emaps_dagster.transforms.numbers import number
 from emaps_dagster.transforms.records import POWER_MAPS, POWER_NUMBERS, parsed_records, sorted_map, source_of
 
-_STORAGE = "struct<charge:string,discharge:string>"
+_STORAGE = "struct<charge:double,discharge:double>"
 _PLAIN = tuple(key for key in MODE_KEYS if key not in STORAGE_KEYS.values())
 _MIX = ",".join(
     [
-        *(f"`{key}`:string" for key in _PLAIN),
+        *(f"`{key}`:double" for key in _PLAIN),
         *(f"`{key}`:{_STORAGE}" for key in STORAGE_KEYS),
-        "flows:struct<exports:string,imports:string>",
+        "flows:struct<exports:double,imports:double>",
     ]
 )
 _RECORD = (
     "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
-    f"mix:struct<{_MIX}>,import:map<string,string>,export:map<string,string>,value:string"
+    f"mix:struct<{_MIX}>,import:map<string,double>,export:map<string,double>,value:double"
 )
 _MICRO = 1_000_000
 _ORDER = ("ingested_at", "payload_sha256")
