@@ -6,10 +6,9 @@ carry the time of update of their version, so a record is made only of signals w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
-from operator import add, and_, or_
+from operator import and_, or_
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -28,29 +27,38 @@ from emaps_dagster.contracts.zones import MODE_KEYS, Feed, mode_column
 from emaps_dagster.transforms.numbers import number
 from emaps_dagster.transforms.records import POWER_MAPS, POWER_NUMBERS, parsed_records, sorted_map, source_of
 
-_STORAGE = "struct<charge:string,discharge:string>"
+_STORAGE = "struct<charge:double,discharge:double>"
 _PLAIN = tuple(key for key in MODE_KEYS if key not in STORAGE_KEYS.values())
 _MIX = ",".join(
     [
-        *(f"`{key}`:string" for key in _PLAIN),
+        *(f"`{key}`:double" for key in _PLAIN),
         *(f"`{key}`:{_STORAGE}" for key in STORAGE_KEYS),
-        "flows:struct<exports:string,imports:string>",
+        "flows:struct<exports:double,imports:double>",
     ]
 )
+_VERSION = "datetime:string,updatedAt:string"
 _RECORD = (
-    "datetime:string,updatedAt:string,createdAt:string,isEstimated:boolean,estimationMethod:string,"
-    f"mix:struct<{_MIX}>,import:map<string,string>,export:map<string,string>,value:string"
+    f"{_VERSION},createdAt:string,isEstimated:boolean,estimationMethod:string,"
+    f"mix:struct<{_MIX}>,import:map<string,double>,export:map<string,double>,value:double"
 )
 _MICRO = 1_000_000
 _ORDER = ("ingested_at", "payload_sha256")
-_PRODUCTION = tuple(f"production_{mode_column(key)}" for key in MODE_KEYS)
-_CONSUMPTION = tuple(f"consumption_{mode_column(key)}" for key in MODE_KEYS)
+# The modes in the order of the arrays: those that are one number, then the storages.
+_MODES = tuple(mode_column(key) for key in (*_PLAIN, *STORAGE_KEYS.values()))
 # What each signal contributes, in the order of its array `numbers`.
 _CONTRIBUTED: dict[str, tuple[str, ...]] = {
-    MIX.name: (*_PRODUCTION, "production_total", "import_total", "export_total"),
-    TRACED_MIX.name: (*_CONSUMPTION, "consumption_total"),
+    MIX.name: (*(f"production_{mode}" for mode in _MODES), "production_total", "import_total", "export_total"),
+    TRACED_MIX.name: (*(f"consumption_{mode}" for mode in _MODES), "consumption_total"),
     RENEWABLE.name: ("renewable_percentage",),
     CARBON_FREE.name: ("fossil_free_percentage",),
+}
+# What is read of the last record of each signal.
+_PARTS = {
+    MIX.name: ("source", "numbers", "is_estimated", "estimation_method"),
+    TRACED_MIX.name: ("numbers",),
+    FLOWS.name: tuple(POWER_MAPS),
+    RENEWABLE.name: ("numbers", "created_at"),
+    CARBON_FREE.name: ("numbers", "created_at"),
 }
 
 
@@ -66,53 +74,54 @@ def mix_records(mix: DataFrame, start: datetime, end: datetime) -> DataFrame:
         The columns of silver's power records. `ingested_at` is that of the last response of the version: the moment
         since when the record is known.
     """
-    seen = observations(mix, start, end)
-    same_version = Window.partitionBy("zone").orderBy("datetime", "updated_at", *_ORDER)
+    # A version belongs to one hour. By day, because an engine's partitions cost more than the rows of an hour, and the
+    # time of the last value in a long partition grows with the square of its rows.
+    same_version = Window.partitionBy("zone", "_day").orderBy("datetime", "updated_at", *_ORDER)
     until_now = same_version.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     version = ("datetime", "updated_at")
 
     def latest(signal: Feed) -> Column:
-        # The window spans the zone, so what it finds may belong to an earlier version or hour.
-        found = F.last(F.when(F.col("signal") == signal.name, F.col("_part")), ignorenulls=True).over(until_now)
-        return found.alias(f"_{signal.name}")
+        # The window spans a day, so what it finds may belong to an earlier version or hour.
+        part = F.when(F.col("signal") == signal.name, F.struct(*version, *_PARTS[signal.name]))
+        return F.last(part, ignorenulls=True).over(until_now).alias(f"_{signal.name}")
 
-    signals = (*NEEDED_SIGNALS, RENEWABLE, CARBON_FREE)
-    parts = seen.withColumn("_part", F.struct(*version, *_PART)).select(
-        "zone", *version, *_ORDER, "position", *(latest(signal) for signal in signals)
-    )
+    seen = observations(mix, start, end).withColumn("_day", F.to_date("datetime"))
+    parts = seen.select("zone", *version, *_ORDER, "position", *map(latest, (*NEEDED_SIGNALS, RENEWABLE, CARBON_FREE)))
 
     def is_of_version(signal: Feed) -> Column:
-        part = F.col(f"_{signal.name}")
-        same = reduce(and_, (part[name] == F.col(name) for name in version))
-        return part.isNotNull() & F.coalesce(same, F.lit(False))
+        same = reduce(and_, (F.col(f"_{signal.name}.{name}") == F.col(name) for name in version))
+        return F.col(f"_{signal.name}").isNotNull() & F.coalesce(same, F.lit(False))
 
     complete = parts.where(reduce(and_, map(is_of_version, NEEDED_SIGNALS)))
 
     def field(signal: Feed, name: str) -> Column:
-        value = F.col(f"_{signal.name}")[name]
+        value = F.col(f"_{signal.name}.{name}")
         # Not of a struct that is null otherwise: Sail reads the fields of a null struct as they were.
         return value if signal in NEEDED_SIGNALS else F.when(is_of_version(signal), value)
 
-    def contributed(signal: Feed) -> Iterable[Column]:
-        for place, name in enumerate(_CONTRIBUTED[signal.name]):
-            yield field(signal, "numbers")[place].alias(name)
-
-    return complete.select(
+    numbers = {signal: f"_numbers_{signal.name}" for signal in (MIX, TRACED_MIX, RENEWABLE, CARBON_FREE)}
+    # Each array is taken out of its struct once: engines analyse a path for each of 45 columns slowly.
+    taken = complete.select(
         "zone",
         "datetime",
         *_ORDER,
         "position",
         field(MIX, "source").alias("source"),
-        *(column for signal in (MIX, TRACED_MIX, RENEWABLE, CARBON_FREE) for column in contributed(signal)),
+        *(field(signal, "numbers").alias(name) for signal, name in numbers.items()),
         *(field(FLOWS, name).alias(name) for name in POWER_MAPS),
         field(MIX, "is_estimated").alias("is_estimated"),
         field(MIX, "estimation_method").alias("estimation_method"),
         "updated_at",
         F.coalesce(field(RENEWABLE, "created_at"), field(CARBON_FREE, "created_at")).alias("created_at"),
-    ).select("zone", "datetime", *_ORDER, "position", "source", *POWER_NUMBERS, *POWER_MAPS, *_PROVENANCE)
+    )
+    places = {name: (signal, at) for signal in numbers for at, name in enumerate(_CONTRIBUTED[signal.name])}
+    of_power = (
+        F.get(numbers[places[name][0]], F.lit(places[name][1])).alias(name) if name in places else F.col(name)
+        for name in POWER_NUMBERS
+    )
+    return taken.select("zone", "datetime", *_ORDER, "position", "source", *of_power, *POWER_MAPS, *_PROVENANCE)
 
 
-_PART = ("source", "numbers", "import_by_zone", "export_by_zone", "is_estimated", "estimation_method", "created_at")
 _PROVENANCE = ("is_estimated", "estimation_method", "updated_at", "created_at")
 
 
@@ -132,7 +141,7 @@ def observations(mix: DataFrame, start: datetime, end: datetime) -> DataFrame:
         .where(~F.col("_is_repeated") & F.col("updated_at").isNotNull())
         .drop("_is_repeated")
     )
-    return last.select(
+    return _with_numbers(last).select(
         "zone",
         "datetime",
         "signal",
@@ -142,10 +151,7 @@ def observations(mix: DataFrame, start: datetime, end: datetime) -> DataFrame:
         # Percentages may be equal in all hours, and their bodies then have one hash.
         F.concat_ws(":", "payload_sha256", "signal").alias("payload_sha256"),
         "position",
-        F.when(F.col("signal") == MIX.name, _produced())
-        .when(F.col("signal") == TRACED_MIX.name, _consumed())
-        .otherwise(F.array(number(F.col("record.value"))))
-        .alias("numbers"),
+        "numbers",
         *(sorted_map(F.col(f"record.{way}")).alias(f"{way}_by_zone") for way in ("import", "export")),
         F.coalesce("record.isEstimated", F.lit(False)).alias("is_estimated"),
         _method().alias("estimation_method"),
@@ -164,7 +170,7 @@ def with_superseded(silver: DataFrame, mix: DataFrame, start: datetime, end: dat
         start: first hour, UTC.
         end: end of the last hour, UTC.
     """
-    records = parsed_records(mix, _RECORD, start, end, "signal").withColumn(
+    records = parsed_records(mix, _VERSION, start, end, "signal").withColumn(
         "updated_at", F.to_timestamp("record.updatedAt")
     )
     newest = F.struct("ingested_at", "updated_at", "payload_sha256")
@@ -189,37 +195,53 @@ def first_road_keeps_the_version(power: DataFrame, assembled: DataFrame) -> Data
 
     In the same version of an hour v4's numbers differ from v3's by less than a megawatt: no revision (docs/adr/0020).
     """
-    version = ["zone", "datetime", "updated_at"]
-
-    def first(records: DataFrame, name: str) -> DataFrame:
-        return records.groupBy(*version).agg(F.min("ingested_at").alias(name))
-
-    of_power, of_mix = first(power, "_power_since"), first(assembled, "_mix_since")
-    is_later_mix = F.col("_power_since") <= F.col("_mix_since")
-    both = of_power.join(of_mix, version).select(*version, is_later_mix.alias("_is_later_mix"))
-    kept_mix = assembled.join(both.where("_is_later_mix"), version, "left_anti")
-    kept_power = power.join(both.where("NOT _is_later_mix"), version, "left_anti")
-    return kept_power.unionByName(kept_mix)
-
-
-def _produced() -> Column:
-    """Array of the production by mode, its total, and the totals of the flows."""
-    values = {key: number(F.col(f"record.mix.`{key}`")) for key in _PLAIN}
-    given: list[Column] = list(values.values())
-    for key, mode in STORAGE_KEYS.items():
-        charge, discharge = (number(F.col(f"record.mix.`{key}`.{part}")) for part in ("charge", "discharge"))
-        given.append(discharge)
-        values[mode] = _net(charge, discharge)
-    flows = (number(F.col(f"record.mix.flows.{way}")) for way in ("imports", "exports"))
-    return F.array(*(values[key] for key in MODE_KEYS), _positive_sum(given, values.values()), *flows)
+    told = power.withColumn("_road", F.lit(0)).unionByName(assembled.withColumn("_road", F.lit(1)))
+    # No joins: an engine would compute the records of both roads once for each side of each join.
+    in_order = Window.partitionBy("zone", "_day").orderBy("datetime", "updated_at", "ingested_at", "_road")
+    repeated = (F.lag(name).over(in_order).eqNullSafe(F.col(name)) for name in ("datetime", "updated_at"))
+    begins = F.when(~reduce(and_, repeated), F.col("_road"))
+    until_now = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    return (
+        told.withColumn("_day", F.to_date("datetime"))
+        .withColumn("_begins", begins)
+        .withColumn("_first_road", F.last("_begins", ignorenulls=True).over(until_now))
+        .where(F.col("updated_at").isNull() | (F.col("_road") == F.col("_first_road")))
+        .drop("_day", "_road", "_begins", "_first_road")
+    )
 
 
-def _consumed() -> Column:
-    """Array of the consumption by mode and its total."""
-    values = {key: number(F.col(f"record.mix.`{key}`")) for key in _PLAIN}
-    values |= {mode: number(F.col(f"record.mix.`{key}`.discharge")) for key, mode in STORAGE_KEYS.items()}
-    of_modes = [values[key] for key in MODE_KEYS]
-    return F.array(*of_modes, _positive_sum(of_modes, of_modes))
+def _with_numbers(records: DataFrame) -> DataFrame:
+    """Adds `numbers`, the array of what the record's signal contributes."""
+
+    def numbers_at(*paths: str) -> Column:
+        return F.transform(F.array(*(F.col(f"record.{path}") for path in paths)), number)
+
+    # In steps, so that each path stands in the plan once: a plan takes an engine the longer the more it holds.
+    parts = {
+        "_plain": numbers_at(*(f"mix.`{key}`" for key in _PLAIN)),
+        "_charged": numbers_at(*(f"mix.`{key}`.charge" for key in STORAGE_KEYS)),
+        "_discharged": numbers_at(*(f"mix.`{key}`.discharge" for key in STORAGE_KEYS)),
+        "_flows": numbers_at("mix.flows.imports", "mix.flows.exports"),
+        "_value": numbers_at("value"),
+    }
+    net = [_net(F.get("_charged", F.lit(at)), F.get("_discharged", F.lit(at))) for at in range(len(STORAGE_KEYS))]
+    sums = {
+        "_given": F.concat("_plain", "_discharged"),
+        "_reported": F.when(F.col("signal") == MIX.name, F.concat(F.col("_plain"), F.array(*net))).otherwise(
+            F.concat("_plain", "_discharged")
+        ),
+    }
+    of_mode = F.concat(F.col("_reported"), F.array(_positive_sum("_given", "_reported")))
+    numbers = (
+        F.when(F.col("signal") == MIX.name, F.concat(of_mode, F.col("_flows")))
+        .when(F.col("signal") == TRACED_MIX.name, of_mode)
+        .otherwise(F.col("_value"))
+    )
+    return (
+        records.select("*", *(part.alias(name) for name, part in parts.items()))
+        .select("*", *(part.alias(name) for name, part in sums.items()))
+        .withColumn("numbers", numbers)
+    )
 
 
 def _net(charge: Column, discharge: Column) -> Column:
@@ -232,11 +254,11 @@ def _net(charge: Column, discharge: Column) -> Column:
     )
 
 
-def _positive_sum(parts: Iterable[Column], reported: Iterable[Column]) -> Column:
-    """The sum of the positive parts, exact in millionths; null if nothing is reported."""
-    positive = [F.coalesce(F.greatest(_micro(part), F.lit(0)), F.lit(0)) for part in parts]
-    total = reduce(add, positive).cast("double") / F.lit(float(_MICRO))
-    return F.when(reduce(or_, (part.isNotNull() for part in reported)), total)
+def _positive_sum(parts: str, reported: str) -> Column:
+    """The sum of an array's positive parts, exact in millionths; null if nothing is reported."""
+    zero = F.lit(0).cast("bigint")
+    total = F.aggregate(parts, zero, lambda total, part: total + F.coalesce(F.greatest(_micro(part), zero), zero))
+    return F.when(F.array_max(reported).isNotNull(), total.cast("double") / F.lit(float(_MICRO)))
 
 
 def _micro(value: Column) -> Column:

@@ -3,8 +3,8 @@
 Sail parses JSON by Rust's serde_json without its feature `float_roundtrip`: it reads the digits as an integer and
 multiplies or divides that by a power of ten. Both are exact up to 15 digits, so the result is the nearest double;
 with more digits, or beyond 10^22, it is one or two units in the last place off. A cast from string to double is exact
-on every engine. Therefore all numbers of a body with a long number are put into quotes, and the schema reads numbers
-as strings for all bodies. For a body with short numbers only, the extra cost is one search of its text.
+on every engine. Therefore a body with a long number is parsed with all its numbers in quotes, and the strings are cast.
+Any other body is parsed as doubles at once; the extra cost is one search of its text.
 """
 
 from __future__ import annotations
@@ -20,20 +20,25 @@ _STRING_OR_NUMBER = r'("[^"]*")|(-?[0-9][0-9.eE+-]*)'
 _QUOTE, _BACKSLASH, _INNER_QUOTE = "\u0001", "\u0002", "\u0003"
 
 
-def with_long_numbers_as_strings(body: Column) -> Column:
-    """Puts the numbers of a JSON body in quotes if one of them is long; the schema must declare them as strings."""
-    return F.when(body.rlike(_LONG_NUMBER), _with_numbers_as_strings(body)).otherwise(body)
+def parsed_exactly(body: Column, schema: str) -> Column:
+    """Parses a JSON body so that each DOUBLE of the schema is the nearest to its digits; `-0` may be -0.0.
 
-
-def number(text: Column) -> Column:
-    """Casts a number read as a string to the nearest double; null if it is not a number.
-
-    The cast, like Python's `float`, turns `-0` into -0.0; the sum turns that into 0.0.
+    Args:
+        body: the text.
+        schema: the body's type, `struct<...>`; no field may be named `double`.
     """
-    return text.try_cast("double") + F.lit(0.0)
+    quoted = F.from_json(with_numbers_as_strings(body), schema.replace("double", "string"))
+    exact = quoted.try_cast(schema)
+    return F.when(body.rlike(_LONG_NUMBER), exact).otherwise(F.from_json(body, schema))
 
 
-def _with_numbers_as_strings(body: Column) -> Column:
+def number(value: Column) -> Column:
+    """The value without a sign of zero: engines differ in how they read `-0`, and only the sum is 0.0 on all."""
+    return value + F.lit(0.0)
+
+
+def with_numbers_as_strings(body: Column) -> Column:
+    """Puts the numbers of a JSON body in quotes, and leaves its strings as they are."""
     # Without escapes every quote begins or ends a string. A pattern that handles escapes is recursive in Java.
     plain = _replaced(body, {"\\\\": _BACKSLASH, '\\"': _INNER_QUOTE})
     marked = F.regexp_replace(plain, _STRING_OR_NUMBER, f"$1{_QUOTE}$2{_QUOTE}")

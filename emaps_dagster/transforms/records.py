@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.zones import MODE_KEYS, mode_column
-from emaps_dagster.transforms.numbers import number, with_long_numbers_as_strings
+from emaps_dagster.transforms.numbers import number, parsed_exactly
 from emaps_dagster.transforms.timestamps import in_hours
 
 POWER_MAPS = {"import_by_zone": "powerImportBreakdown", "export_by_zone": "powerExportBreakdown"}
@@ -42,17 +42,17 @@ class FeedFields:
     @property
     def schema(self) -> str:
         """The record as Spark DDL: these fields, and those that order records."""
-        # Numbers are strings until `number` casts them, for the reason in transforms/numbers.py.
+        # Numbers are read as DOUBLE: a LONG schema turns 306.5 into null without an error.
         types = dict.fromkeys(("datetime", "updatedAt", *self.times.values(), *self.texts.values()), "string")
-        types |= dict.fromkeys(self.maps.values(), "map<string,string>")
+        types |= dict.fromkeys(self.maps.values(), "map<string,double>")
         types |= dict.fromkeys(self.flags.values(), "boolean")
         nested: dict[str, list[str]] = {}
         for path in self.numbers.values():
             outer, _, inner = path.partition(".")
             if inner:
-                nested.setdefault(outer, []).append(f"{inner}:string")
+                nested.setdefault(outer, []).append(f"{inner}:double")
             else:
-                types[outer] = "string"
+                types[outer] = "double"
         types |= {outer: f"struct<{','.join(inner)}>" for outer, inner in nested.items()}
         return ",".join(f"{name}:{type_}" for name, type_ in types.items())
 
@@ -109,13 +109,13 @@ def parsed_records(bronze: DataFrame, record: str, start: datetime, end: datetim
 
     Args:
         bronze: responses.
-        record: Spark DDL of a record's fields, numbers as strings.
+        record: Spark DDL of a record's fields.
         start: first hour, UTC.
         end: end of the last hour, UTC.
         more: further columns of the responses to keep.
     """
-    text = with_long_numbers_as_strings(F.coalesce("trusted_json", "raw_json"))
-    body = F.from_json(text, f"history array<struct<{record}>>, data array<struct<{record}>>")
+    text = F.coalesce("trusted_json", "raw_json")
+    body = parsed_exactly(text, f"struct<history:array<struct<{record}>>,data:array<struct<{record}>>>")
     return (
         bronze.select("zone", "ingested_at", "payload_sha256", *more, body.alias("body"))
         # posexplode: the position distinguishes two records of one hour in one body.

@@ -12,7 +12,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from emaps_dagster.transforms.numbers import with_long_numbers_as_strings
+from emaps_dagster.transforms.numbers import parsed_exactly
 from emaps_dagster.transforms.records import FeedFields, content_of
 from emaps_dagster.transforms.timestamps import in_hours
 
@@ -60,10 +60,7 @@ def distinct_records(
     # The text of a record begins with the key of its zone, a body does not.
     is_record = F.substring("text", 1, 1).rlike("[A-Za-z0-9-]")
     text = F.when(is_record, F.concat(F.lit(_BEFORE), "text", F.lit(_AFTER))).otherwise(F.col("text"))
-    parsed = F.from_json(
-        with_long_numbers_as_strings(text),
-        f"history array<struct<{fields.schema}>>, data array<struct<{fields.schema}>>",
-    )
+    parsed = parsed_exactly(text, f"struct<history:array<struct<{fields.schema}>>,data:array<struct<{fields.schema}>>>")
     return (
         bronze.select(
             "zone",

@@ -96,9 +96,9 @@ MUTANTS = (
     ),
     Mutant(
         "long numbers as Sail's JSON parser reads them",
-        "transforms.numbers:with_long_numbers_as_strings",
-        "F.when(body.rlike(_LONG_NUMBER), _with_numbers_as_strings(body)).otherwise(body)",
-        "body",
+        "transforms.numbers:parsed_exactly",
+        "F.when(body.rlike(_LONG_NUMBER), exact).otherwise(F.from_json(body, schema))",
+        "F.from_json(body, schema)",
     ),
     Mutant(
         "no ripple to the hours after a changed one",

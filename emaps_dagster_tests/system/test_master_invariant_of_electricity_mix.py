@@ -184,8 +184,8 @@ BUGS = (
     Mutant(
         "both roads tell a version",
         "transforms.mix:first_road_keeps_the_version",
-        "return kept_power.unionByName(kept_mix)",
-        "return power.unionByName(assembled)",
+        '.where(F.col("updated_at").isNull() | (F.col("_road") == F.col("_first_road")))',
+        "",
     ),
     Mutant(
         "a storage that is not reported is 0",
@@ -195,9 +195,9 @@ BUGS = (
     ),
     Mutant(
         "charging counted as production",
-        "transforms.mix:_produced",
-        "given.append(discharge)",
-        "given.append(_net(charge, discharge))",
+        "transforms.mix:_with_numbers",
+        '"_given": F.concat("_plain", "_discharged")',
+        '"_given": F.concat(F.col("_plain"), F.array(*net))',
     ),
 )
 
