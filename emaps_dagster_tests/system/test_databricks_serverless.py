@@ -56,8 +56,9 @@ class Deployment:
     instance: dg.DagsterInstance
     results: dict[str, dg.ExecuteJobResult] = field(default_factory=dict)
 
-    def run(self, name: str, job: str, now: datetime, **options: Any) -> None:
-        settings = {**self.settings, "EMAPS_FIXED_NOW": now.isoformat()}
+    def run(self, name: str, job: str, now: datetime, fetch: str = "cluster", **options: Any) -> None:
+        settings = {**self.settings, "EMAPS_FIXED_NOW": now.isoformat(), "EMAPS_DATABRICKS_FETCH": fetch}
+        settings |= {"EMAPS_API_TOKEN": TOKEN} if fetch == "host" else {}
         self.results[name] = run_job(settings, job, self.instance, **options)
 
 
@@ -93,7 +94,8 @@ def done(workspace_with_serverless: Workspace, tmp_path_factory: pytest.TempPath
                 now = NOW + number * HOUR
                 sim.set_now(now)
                 tags = {"dagster/partition": f"{now - HOUR:%Y-%m-%d-%H:00}"}
-                deployment.run(f"tick {number}", "hourly", now, tags=tags)
+                # The second fetches on this machine: its runs get no token.
+                deployment.run(f"tick {number}", "hourly", now, fetch="host" if number == 1 else "cluster", tags=tags)
             deployment.run(OF_48_HOURS, "hourly", now, tags=RANGE)
         yield Done(workspace, serverless, embedded, folder / "warehouse")
     with connect_to(workspace.start_serverless()) as session:
@@ -146,6 +148,12 @@ def test_each_dagster_run_is_one_run_of_an_environment_without_pyspark(done: Don
         assert run.body["performance_target"] == "STANDARD"
     assert done.workspace.staged() == []
     assert done.workspace.count("POST", "/api/2.0/dbfs/") == 0
+
+
+def test_a_run_whose_bronze_is_fetched_on_this_machine_gets_no_token(done: Done) -> None:
+    asked = [run.log("stdout").count("Exporting EMAPS_API_TOKEN") for run in done.workspace.runs]
+    # Two ticks at least; the simulator answers nobody without a token.
+    assert asked[:2] == [1, 0]
 
 
 def test_the_token_is_in_nothing_that_was_sent_or_kept(done: Done) -> None:
