@@ -39,8 +39,9 @@ types: setup ## mypy, strict
 imports: setup ## the layers of docs/architecture.md
 	$(BIN)/lint-imports --config setup.cfg
 
-lock: setup ## make requirements.lock anew from pyproject.toml
+lock: setup ## make requirements.lock anew from pyproject.toml, and the emulator's serverless.lock
 	$(BIN)/uv pip compile --universal --python-version 3.10 --group dev --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --python-version 3.12 --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file harness/databricks_emulator/serverless.lock harness/databricks_emulator/serverless.in
 
 docs: setup ## docs/tables.md and the generated pages of docs/reference
 	$(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md

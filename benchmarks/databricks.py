@@ -1,7 +1,8 @@
 """An hourly tick launched as one Databricks run, and the same code run directly: `python -m benchmarks.databricks`.
 
 Zone GR, all checks, the simulator over HTTP. Launched: deployment `databricks` on the emulated workspace of the tests,
-one cluster that is kept, staging on DBFS, a poll every 0.2 s, and every 5 s as by default. Directly: deployment
+by one cluster that is kept, with staging on DBFS, and by serverless compute whose server is kept, with staging on a
+volume; a poll every 0.2 s, and every 5 s as by default. Directly: deployment
 `spark` in one process, whose JVM is kept, too, with the cluster's settings. Seconds are those of the whole tick, ratios
 those of medians. Two ticks were run before. Real workspaces add time of their own: the start of a new cluster
 (minutes), slower calls, and half of the poll interval.
@@ -29,6 +30,7 @@ from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR, floor_hour
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, jvm_session
 from emaps_dagster.simulator.server import Simulator
+from harness.databricks_emulator import serverless
 from harness.databricks_emulator.cluster import CLUSTERS_JVM
 from harness.databricks_emulator.workspace import LACKING, Workspace
 
@@ -37,12 +39,19 @@ _POLL_SECONDS = (0.2, 5.0)
 _WARM_UP = 2
 # What a tick asks of the workspace, by name.
 _CALLS = {
-    "files uploaded": ("POST", "/api/2.0/dbfs/create"),
-    "blocks uploaded (1 MiB)": ("POST", "/api/2.0/dbfs/add-block"),
-    "runs submitted": ("POST", "/api/2.2/jobs/runs/submit"),
-    "polls of a run's state": ("GET", "/api/2.2/jobs/runs/get"),
-    "reads of events and output": ("GET", "/api/2.0/dbfs/read"),
-    "deletions": ("POST", "/api/2.0/dbfs/delete"),
+    "runs submitted": (("POST", "/api/2.2/jobs/runs/submit"),),
+    "polls of a run's state": (("GET", "/api/2.2/jobs/runs/get"),),
+    "files and blocks uploaded": (
+        ("POST", "/api/2.0/dbfs/create"),
+        ("POST", "/api/2.0/dbfs/add-block"),
+        ("PUT", "/api/2.0/fs/files"),
+    ),
+    "reads of events and output": (("GET", "/api/2.0/dbfs/read"), ("GET", "/api/2.0/fs/files")),
+    "deletions": (
+        ("POST", "/api/2.0/dbfs/delete"),
+        ("DELETE", "/api/2.0/fs/"),
+        ("GET", "/api/2.0/fs/directories"),
+    ),
 }
 
 
@@ -55,24 +64,34 @@ def measure(repeats: int) -> Figures:
                 "EMAPS_DEPLOYMENT": "databricks",
                 "EMAPS_DATABRICKS_HOST": workspace.host,
                 "EMAPS_DATABRICKS_TOKEN": workspace.token,
-                "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
             }
-            ticks = [_POLL_SECONDS[0]] * _WARM_UP + [poll for poll in _POLL_SECONDS for _ in range(repeats)]
-            for number, poll in enumerate(ticks):
-                progress(f"databricks: launched, {number + 1} of {len(ticks)}")
-                before = len(workspace.requests)
-                polled = {**launched, "EMAPS_DATABRICKS_POLL_SECONDS": str(poll)}
-                steps, seconds = _tick(polled, sim, PRESENT + number * timedelta(hours=1))
-                if number < _WARM_UP:
-                    continue
-                taken.add(f"a launched tick, poll {poll} s", seconds)
-                taken.add("steps of a tick", steps, "steps")
-                requests = workspace.requests[before:]
-                for call, (method, path) in _CALLS.items():
-                    count = sum(one.method == method and one.path.startswith(path) for one in requests)
-                    taken.add(f"{call}, poll {poll} s", count, "calls")
-                taken.add(f"all calls, poll {poll} s", len(requests), "calls")
-                taken.add("sent a tick", sum(len(one.body) for one in requests) / 1e6, "MB")
+            _launched(
+                taken,
+                sim,
+                workspace,
+                "cluster",
+                repeats,
+                {
+                    **launched,
+                    "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
+                },
+            )
+        if not serverless.lacking():
+            with Workspace(folder / "serverless", secrets={("emaps", "api-token"): _TOKEN}) as workspace:
+                _launched(
+                    taken,
+                    sim,
+                    workspace,
+                    "serverless",
+                    repeats,
+                    {
+                        "EMAPS_DEPLOYMENT": "databricks",
+                        "EMAPS_DATABRICKS_HOST": workspace.host,
+                        "EMAPS_DATABRICKS_TOKEN": workspace.token,
+                        "EMAPS_DATABRICKS_COMPUTE": "serverless",
+                        "EMAPS_DATABRICKS_STAGING": workspace.volume,
+                    },
+                )
         directly = {
             "EMAPS_DEPLOYMENT": "spark",
             "EMAPS_API_TOKEN": _TOKEN,
@@ -86,10 +105,35 @@ def measure(repeats: int) -> Figures:
             if number >= _WARM_UP:
                 taken.add("the same tick directly", seconds)
     directly_median = median(taken.values["the same tick directly"])
-    for poll in _POLL_SECONDS:
-        ratio = median(taken.values[f"a launched tick, poll {poll} s"]) / directly_median
-        taken.add(f"launched : directly, poll {poll} s", ratio, "ratio")
+    for name in [name for name in taken.values if name.startswith("a launched tick, ")]:
+        ratio = median(taken.values[name]) / directly_median
+        taken.add(f"launched : directly, {name.removeprefix('a launched tick, ')}", ratio, "ratio")
     return taken
+
+
+def _launched(
+    taken: Figures, sim: Simulator, workspace: Workspace, compute: str, repeats: int, settings: dict[str, str]
+) -> None:
+    """Ticks launched on one kind of compute; tables of another workspace than the other kind's."""
+    ticks = [_POLL_SECONDS[0]] * _WARM_UP + [poll for poll in _POLL_SECONDS for _ in range(repeats)]
+    for number, poll in enumerate(ticks):
+        progress(f"databricks: launched on {compute}, {number + 1} of {len(ticks)}")
+        before = len(workspace.requests)
+        polled = {**settings, "EMAPS_DATABRICKS_POLL_SECONDS": str(poll)}
+        steps, seconds = _tick(polled, sim, PRESENT + number * timedelta(hours=1))
+        if number < _WARM_UP:
+            continue
+        of = f"{compute}, poll {poll} s"
+        taken.add(f"a launched tick, {of}", seconds)
+        taken.add(f"steps of a tick, {compute}", steps, "steps")
+        requests = workspace.requests[before:]
+        for call, paths in _CALLS.items():
+            count = sum(
+                one.method == method and one.path.startswith(path) for one in requests for method, path in paths
+            )
+            taken.add(f"{call}, {of}", count, "calls")
+        taken.add(f"all calls, {of}", len(requests), "calls")
+        taken.add(f"sent a tick, {compute}", sum(len(one.body) for one in requests) / 1e6, "MB")
 
 
 def _tick(settings: dict[str, str], sim: Simulator, now: datetime) -> tuple[int, float]:

@@ -66,6 +66,7 @@ Staging = Annotated[
     Allowed("a folder dbfs:/name or /Volumes/catalog/schema/volume is allowed, or one below it"),
 ]
 Compute = Annotated[Literal["cluster", "serverless"], Allowed("cluster or serverless is allowed")]
+Fetch = Annotated[Literal["cluster", "host"], Allowed("cluster or host is allowed")]
 PerformanceTarget = Annotated[
     Literal["PERFORMANCE_OPTIMIZED", "STANDARD"],
     Allowed("PERFORMANCE_OPTIMIZED or STANDARD is allowed, or nothing for Databricks' default"),
@@ -98,6 +99,7 @@ class DatabricksSettings(BaseModel):
     runtime: Word = "17.3.x-scala2.13"
     policy_id: Word | None = None
     single_user: str | None = None
+    fetch: Fetch = "cluster"
     secret_scope: Word = "emaps"  # noqa: S105  # the name of a scope
     secret_key: Word = "api-token"  # noqa: S105  # the name of a secret
     staging: Staging = "dbfs:/dagster_staging"

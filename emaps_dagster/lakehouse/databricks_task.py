@@ -52,6 +52,6 @@ def _of_databricks_connect() -> SparkSession | None:
 
     if not on_serverless():
         return None
-    from databricks.connect import DatabricksSession  # type: ignore[import-not-found]  # the runtime's
+    from databricks.connect import DatabricksSession
 
     return cast("SparkSession", DatabricksSession.builder.getOrCreate())

@@ -35,7 +35,7 @@ class DeltaConnectLakehouse(DeltaSparkLakehouse):
     _largest_relation_bytes = 100 * 2**20
 
     @property
-    def _writer(self) -> SparkSession:  # type: ignore[override]  # the other backend's is a session of its own
+    def _writer(self) -> SparkSession:
         return self.spark
 
     def _write_marked(self, write: Callable[[SparkSession, Marks], None], marks: Marks) -> None:

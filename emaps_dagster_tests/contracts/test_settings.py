@@ -32,6 +32,7 @@ DATABRICKS = {
     "runtime": "17.3.x-scala2.13",
     "policy_id": None,
     "single_user": None,
+    "fetch": "cluster",
     "secret_scope": "emaps",
     "secret_key": "api-token",
     "staging": "dbfs:/dagster_staging",
@@ -106,6 +107,7 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, na
         ("EMAPS_DATABRICKS_HOST", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("EMAPS_DATABRICKS_TOKEN", "dapi0123", SecretStr("dapi0123")),
         ("EMAPS_DATABRICKS_COMPUTE", "serverless", "serverless"),
+        ("EMAPS_DATABRICKS_FETCH", "host", "host"),
         ("EMAPS_DATABRICKS_PERFORMANCE_TARGET", "STANDARD", "STANDARD"),
         ("EMAPS_DATABRICKS_WORKERS", "2", 2),
         ("EMAPS_DATABRICKS_STAGING", "/Volumes/main/emaps/staging/", "/Volumes/main/emaps/staging"),
@@ -215,6 +217,7 @@ MOMENT = "a time with its zone from 2000 to 2199 such as 2024-05-04T10:07:00Z is
         ("EMAPS_DATABRICKS_TIMEOUT_SECONDS", "0", "a whole number from 1 to 604800 is allowed (seconds)."),
         ("EMAPS_DATABRICKS_WAIT_SECONDS", "4h", "a whole number from 1 to 604800 is allowed (seconds)."),
         ("EMAPS_DATABRICKS_COMPUTE", "warehouse", "cluster or serverless is allowed."),
+        ("EMAPS_DATABRICKS_FETCH", "me", "cluster or host is allowed."),
         (
             "EMAPS_DATABRICKS_PERFORMANCE_TARGET",
             "fast",

@@ -100,8 +100,10 @@ def overwrites(lakehouse: DeltaSparkLakehouse, version: int) -> None:
     lakehouse._overwrite(READINGS, iter([changed(2, -1.0, "updated").drop_columns("_change")]), version)
 
 
-@pytest.mark.parametrize("looks_first", [True, False], ids=["by history", "by transaction"])
-@pytest.mark.parametrize("commit", [merges, inserts, replaces, overwrites])
+@pytest.mark.parametrize(
+    ("commit", "looks_first"),
+    [(merges, True), (merges, False), (inserts, False), (replaces, False), (overwrites, False)],
+)
 def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writes_nothing(
     table: DeltaConnectLakehouse,
     commit: Callable[[DeltaSparkLakehouse, int], None],

@@ -38,6 +38,7 @@ from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.server import Simulator
+from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator import image
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
@@ -46,7 +47,9 @@ pytestmark = [pytest.mark.skipif(LACKING is not None, reason=str(LACKING)), pyte
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE: dict[str, Any] = yaml.safe_load((ROOT / "databricks.yml").read_text())
-JOB: dict[str, Any] = BUNDLE["resources"]["jobs"]["emaps_hourly"]
+TARGETS: dict[str, Any] = BUNDLE["targets"]
+JOB: dict[str, Any] = TARGETS["prod"]["resources"]["jobs"]["emaps_hourly"]
+SERVERLESS: dict[str, Any] = TARGETS["serverless"]["resources"]["jobs"]["emaps_hourly"]
 GOLD = ml_features(("GR",))
 TOKEN = "token-of-electricity-maps"
 NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
@@ -76,19 +79,23 @@ class Deployed:
         return conform(DeltaTable(str(path)).to_pyarrow_table(), table)
 
 
-def _wheel(folder: Path) -> Path:
-    """What the bundle's build command makes, of a copy of the sources."""
+def _wheel(folder: Path, artifact: dict[str, Any]) -> Path:
+    """What the build command of a bundle's artifact makes, of a copy of the sources."""
     source = folder / "source"
     shutil.copytree(ROOT / "emaps_dagster", source / "emaps_dagster", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "task", source / "task", ignore=shutil.ignore_patterns("build", "dist", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     uv = image.uv()
     assert uv is not None
-    _, *build = BUNDLE["artifacts"]["wheel"]["build"].split()
+    _, *build = artifact["build"].split()
     # The build backend is among our own packages: nothing has to be fetched.
     command = [uv, *build, "--no-build-isolation", "--out-dir", str(folder), "--quiet"]
     subprocess.run(
-        command, cwd=source, check=True, env={"PATH": f"{Path(uv).parent}:/usr/bin:/bin", "HOME": str(folder)}
+        command,
+        cwd=source / artifact["path"],
+        check=True,
+        env={"PATH": f"{Path(uv).parent}:/usr/bin:/bin", "HOME": str(folder)},
     )
     (wheel,) = folder.glob("*.whl")
     return wheel
@@ -133,7 +140,7 @@ def _embedded(lakehouse: FolderLakehouse, sim: Simulator, hour: datetime, now: d
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("bundle")
-    built = _wheel(folder)
+    built = _wheel(folder, BUNDLE["artifacts"]["wheel"])
     with (
         Simulator(token=TOKEN, zones=("GR",), now=NOW, version="v4") as sim,
         Workspace(folder / "workspace", secrets={("emaps", "api-token"): TOKEN}) as workspace,
@@ -253,3 +260,20 @@ def test_a_secret_that_is_not_there_is_named_before_spark_is_asked_for(deployed:
         assert "emaps-task bronze: the secret 'another' of scope 'emaps' cannot be read: " in told
         assert "Traceback" not in told
         assert [place for place, content in workspace.received() if TOKEN.encode() in content] == []
+
+
+@pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+def test_the_wheel_of_serverless_tasks_runs_where_neither_dagster_nor_pyspark_is(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path, TARGETS["serverless"]["artifacts"]["task"])
+    text = json.dumps(SERVERLESS).replace("./task/dist/*.whl", f"{Workspace.volume}/dist/{wheel.name}")
+    # A zone that is none: the wheel is installed, its command is found, and the settings are read.
+    values = {**dict.fromkeys(BUNDLE["variables"], "x"), "zones": "gr", "catalog": "main"}
+    values |= {"api_url": "https://api.electricitymaps.com/v4", "power_signal": "electricity-mix"}
+    values |= {"secret_scope": "emaps", "secret_key": "api-token"}
+    with Workspace(tmp_path / "workspace", secrets={("emaps", "api-token"): TOKEN}, spark=False) as workspace:
+        failed = _run(_deployed(workspace, wheel), workspace, _resolved(text, values))
+        assert [task.result for task in failed.tasks] == ["FAILED", "UPSTREAM_FAILED", "UPSTREAM_FAILED"]
+        told = failed.tasks[0].log()
+        assert "emaps-task bronze: EMAPS_ZONES is 'gr': 'gr' is no zone key;" in told
+        assert "Traceback" not in told
+        assert TOKEN not in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,18 @@ from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support import guide
 from emaps_dagster_tests.support.builders import utc
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = {name: tomllib.loads((ROOT / name / "pyproject.toml").read_text())["project"] for name in (".", "task")}
 BUNDLE: dict[str, Any] = yaml.safe_load((ROOT / "databricks.yml").read_text())
-JOB: dict[str, Any] = BUNDLE["resources"]["jobs"]["emaps_hourly"]
+TARGETS: dict[str, Any] = BUNDLE["targets"]
+JOB: dict[str, Any] = TARGETS["prod"]["resources"]["jobs"]["emaps_hourly"]
+SERVERLESS: dict[str, Any] = TARGETS["serverless"]["resources"]["jobs"]["emaps_hourly"]
+BOTH = pytest.mark.parametrize("job", [JOB, SERVERLESS], ids=["cluster", "serverless"])
 GOLD = ml_features(("GR",))
 TOKEN = "token-of-electricity-maps"
 NOW = datetime(2024, 5, 4, 10, 7, tzinfo=timezone.utc)
@@ -129,11 +139,12 @@ def test_the_commands_of_the_page_are_commands() -> None:
 # --- the bundle -----------------------------------------------------------------------------------
 
 
-def test_the_bundle_runs_the_layers_one_after_another_at_the_minute_of_the_schedule() -> None:
-    assert JOB["schedule"]["quartz_cron_expression"] == f"0 {MINUTE} * * * ?"
-    assert JOB["schedule"]["timezone_id"] == "UTC"
-    assert [task["task_key"] for task in JOB["tasks"]] == list(LAYERS)
-    upstream = [[one["task_key"] for one in task.get("depends_on", [])] for task in JOB["tasks"]]
+@BOTH
+def test_the_bundle_runs_the_layers_one_after_another_at_the_minute_of_the_schedule(job: dict[str, Any]) -> None:
+    assert job["schedule"]["quartz_cron_expression"] == f"0 {MINUTE} * * * ?"
+    assert job["schedule"]["timezone_id"] == "UTC"
+    assert [task["task_key"] for task in job["tasks"]] == list(LAYERS)
+    upstream = [[one["task_key"] for one in task.get("depends_on", [])] for task in job["tasks"]]
     assert upstream == [[], ["bronze"], ["silver"]]
 
 
@@ -148,20 +159,50 @@ def test_every_task_names_the_entry_point_of_the_wheel_its_cluster_and_the_wheel
     assert BUNDLE["artifacts"]["wheel"]["build"] == "uv build --wheel"
 
 
-def test_every_parameter_of_a_task_is_an_option_and_every_variable_is_declared() -> None:
-    for task in JOB["tasks"]:
+def test_a_task_on_serverless_compute_has_the_environment_and_no_cluster() -> None:
+    (environment,) = SERVERLESS["environments"]
+    assert environment["spec"] == {"environment_version": "4", "dependencies": ["./task/dist/*.whl"]}
+    assert TARGETS["serverless"]["artifacts"]["task"] == {
+        "type": "whl",
+        "path": "./task",
+        "build": "uv build --wheel",
+    }
+    assert "job_clusters" not in SERVERLESS
+    for task, of_cluster in zip(SERVERLESS["tasks"], JOB["tasks"], strict=True):
+        assert task["environment_key"] == environment["environment_key"]
+        assert task["disable_auto_optimization"] is True
+        assert not {"job_cluster_key", "libraries"} & task.keys()
+        wheel = {**of_cluster["python_wheel_task"], "package_name": PROJECTS["task"]["name"]}
+        assert task["python_wheel_task"] == wheel
+    # Each variable without a default has a value in the target that does not need it.
+    needed = {name for name, variable in BUNDLE["variables"].items() if "default" not in variable}
+    assert TARGETS["serverless"]["variables"].keys() == needed
+
+
+def test_the_wheel_of_serverless_tasks_has_the_versions_of_the_whole_and_neither_spark_nor_dagster() -> None:
+    whole, task = PROJECTS["."], PROJECTS["task"]
+    assert task["version"] == whole["version"]
+    assert set(task["dependencies"]) <= set(whole["dependencies"])
+    assert [one for one in task["dependencies"] if re.match("pyspark|delta-spark|dagster|pysail|databricks", one)] == []
+    assert task["scripts"] == {"emaps-task": whole["scripts"]["emaps-task"]}
+
+
+@BOTH
+def test_every_parameter_of_a_task_is_an_option_and_every_variable_is_declared(job: dict[str, Any]) -> None:
+    for task in job["tasks"]:
         options = parser().parse_args(task["python_wheel_task"]["parameters"])
         assert options.layer == task["task_key"]
         assert bool(options.secret_scope) == (options.layer == "bronze"), "only bronze needs the token"
     text = (ROOT / "databricks.yml").read_text()
     assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(BUNDLE["variables"])
-    assert set(re.findall(r"\{\{job\.parameters\.(\w+)\}\}", text)) == {one["name"] for one in JOB["parameters"]}
+    assert set(re.findall(r"\{\{job\.parameters\.(\w+)\}\}", text)) == {one["name"] for one in job["parameters"]}
 
 
 def test_the_bundle_has_the_runtime_of_the_settings_and_no_secret() -> None:
     (cluster,) = JOB["job_clusters"]
     assert cluster["new_cluster"]["spark_version"] == Settings(_env_file=None).databricks.runtime
-    assert set(BUNDLE["targets"]) == {"dev", "prod"}
+    assert set(TARGETS) == {"dev", "prod", "serverless"}
+    assert TARGETS["dev"]["resources"] == TARGETS["prod"]["resources"]
     given = {
         words[words.index("--var") + 1].split("=")[0] for words in guide.commands("databricks") if "--var" in words
     }
@@ -174,9 +215,9 @@ def test_a_deployment_uploads_the_wheel_alone_where_only_who_deploys_can_write()
     assert BUNDLE["sync"] == {"paths": []}
     assert all("sync" not in target for target in BUNDLE["targets"].values())
     # The tasks need no other file: libraries are uploaded as artifacts.
-    assert not set(re.findall(r"\./[^\s\"']+", json.dumps(BUNDLE))) - {"./dist/*.whl"}
+    assert not set(re.findall(r"\./[^\s\"']+", json.dumps(BUNDLE))) - {"./dist/*.whl", "./task", "./task/dist/*.whl"}
     roots = [target.get("workspace", {}).get("root_path") for target in BUNDLE["targets"].values()]
     own = "/Workspace/Users/${workspace.current_user.userName}/.bundle/${bundle.name}/${bundle.target}"
     # The CLI's default, of `dev`, is the same folder.
-    assert roots == [None, own]
+    assert roots == [None, own, own]
     assert not {"file_path", "artifact_path", "state_path"} & set(BUNDLE["targets"]["prod"]["workspace"])

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from harness.databricks_emulator import serverless
 from harness.databricks_emulator.cluster import isolation
 from harness.databricks_emulator.workspace import Workspace
 
@@ -31,6 +32,7 @@ def main() -> None:
             print(f"service principal: {workspace.client_id} {workspace.client_secret}")
             print(f"cluster: {workspace.cluster_id}")
             print(f"volume: {workspace.volume}")
+            print(f"serverless compute: {serverless.lacking() or 'EMAPS_DATABRICKS_COMPUTE=serverless'}")
             print(f"tables: {workspace.warehouse}")
             print(f"processes are kept apart by: {isolation()}", flush=True)
             ended.wait()

@@ -53,7 +53,7 @@ def _bronze(
         lakehouse: LakehouseResource,
     ) -> None:
         began = time.monotonic()
-        now = electricity_maps.clock()
+        now = electricity_maps.present_of(table.qualified_name)
         window = complete_window(context, partitions, now)
         tables = lakehouse.open()
         # Silver reads power_data on both roads.
@@ -67,7 +67,7 @@ def _bronze(
         progress = Progress(
             table, len(zones) * len(feeds) * count_requests(window, now), len(answered), context.log.info
         )
-        with electricity_maps.client() as client:
+        with electricity_maps.client(table.qualified_name) as client:
             outcomes = fetch(client, feeds, zones, window, now, answered)
             quarantined: list[str] = []
             stored, failures, fetched = ingest(tables, table, noting(outcomes, quarantined), progress.after_batch)

@@ -10,6 +10,7 @@ import dagster as dg
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.electricity_maps.recorded import RecordedClient, recording_of
 
 # Part of the minute that a sensor has; a response may take 15 s of it.
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -28,9 +29,15 @@ class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg
         """The present, UTC; a fixed one in a replay (`EMAPS_FIXED_NOW`)."""
         return datetime.fromisoformat(self.now) if self.now else utc_now()
 
-    def client(self) -> ElectricityMapsClient:
-        """The client of a run, with retries."""
-        return self._new_client()
+    def present_of(self, table: str) -> datetime:
+        """The present of a bronze table's fetch: the clock's, or that of the machine that has fetched already."""
+        recording = recording_of(table)
+        return recording.now if recording else self.clock()
+
+    def client(self, table: str | None = None) -> ElectricityMapsClient | RecordedClient:
+        """The client of a run, with retries; for a bronze table that was fetched elsewhere, the recorded answers."""
+        recording = recording_of(table) if table else None
+        return RecordedClient(recording) if recording else self._new_client()
 
     def sensor_client(self) -> ElectricityMapsClient:
         """The client of a sensor, which Dagster stops after a minute: short timeouts and no retries."""

@@ -39,6 +39,7 @@ from emaps_dagster.defs.resources.databricks.submission import (
     libraries,
     package_archive,
     run_config,
+    serverless_run,
     variables,
 )
 from emaps_dagster_tests.support.builders import utc
@@ -124,6 +125,36 @@ SINGLE_NODE = {
 def test_a_new_cluster_is_what_the_settings_say(given: dict[str, Any], differs: dict[str, Any]) -> None:
     settings = _settings(cluster_id=None, node_type="m5d.large", **given)
     assert run_config(settings)["cluster"] == {"new": {**SINGLE_NODE, **differs}}
+
+
+def test_serverless_compute_is_asked_for_by_an_environment_without_spark() -> None:
+    settings = _settings(cluster_id=None, compute="serverless", staging="/Volumes/main/emaps/staging")
+    task = {"spark_python_task": {"python_file": "/Volumes/main/emaps/staging/run/step/cluster_main.py"}}
+    body = serverless_run(settings, task, "a-token")
+    (environment,) = body.pop("environments")
+    assert body == {
+        "run_name": "emaps_dagster",
+        "idempotency_token": "a-token",
+        "timeout_seconds": 28800,
+        "queue": {"enabled": True},
+        "tasks": [{"task_key": "dagster", "environment_key": "emaps", "disable_auto_optimization": True, **task}],
+    }
+    dependencies = environment["spec"].pop("dependencies")
+    assert environment == {"environment_key": "emaps", "spec": {"environment_version": "4"}}
+    assert [line.partition("==")[0] for line in dependencies] == [
+        "dagster",
+        "deltalake",
+        "holidays",
+        "pydantic",
+        "pydantic-settings",
+        "tenacity",
+        "tzdata",
+    ]
+    assert [line for line in dependencies if f"\n{line} " not in f"\n{LOCK.read_text()}"] == []
+    cheap = settings.model_copy(
+        update={"databricks": settings.databricks.model_copy(update={"performance_target": "STANDARD"})}
+    )
+    assert serverless_run(cheap, task, "a-token")["performance_target"] == "STANDARD"
 
 
 def test_libraries_have_the_versions_of_the_lock() -> None:

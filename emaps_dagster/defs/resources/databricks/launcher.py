@@ -11,7 +11,7 @@ import pickle
 import posixpath
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from databricks.sdk.service import iam
 from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.instance.versions import check_launcher_versions
+from emaps_dagster.defs.resources.databricks.host_fetch import fetched_here
 from emaps_dagster.defs.resources.databricks.launched_run import DELIVERY_SECONDS, ENDS, LaunchedRun
 from emaps_dagster.defs.resources.databricks.retries import API_ERRORS, token_from, with_retries
 from emaps_dagster.defs.resources.databricks.run_state import (
@@ -48,6 +49,7 @@ from emaps_dagster.defs.resources.databricks.submission import (
     serverless_run,
     variables,
 )
+from emaps_dagster.electricity_maps.recorded import Recording
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -178,18 +180,22 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         sign_in = self.databricks_runner.client.workspace_client.config.authenticate
         _signed_in(self.databricks_host, lambda: with_retries(sign_in))
 
-    def exported(self) -> Exported:
-        """The environment variables that the cluster exports before a step."""
+    def exported(self, recordings: Mapping[str, Recording] | None = None) -> Exported:
+        """What the compute gets before a step: environment variables, and answers that were fetched here."""
         config = self.create_remote_config()
-        return Exported(config.env_variables, config.secrets)
+        return Exported(config.env_variables, config.secrets, recordings or {})
 
     def _files(self, step_context: dg.StepExecutionContext, step_keys: Sequence[str]) -> dict[str, bytes]:
+        recordings = {}
+        if self._settings.databricks.fetch == "host":
+            with dg.raise_execution_interrupts():
+                recordings = fetched_here(self._settings, step_context, step_keys)
         step_run_ref = dg.step_context_to_step_run_ref(step_context, self.local_dagster_job_package_path)
         return {
             _MAIN.name: _MAIN.read_bytes(),
             _CODE: package_archive(),
             _STEPS: pickle.dumps((step_run_ref, list(step_keys))),
-            PICKLED_CONFIG_FILE_NAME: pickle.dumps(self.exported()),
+            PICKLED_CONFIG_FILE_NAME: pickle.dumps(self.exported(recordings)),
         }
 
     def _task(self, folder: str) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emaps_dagster.electricity_maps.recorded import Recording
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,12 @@ class Exported:
     Attributes:
         plain: values by name.
         secrets: `name`, `scope` and `key` of each variable from Databricks Secrets; never a value.
+        recordings: answers of the API that were fetched already, by the bronze table.
     """
 
     plain: Mapping[str, str]
     secrets: Sequence[Mapping[str, str]]
+    recordings: Mapping[str, Recording] = field(default_factory=dict)
 
     def setup(self, dbutils: Any, spark: Any) -> None:
         """Export them, and keep the globals for the step.
@@ -35,6 +40,10 @@ class Exported:
 
         os.environ.update(self.plain)
         give(spark, dbutils)
+        if self.recordings:
+            from emaps_dagster.electricity_maps import recorded
+
+            recorded.give(self.recordings)
         for secret in self.secrets:
             name, scope, key = (secret[part] for part in ("name", "scope", "key"))
             print(f"Exporting {name} from Databricks secret {key}, scope {scope}")  # noqa: T201 - a step's own output

@@ -115,7 +115,9 @@ def _text(value: object) -> str:
 
 
 def secrets(settings: Settings) -> list[dict[str, str]]:
-    """The Databricks secret that holds the API token; this machine never reads it."""
+    """The Databricks secret that holds the API token; this machine never reads it. None where this machine fetches."""
+    if settings.databricks.fetch == "host":
+        return []
     return [
         {
             "name": "EMAPS_API_TOKEN",
