@@ -73,9 +73,9 @@ class Check:
 
 _SCHEMA = Check(
     schema_matches_the_contract,
-    "Columns and types are those of docs/tables.md. If not, somebody else wrote to the table or a new release changed "
-    "the contract: launch the job `rebuild` over all hours of silver or gold; restore bronze's version before that, or "
-    "your copy of it (docs/operations.md, Copies).",
+    "Columns and types are those of docs/tables.md. If not, another program wrote to the table, or a new release "
+    "changed the contract: launch the job `rebuild` over all hours of silver or gold; restore bronze's version before "
+    "that, or your copy of it (docs/operations.md, Copies).",
     reads=Reads.TYPES,
 )
 
