@@ -333,33 +333,29 @@ class World:
             self._equal(table, stored_rows(folder, table), [])
 
 
-class _Watching:
-    """A lakehouse that tells a test of every commit before it is made."""
-
-    _before: Callable[[Table, int], None] | None
-    _commits: int
-    responses: Counter[str]
-
-    def _tell(self, table: Table) -> None:
-        if self._before:
-            self._before(table, self._commits)
-        self._commits += 1
-
-    def _append(self, table: Table, rows: pa.Table) -> None:
-        self._tell(table)
-        super()._append(table, rows)  # type: ignore[misc]  # of a lakehouse
-        self.responses[table.name] += rows.num_rows
-
-    def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
-        self._tell(table)
-        return super()._insert(table, months, rows, version)  # type: ignore[misc]
-
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
-        self._tell(table)
-        super()._merge(table, months, rows, version)  # type: ignore[misc]
-
-
 def _watch(lakehouse: Any, before: Callable[[Table, int], None] | None) -> None:
-    """Have this lakehouse tell of its commits; `responses` counts rows appended, in the order of the answers."""
-    lakehouse.__class__ = type("Watched", (_Watching, type(lakehouse)), {})
-    lakehouse._before, lakehouse._commits, lakehouse.responses = before, 0, Counter()
+    """Have this lakehouse tell of every commit before it is made; `responses` counts the rows appended to a table."""
+    commits = 0
+    append, insert, merge = lakehouse._append, lakehouse._insert, lakehouse._merge
+    lakehouse.responses = Counter()
+
+    def tell(table: Table) -> None:
+        nonlocal commits
+        if before:
+            before(table, commits)
+        commits += 1
+
+    def told_append(table: Table, rows: pa.Table) -> None:
+        tell(table)
+        append(table, rows)
+        lakehouse.responses[table.name] += rows.num_rows
+
+    def told_insert(table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:
+        tell(table)
+        return insert(table, months, rows, version)
+
+    def told_merge(table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+        tell(table)
+        merge(table, months, rows, version)
+
+    lakehouse._append, lakehouse._insert, lakehouse._merge = told_append, told_insert, told_merge

@@ -13,8 +13,8 @@ from harness.databricks_emulator.errors import invalid
 from harness.databricks_emulator.faults import Faults, RunFault
 from harness.databricks_emulator.runs import Run, Task
 from harness.databricks_emulator.serverless import ServerlessCompute
+from harness.databricks_emulator.submissions import check, ordered
 
-_TASK_KINDS = ("spark_python_task", "python_wheel_task")
 _NO_CAPACITY = (
     "Cluster '{cluster}' was terminated. Reason: AWS_INSUFFICIENT_INSTANCE_CAPACITY_FAILURE (CLIENT_ERROR). "
     "Parameters: databricks_error_message: There is no Spot capacity available."
@@ -51,7 +51,7 @@ class Jobs:
             cluster.kill()
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._check(body)
+        check(body, self.clusters)
         with self._lock:
             job_id = 500 + len(self._jobs)
             self._jobs[job_id] = body
@@ -65,7 +65,7 @@ class Jobs:
         return {"run_id": self._start({**settings, "run_name": settings.get("name", "Untitled")}, job_id)}
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._check(body)
+        check(body, self.clusters)
         token = body.get("idempotency_token")
         with self._lock:
             if token in self._idempotent:
@@ -99,34 +99,11 @@ class Jobs:
             output |= {"error": last[0], "error_trace": trace}
         return output
 
-    def _check(self, body: dict[str, Any]) -> None:
-        tasks = body.get("tasks") or []
-        if not tasks:
-            raise invalid("One of the job tasks must be specified: tasks is empty")
-        keys = [task.get("task_key") for task in tasks]
-        shared = {one["job_cluster_key"]: one["new_cluster"] for one in body.get("job_clusters", [])}
-        for task in tasks:
-            kinds = [kind for kind in _TASK_KINDS if task.get(kind)]
-            if len(kinds) != 1:
-                raise invalid(f"Task {task.get('task_key')}: one of {', '.join(_TASK_KINDS)} must be specified")
-            for upstream in task.get("depends_on", []):
-                if upstream["task_key"] not in keys:
-                    raise invalid(f"Invalid dependency graph, task {upstream['task_key']!r} does not exist")
-            if task.get("environment_key"):
-                serverless.check(task, body)
-                continue
-            new = task.get("new_cluster") or shared.get(task.get("job_cluster_key"))
-            existing = task.get("existing_cluster_id")
-            if existing and existing not in self.clusters:
-                raise invalid(f"Cluster {existing} does not exist")
-            if not existing:
-                _check_cluster(task.get("task_key"), new)
-
     def _start(self, body: dict[str, Any], job_id: int) -> int:
         with self._lock:
             run_id = 1000 + 100 * len(self.runs)
             tasks = []
-            for number, task in enumerate(_ordered(body["tasks"]), start=1):
+            for number, task in enumerate(ordered(body["tasks"]), start=1):
                 folder = self._machine.folder / "runs" / str(run_id + number)
                 folder.mkdir(parents=True)
                 tasks.append(Task(task["task_key"], task, run_id + number, folder))
@@ -294,26 +271,3 @@ class Jobs:
         if value.startswith("{{secrets/") and value.endswith("}}"):
             return self._secrets[value[len("{{secrets/") : -2]]
         return value
-
-
-def _ordered(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every task after those it depends on."""
-    left, done = list(tasks), []
-    while left:
-        keys = {task["task_key"] for task in done}
-        ready = [task for task in left if all(one["task_key"] in keys for one in task.get("depends_on", []))]
-        if not ready:
-            raise invalid("Invalid dependency graph, the tasks depend on each other in a cycle")
-        done += ready
-        left = [task for task in left if task not in ready]
-    return done
-
-
-def _check_cluster(key: str | None, new: dict[str, Any] | None) -> None:
-    if not new:
-        raise invalid(f"Task {key}: one of existing_cluster_id, new_cluster or job_cluster_key must be specified")
-    version = str(new.get("spark_version", ""))
-    if version.split(".x-", maxsplit=1)[0] not in ("15.4", "16.4", "17.3"):
-        raise invalid(f"Invalid spark version {version}.")
-    if not any(new.get(name) for name in ("node_type_id", "instance_pool_id", "policy_id")):
-        raise invalid("Node type ID or instance pool ID must be specified for the cluster.")

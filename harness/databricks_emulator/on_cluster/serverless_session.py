@@ -62,7 +62,8 @@ def _refusing(what: str) -> Any:
 
 
 def _guard_settings(conf: Any) -> None:
-    # Reads are let through: the client itself reads others than these six.
+    # Reads are let through: the client itself reads others than these six. So are settings of a session's builder,
+    # which the client sends without regard to a refusal.
     for name in ("set", "unset"):
         original = getattr(conf, name)
 
@@ -71,15 +72,6 @@ def _guard_settings(conf: Any) -> None:
             return _original(self, key, *rest)
 
         setattr(conf, name, guarded)
-    set_all = getattr(conf, "_set_all", None)
-    if set_all is not None:
-
-        def guarded_all(self: Any, configs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-            for key in configs:
-                _check_setting(key)
-            return set_all(self, configs, *rest, **more)
-
-        conf._set_all = guarded_all
 
 
 def _guard_statements(session: Any) -> None:
