@@ -204,7 +204,7 @@ def _rows_of_feed(feed: FeedRecords, seen: DataFrame, needed: Wanted) -> _Side:
         f"_own_{feed.name}": F.count(F.when(own, True)),
         **{name: at(own, name) for name in of_feed((*needed.values, *needed.own))},
         **{lag_column(name): at(previous, name) for name in of_feed(needed.lags)},
-        **{f"_sum_{name}": F.sum(pack_fixed_point(name)) for name in of_feed(needed.sums)},
+        **{f"_sum_{name}": F.sum(pack_fixed_point(F.col(name))) for name in of_feed(needed.sums)},
     }
     if needed.counts_observed:
         columns[f"_hours_{feed.name}"] = F.bit_or(bit)

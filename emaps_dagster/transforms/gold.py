@@ -1,7 +1,8 @@
 """silver.energy_data to gold.ml_features: time, lag and rolling features by time, never by row.
 
 Each row of silver is copied to the hours whose window contains it, so gaps never shift a row to another hour. Window
-functions on a grid of hours give the same result and take the engine longer (docs/adr/0010).
+functions on a grid of hours give the same result and take the engine longer (docs/adr/0010). The key columns of a few
+hours pass in arrays, those of many in columns (carriers.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, ml_features, rolling_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
 from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
+from emaps_dagster.transforms.carriers import Apart, Carrier, InArray
 from emaps_dagster.transforms.timestamps import in_hours, instant
 from emaps_dagster.transforms.wanted import OWN_COLUMNS
 
@@ -95,9 +97,9 @@ def is_estimated() -> Column:
     return F.coalesce("is_estimated_power", F.lit(False)) | F.coalesce("is_estimated_carbon", F.lit(False))
 
 
-def pack_fixed_point(name: str) -> Column:
+def pack_fixed_point(value: Column) -> Column:
     """Encodes a value as micro-units times 32 plus one, so that one BIGINT sum of up to 24 values also counts them."""
-    micro = F.round(F.col(name) * F.lit(float(_MICRO))).cast("bigint")
+    micro = F.round(value * F.lit(float(_MICRO))).cast("bigint")
     return F.shiftleft(micro, 5) + F.lit(1).cast("bigint")
 
 
@@ -122,7 +124,11 @@ def with_time_features(rows: DataFrame, start: datetime, end: datetime) -> DataF
 
 
 def _with_local_time(rows: DataFrame) -> DataFrame:
-    return rows.withColumn("_local", F.from_utc_timestamp("datetime", _time_zone()))
+    return rows.select("*", _local_time())
+
+
+def _local_time() -> Column:
+    return F.from_utc_timestamp("datetime", _time_zone()).alias("_local")
 
 
 def _time_features(start: datetime, end: datetime) -> dict[str, Column]:
@@ -147,8 +153,12 @@ def _row_features(start: datetime, end: datetime) -> dict[str, Column]:
 
 def with_row_features(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
     """Selects these columns of gold from the values, lags and means of [start, end), and computes the rest of them."""
+    return _completed(_with_local_time(rows), columns, start, end)
+
+
+def _completed(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
     made = _row_features(start, end)
-    return _with_local_time(rows).select(*(made[name].alias(name) if name in made else name for name in columns))
+    return rows.select(*(made[name].alias(name) if name in made else name for name in columns))
 
 
 def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end: datetime) -> DataFrame:
@@ -163,50 +173,71 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     Returns:
         One row for each (zone, datetime) in silver, as `tables.ml_features(zone_keys)`.
     """
-    names = [column.name for column in key_columns(zone_keys)]
+    names = tuple(column.name for column in key_columns(zone_keys))
+    is_many = end - start > _MANY
+    carrier = Apart(names) if is_many else InArray(names)
     in_context = in_hours(start - LOOKBACK, end)
-    observed = values(silver.where(in_context), zone_keys)
-    rows = (
-        observed.where(F.col("datetime") >= instant(start))
-        .join(_hour_before(observed, names), on=_KEY, how="left")
-        .join(_last_24_hours(observed, names, _LONG if end - start > _MANY else _SHORT), on=_KEY, how="left")
+    observed = values(silver.where(in_context), zone_keys).select(
+        *_KEY, *carrier.carried(map(F.col, names), "value"), *OWN_COLUMNS
     )
-    return with_row_features(rows, ml_features(zone_keys).column_names, start, end)
+    rows = observed.where(F.col("datetime") >= instant(start))
+    rows = _beside(rows, _hour_before(observed, carrier), "lag")
+    rows = _beside(rows, _last_24_hours(observed, carrier, _LONG if is_many else _SHORT), "day")
+    groups = {"value": str, "lag": lag_column, "mean": rolling_column, "count": count_column}
+    unpacked = rows.select(
+        *_KEY,
+        _local_time(),
+        *OWN_COLUMNS,
+        "hours_observed_24h",
+        "hours_estimated_24h",
+        *(
+            value.alias(column(name))
+            for group, column in groups.items()
+            for name, value in zip(names, carrier.values(group), strict=True)
+        ),
+    )
+    return _completed(unpacked, ml_features(zone_keys).column_names, start, end)
 
 
-def _hour_before(observed: DataFrame, names: list[str]) -> DataFrame:
+def _beside(rows: DataFrame, other: DataFrame, name: str) -> DataFrame:
+    """Left join by the key. A join by names of columns would be more steps of a plan."""
+    renamed = other.withColumnsRenamed({key: f"_{name}_{key}" for key in _KEY})
+    return rows.join(renamed, [F.col(key) == F.col(f"_{name}_{key}") for key in _KEY], how="left")
+
+
+def _hour_before(observed: DataFrame, carrier: Carrier) -> DataFrame:
     """Lags of each hour: the values of the hour before."""
     following = F.col("datetime") + F.lit(HOUR)
-    return observed.select(
-        "zone", following.alias("datetime"), *(F.col(name).alias(lag_column(name)) for name in names)
-    )
+    return observed.select("zone", following.alias("datetime"), *carrier.carried(carrier.values("value"), "lag"))
 
 
-def _last_24_hours(observed: DataFrame, names: list[str], steps: tuple[int, ...]) -> DataFrame:
+def _last_24_hours(observed: DataFrame, carrier: Carrier, steps: tuple[int, ...]) -> DataFrame:
     """Means and counts of each hour over itself and the 23 hours before."""
     sums = observed.select(
         *_KEY,
-        *(pack_fixed_point(name).alias(name) for name in names),
+        *carrier.mapped("value", pack_fixed_point, "sum"),
         F.lit(1).cast("bigint").alias("_observed"),
         is_estimated().cast("bigint").alias("_estimated"),
     )
-    summed = [*names, "_observed", "_estimated"]
     every = 1
     for hours in steps:
-        sums = _sums(sums, summed, hours=hours, every=every)
+        sums = _sums(sums, carrier, hours=hours, every=every)
         every = hours
     return sums.select(
         *_KEY,
-        *(unpack_mean(F.col(name)).alias(rolling_column(name)) for name in names),
-        *(values_in(F.col(name)).alias(count_column(name)) for name in names),
+        *carrier.mapped("sum", unpack_mean, "mean"),
+        *carrier.mapped("sum", values_in, "count"),
         F.col("_observed").cast("int").alias("hours_observed_24h"),
         F.col("_estimated").cast("int").alias("hours_estimated_24h"),
     )
 
 
-def _sums(rows: DataFrame, names: list[str], *, hours: int, every: int) -> DataFrame:
+def _sums(rows: DataFrame, carrier: Carrier, *, hours: int, every: int) -> DataFrame:
     """Sums for each hour over its own row and earlier ones, `every` hours apart, within `hours` hours."""
     last = F.col("datetime") + F.lit((hours - every) * HOUR)
     served = F.explode(F.sequence("datetime", last, F.expr(f"INTERVAL {every} HOUR")))
-    spread = rows.select("zone", served.alias("datetime"), *names)
-    return spread.groupBy(*map(F.col, _KEY)).agg(*(F.sum(name).alias(name) for name in names))
+    spread = rows.select("zone", served.alias("datetime"), *carrier.columns("sum"), "_observed", "_estimated")
+    return spread.groupBy(*map(F.col, _KEY)).agg(
+        *carrier.carried(map(F.sum, carrier.values("sum")), "sum"),
+        *(F.sum(name).alias(name) for name in ("_observed", "_estimated")),
+    )

@@ -30,9 +30,9 @@ MUTANTS = (
     Mutant(
         "row-based lag",
         "transforms.gold:features",
-        "_hour_before(observed, names)",
-        'observed.select(*_KEY, *(F.expr(f"lag({name}) OVER (PARTITION BY zone ORDER BY datetime)")'
-        ".alias(lag_column(name)) for name in names))",
+        "_hour_before(observed, carrier)",
+        'observed.select(*_KEY, *(F.expr(f"lag({value}) OVER (PARTITION BY zone ORDER BY datetime)").alias(lag) '
+        'for value, lag in zip(carrier.columns("value"), carrier.columns("lag"), strict=True)))',
     ),
     Mutant(
         "nulls filled with 0",
@@ -56,19 +56,19 @@ MUTANTS = (
     Mutant(
         "mean by a float sum",
         "transforms.gold:features",
-        "_last_24_hours(observed, names, _LONG if end - start > _MANY else _SHORT)",
+        "_last_24_hours(observed, carrier, _LONG if is_many else _SHORT)",
         'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), '
         'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
-        "*(F.avg(name).alias(rolling_column(name)) for name in names), "
-        '*(F.count(name).cast("int").alias(count_column(name)) for name in names), '
+        '*carrier.carried(map(F.avg, carrier.values("value")), "mean"), '
+        '*carrier.carried((F.count(value).cast("int") for value in carrier.values("value")), "count"), '
         'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '
         'F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"))',
     ),
     Mutant(
         "hours counted as the values of a mean",
         "transforms.gold:_last_24_hours",
-        "values_in(F.col(name)).alias(count_column(name))",
-        'F.col("_observed").cast("int").alias(count_column(name))',
+        '*carrier.mapped("sum", values_in, "count")',
+        '*carrier.carried([F.col("_observed").cast("int")] * len(carrier.names), "count")',
     ),
     Mutant(
         "a quarantined record let through",
