@@ -7,7 +7,7 @@ hours pass in arrays, those of many in columns (carriers.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
@@ -183,7 +183,12 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     rows = observed.where(F.col("datetime") >= instant(start))
     rows = _beside(rows, _hour_before(observed, carrier), "lag")
     rows = _beside(rows, _last_24_hours(observed, carrier, _LONG if is_many else _SHORT), "day")
-    groups = {"value": str, "lag": lag_column, "mean": rolling_column, "count": count_column}
+    groups: dict[str, Callable[[str], str]] = {
+        "value": str,
+        "lag": lag_column,
+        "mean": rolling_column,
+        "count": count_column,
+    }
     unpacked = rows.select(
         *_KEY,
         _local_time(),
