@@ -37,21 +37,26 @@ def task_utilities() -> Any:
     """
     if _given.get("dbutils") is not None:
         return _given["dbutils"]
-    try:
+    if _on_serverless():
         from databricks.sdk.runtime import dbutils
-    except ImportError:
-        from pyspark.dbutils import DBUtils  # type: ignore[import-not-found]  # of the runtime's pyspark only
 
-        return DBUtils(task_session())
-    return dbutils
+        return dbutils
+    from pyspark.dbutils import DBUtils  # type: ignore[import-not-found]  # part of the runtime's pyspark only
+
+    return DBUtils(task_session())
 
 
 def _of_databricks_connect() -> SparkSession | None:
     """The session of Databricks Connect, which serverless compute has instead of pyspark; None on a cluster."""
-    from emaps_dagster.contracts.settings import on_serverless
-
-    if not on_serverless():
+    if not _on_serverless():
         return None
     from databricks.connect import DatabricksSession
 
     return cast("SparkSession", DatabricksSession.builder.getOrCreate())
+
+
+def _on_serverless() -> bool:
+    # Imported here: a script task without a session pays for no settings.
+    from emaps_dagster.contracts.settings import on_serverless
+
+    return on_serverless()

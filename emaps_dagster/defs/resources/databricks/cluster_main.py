@@ -1,7 +1,7 @@
 """Main script of a launched run on Databricks: executes steps of one Dagster run as Dagster's executor does.
 
 Parameters: the staged files `steps.pkl` (a StepRunRef and the keys of the steps), `config.pkl` (an object with `setup`)
-and `code.tar.xz`, and the seconds between two looks of the host. The package is imported only after its archive is on
+and `code.tar.xz`, and the least seconds between two event files. The package is imported only after its archive is on
 the path. Results are the files `events-000000.json`, `events-000001.json` and so on beside the parameters: lists of
 Dagster's event log entries, each file written once. An empty list is the last one. `stdout` and `stderr` hold what was
 printed.
@@ -27,8 +27,6 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 
-# Each file costs the host one call, so one for each of its looks is enough; a killed driver loses the last one.
-_LEAST_SECONDS, _MOST_SECONDS = 1.0, 5.0
 # What one call of the API returns stays small, also for a year's hours.
 _ENTRIES_OF_A_FILE = 500
 # The staging folder is a network file system, which may fail for a moment.
@@ -40,7 +38,7 @@ class EventWriter(threading.Thread):
 
     Args:
         folder: the staging folder, as the cluster sees it.
-        seconds: between two files.
+        seconds: between two files at least; each costs the host one call, on a volume two.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -78,7 +76,7 @@ class EventWriter(threading.Thread):
             self.error = error
 
     def _next(self) -> tuple[list[dg.EventLogEntry], bool]:
-        """All entries of one interval, and whether they are the last."""
+        """All entries of the next seconds, and whether they are the last."""
         entries: list[dg.EventLogEntry] = []
         until = time.monotonic() + self._seconds
         while (left := until - time.monotonic()) > 0 or not entries:
@@ -130,7 +128,7 @@ def execute(reference: dg.StepRunRef, step_keys: list[str], instance: dg.Dagster
         pass
 
 
-def main(steps_path: str, setup_path: str, code_path: str, poll_seconds: str) -> None:
+def main(steps_path: str, setup_path: str, code_path: str, seconds: str) -> None:
     """Execute the staged steps and write their events."""
     folder = Path(steps_path).parent
     with tempfile.TemporaryDirectory() as code, StringIO() as out, StringIO() as err:
@@ -144,7 +142,7 @@ def main(steps_path: str, setup_path: str, code_path: str, poll_seconds: str) ->
                     given = [globals().get(name) for name in ("dbutils", "spark")]
                     pickle.loads(Path(setup_path).read_bytes()).setup(*given)  # noqa: S301
                     reference, step_keys = pickle.loads(Path(steps_path).read_bytes())  # noqa: S301
-                    writer = EventWriter(folder, min(max(float(poll_seconds), _LEAST_SECONDS), _MOST_SECONDS))
+                    writer = EventWriter(folder, float(seconds))
                     writer.start()
                     try:
                         with dg.DagsterInstance.ephemeral() as instance:

@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 # Sent as it is: it runs before the package can be imported on the cluster.
 _MAIN = Path(__file__).with_name("cluster_main.py")
 _STEPS, _CODE = "steps.pkl", "code.tar.xz"
+# Between two event files: each costs one call, on a volume two. What a killed driver has not written is run again.
+_FILE_SECONDS = (1.0, 5.0)
 _ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
 _RIGHTS = "The token's user needs the right to use that cluster or to make one, and to submit runs"
 
@@ -201,10 +203,12 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
     def _task(self, folder: str) -> dict[str, Any]:
         names = (_STEPS, PICKLED_CONFIG_FILE_NAME, _CODE)
         files = [self._staging.on_cluster(posixpath.join(folder, name)) for name in names]
+        shortest, longest = _FILE_SECONDS
+        seconds = min(longest, max(shortest, self._settings.databricks.poll_seconds))
         return {
             "spark_python_task": {
                 "python_file": self._staging.uri(posixpath.join(folder, _MAIN.name)),
-                "parameters": [*files, str(self._settings.databricks.poll_seconds)],
+                "parameters": [*files, str(seconds)],
             }
         }
 
