@@ -15,6 +15,8 @@ from typing import Any
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d{1,9}))?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
 )
+# The way in which the API writes nearly all of them.
+_USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII)
 # The fields in which the API marks data of a sandbox key, in the body itself and in its records: "SANDBOX MODE ...",
 # SANDBOX_MODE_DATA. The word in any other field is not a mark.
 _MARKED = ("_disclaimer", "estimationMethod")
@@ -44,12 +46,16 @@ def without_depths(text: str) -> str:
 
 def aware_time(text: object) -> datetime | None:
     """Parses a time of a body, keeping its offset; None where engines would parse it differently."""
-    match = _TIME.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    if not isinstance(text, str):
         return None
-    fraction, offset = match.groups()
-    micros = (fraction or "")[:6].ljust(6, "0")
     try:
+        if _USUAL_TIME.fullmatch(text):
+            return datetime.fromisoformat(f"{text[:-1]}+00:00")
+        match = _TIME.fullmatch(text)
+        if match is None:
+            return None
+        fraction, offset = match.groups()
+        micros = (fraction or "")[:6].ljust(6, "0")
         return datetime.fromisoformat(f"{match[0][:19]}.{micros}{'+00:00' if offset == 'Z' else offset}")
     except ValueError:
         return None
@@ -60,7 +66,7 @@ def time_of(text: object) -> datetime | None:
     moment = aware_time(text)
     if moment is None or not 1900 < moment.year < 2200:
         return None
-    return moment.astimezone(timezone.utc)
+    return moment if moment.tzinfo is timezone.utc else moment.astimezone(timezone.utc)
 
 
 def sandbox_mark(part: Mapping[str, Any]) -> str | None:

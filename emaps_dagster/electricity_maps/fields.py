@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from emaps_dagster.contracts.body_fields import aware_time, time_of
@@ -12,6 +13,7 @@ from emaps_dagster.contracts.zones import CARBON, Feed
 # Far above any hourly mean or intensity; beyond it gold's fixed-point sums would overflow.
 LARGEST_NUMBER = 1e9
 _LONGEST_ZONE_KEY = 50
+_NUMERIC = frozenset((int, float, type(None)))
 # Signals of what is consumed: without tracing the API serves those of local production under the same keys.
 _TRACED = (CARBON, RENEWABLE, CARBON_FREE)
 
@@ -31,9 +33,9 @@ def refuse_wrong_flows(flows: dict[str, Any], field: str, name: str) -> None:
 
 def refuse_wrong_numbers(values: dict[str, Any], where: str, name: str) -> None:
     """Rejects values that are neither null nor a number of the size of one."""
-    given = [value for value in values.values() if value is not None]
-    # The fast path: nearly all records have no fault; a boolean has another type.
-    if {int, float}.issuperset(map(type, given)) and max(map(abs, given), default=0) <= LARGEST_NUMBER:
+    # The fast path: nearly all records have no fault; a boolean has another type. The filter leaves nulls and 0 out.
+    given = values.values()
+    if _NUMERIC.issuperset(map(type, given)) and max(map(abs, filter(None, given)), default=0) <= LARGEST_NUMBER:
         return
     for key, value in values.items():
         if value is None:
@@ -62,13 +64,19 @@ def moment_of(value: Any, what: str) -> datetime:
 
 def refuse_case_variants(part: dict[str, Any], name: str) -> None:
     """Rejects keys that differ in case only: engines that ignore case would each choose one of the two."""
-    if len(set(map(str.lower, part))) == len(part):
+    if not _differ_in_case(tuple(part)):
         return
     seen: dict[str, str] = {}
     for key in part:
         other = seen.setdefault(key.lower(), key)
         if other != key:
             raise UnusableRecordError(f"{name} has the keys {other[:50]!r} and {key[:50]!r}")
+
+
+@lru_cache(maxsize=256)
+def _differ_in_case(keys: tuple[str, ...]) -> bool:
+    """Whether some keys differ in case only. Records of a feed have the same keys, so nearly all answers are known."""
+    return len(set(map(str.lower, keys))) < len(keys)
 
 
 def refuse_untraced(part: dict[str, Any], feed: Feed, name: str) -> None:

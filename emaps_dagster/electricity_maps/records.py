@@ -126,7 +126,7 @@ def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
         raise UnusableRecordError(f"{field} of {name} is not an object")
     refuse_case_variants(breakdown, f"{field} of {name}")
     if field in _BREAKDOWNS[:2]:
-        for key in breakdown if breakdown.keys() - _MODES else ():
+        for key in () if _MODES.issuperset(breakdown) else breakdown:
             if key not in _MODES and breakdown[key] not in (None, 0):
                 # Dropping the mode would lose data silently; it must be added to the contract first.
                 raise UnusableRecordError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")

@@ -20,6 +20,7 @@ _LONGEST_KEY = 1000
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _CONTAINERS = frozenset((dict, list))
+_END_OF_KEY = re.compile(rb'"[ \t\r\n]*:')
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -44,23 +45,29 @@ def parse(text: str) -> Any:
         UnusableJSONError: an engine would read it differently.
     """
     encoded = text.encode(errors="surrogatepass")
-    integer, decimal = (_integer, _decimal) if _may_hold_extreme_numbers(encoded) else (None, None)
+    numbers: dict[str, Any] = {"parse_int": _integer, "parse_float": _decimal}
+    if not _may_hold_extreme_numbers(encoded):
+        numbers = {}
+    # A surrogate is written as an escape, or begins with this byte in UTF-8.
+    may_hold_halves = b"\\u" in encoded or b"\xed" in encoded
+    if b"\\" not in encoded:
+        # The fast path: no call for each object. Objects that lack a key of the text had it twice.
+        try:
+            parsed = json.loads(text, parse_constant=_refuse_constant, **numbers)
+            if _refuse_unreadable(parsed, may_hold_halves=may_hold_halves) == _most_keys(encoded):
+                return parsed
+        except (ValueError, RecursionError):
+            # The other path names the fault.
+            pass
     try:
-        parsed = json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_int=integer,
-            parse_float=decimal,
-            object_pairs_hook=_without_repeats,
-        )
+        parsed = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats, **numbers)
     except UnusableJSONError:
         raise
     except RecursionError:
         raise UnusableJSONError("it is nested too deeply to be one of the API's") from None
     except ValueError as error:
         raise UnusableJSONError(f"it is not strict JSON ({error})") from None
-    # A surrogate is written as an escape, or begins with this byte in UTF-8.
-    _refuse_unreadable(parsed, may_hold_halves=b"\\u" in encoded or b"\xed" in encoded)
+    _refuse_unreadable(parsed, may_hold_halves=may_hold_halves)
     return parsed
 
 
@@ -127,6 +134,16 @@ def _may_hold_extreme_numbers(encoded: bytes) -> bool:
     return b"0" * 33 in digits or b"0e" in digits
 
 
+def _most_keys(encoded: bytes) -> int:
+    """At least the number of keys of all objects in a valid JSON text without escapes, repeated keys included.
+
+    There, each quote begins or ends a string. A string that begins with a colon counts as a key.
+    """
+    if any(b'"' + blank in encoded for blank in (b" ", b"\n", b"\r", b"\t")):
+        return len(_END_OF_KEY.findall(encoded))
+    return encoded.count(b'":')
+
+
 def _refuse_constant(name: str) -> None:
     raise UnusableJSONError(f"it is not strict JSON ({name} is no number)")
 
@@ -161,13 +178,15 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> None:
-    """Rejects values for which an engine silently drops the whole body, in any field."""
+def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> int:
+    """Rejects values for which an engine silently drops the whole body, in any field; returns the number of keys."""
     level = [parsed]
+    keys = 0
     for _ in range(_DEEPEST):
         below: list[object] = []
         for part in level:
             if isinstance(part, dict):
+                keys += len(part)
                 if part and max(map(len, part)) > _LONGEST_KEY:
                     raise UnusableJSONError(f"it has a key of more than {_LONGEST_KEY} characters")
                 below += part.values()
@@ -178,6 +197,6 @@ def _refuse_unreadable(parsed: object, *, may_hold_halves: bool) -> None:
         if may_hold_halves and any(_HALF_CHARACTER.search(part) for part in below if isinstance(part, str)):
             raise UnusableJSONError("it has half a character (a lone surrogate) in a string")
         if _CONTAINERS.isdisjoint(map(type, below)):
-            return
+            return keys
         level = below
     raise UnusableJSONError("it is nested too deeply to be one of the API's")

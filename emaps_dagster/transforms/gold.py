@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -38,14 +39,13 @@ def _time_zone() -> Column:
     return F.element_at(F.create_map(*known), F.col("zone"))
 
 
-def _holidays(country: str | None, start: datetime, end: datetime) -> list[date] | None:
-    """National public holidays in the years of [start, end); None when those of the country are unknown."""
+@lru_cache(maxsize=256)
+def _holidays(country: str | None, years: range) -> list[date] | None:
+    """National public holidays of the years; None when those of the country are unknown."""
     import holidays
 
     if country is None:
         return None
-    # Local dates extend a day beyond the UTC window at both ends.
-    years = range((start - timedelta(days=1)).year, (end + timedelta(days=1)).year + 1)
     try:
         return sorted(holidays.country_holidays(country, years=years))
     except NotImplementedError:
@@ -53,9 +53,11 @@ def _holidays(country: str | None, start: datetime, end: datetime) -> list[date]
 
 
 def _is_holiday(start: datetime, end: datetime) -> Column:
+    # Local dates extend a day beyond the UTC window at both ends.
+    years = range((start - timedelta(days=1)).year, (end + timedelta(days=1)).year + 1)
     result = F.lit(None).cast("boolean")
     for zone in ZONES.values():
-        days = _holidays(zone.country, start, end)
+        days = _holidays(zone.country, years)
         if days is not None:
             is_listed = F.to_date("_local").isin(days)
             result = F.when(F.col("zone") == F.lit(zone.key), is_listed).otherwise(result)
