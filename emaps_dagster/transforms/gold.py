@@ -7,7 +7,7 @@ hours pass in arrays, those of many in columns (carriers.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
@@ -165,7 +165,12 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     rows = _beside(rows, _hour_before(observed, carrier), "lag")
     day = _last_24_hours(observed, carrier, _LONG if is_many else _SHORT)
     rows = _with_means(_beside(rows, day, "day"), carrier)
-    groups = {"value": str, "lag": lag_column, "mean": rolling_column, "count": count_column}
+    groups: dict[str, Callable[[str], str]] = {
+        "value": str,
+        "lag": lag_column,
+        "mean": rolling_column,
+        "count": count_column,
+    }
     carried = {
         column(name): value
         for group, column in groups.items()
