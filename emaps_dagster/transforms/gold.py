@@ -184,7 +184,8 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     )
     rows = observed.where(F.col("datetime") >= instant(start))
     rows = _beside(rows, _hour_before(observed, carrier), "lag")
-    rows = _beside(rows, _last_24_hours(observed, carrier, _LONG if is_many else _SHORT), "day")
+    day = _last_24_hours(observed, carrier, _LONG if is_many else _SHORT)
+    rows = _with_means(_beside(rows, day, "day"), carrier)
     groups: dict[str, Callable[[str], str]] = {
         "value": str,
         "lag": lag_column,
@@ -219,7 +220,7 @@ def _hour_before(observed: DataFrame, carrier: Carrier) -> DataFrame:
 
 
 def _last_24_hours(observed: DataFrame, carrier: Carrier, steps: tuple[int, ...]) -> DataFrame:
-    """Means and counts of each hour over itself and the 23 hours before."""
+    """Packed sums of each hour over itself and the 23 hours before."""
     sums = observed.select(
         *_KEY,
         *carrier.mapped("value", pack_fixed_point, "sum"),
@@ -230,8 +231,13 @@ def _last_24_hours(observed: DataFrame, carrier: Carrier, steps: tuple[int, ...]
     for hours in steps:
         sums = _sums(sums, carrier, hours=hours, every=every)
         every = hours
-    return sums.select(
-        *_KEY,
+    return sums
+
+
+def _with_means(rows: DataFrame, carrier: Carrier) -> DataFrame:
+    """Adds means and counts to rows with their sums: after the join, which so carries one group instead of two."""
+    return rows.select(
+        "*",
         *carrier.mapped("sum", unpack_mean, "mean"),
         *carrier.mapped("sum", values_in, "count"),
         F.col("_observed").cast("int").alias("hours_observed_24h"),

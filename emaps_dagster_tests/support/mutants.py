@@ -56,17 +56,17 @@ MUTANTS = (
     Mutant(
         "mean by a float sum",
         "transforms.gold:features",
-        "_last_24_hours(observed, carrier, _LONG if is_many else _SHORT)",
-        'observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), '
+        '_with_means(_beside(rows, day, "day"), carrier)',
+        '_beside(rows, observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), '
         'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         '*carrier.carried(map(F.avg, carrier.values("value")), "mean"), '
         '*carrier.carried((F.count(value).cast("int") for value in carrier.values("value")), "count"), '
         'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '
-        'F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h"))',
+        'F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h")), "day")',
     ),
     Mutant(
         "hours counted as the values of a mean",
-        "transforms.gold:_last_24_hours",
+        "transforms.gold:_with_means",
         '*carrier.mapped("sum", values_in, "count")',
         '*carrier.carried([F.col("_observed").cast("int")] * len(carrier.names), "count")',
     ),

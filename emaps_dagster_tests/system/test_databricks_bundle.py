@@ -59,7 +59,7 @@ DAY = (LAST - 12 * HOUR, LAST + HOUR)
 QUESTIONS: dict[str, dict[str, Any]] = {
     "stored": {},
     "as_of": {"as_of": (NOW + HOUR).isoformat(), "allow": ["missing"]},
-    "known_at": {"known_at": "2h", "allow": ["missing", "backfilled"], "columns": ["carbon_intensity"]},
+    "known_at": {"known_at": "1d", "allow": ["missing", "backfilled"], "columns": ["carbon_intensity"]},
 }
 
 
