@@ -240,7 +240,7 @@ FAULTS: dict[str, tuple[Plant, str, set[str]]] = {
     "a neighbour with another name": (
         lambda lakehouse: lakehouse.alter(SILVER, export_by_zone=[("MK-N", 0.0)], export_total=0.0, import_total=None),
         SILVER,
-        {"neighbours_have_columns", "latest_ingestion_wins", "silver_equals_bronze"},
+        {"neighbours_have_columns", "values_are_reported", "latest_ingestion_wins", "silver_equals_bronze"},
     ),
     "a doubled row in gold": (lambda lakehouse: lakehouse.add(GOLD), GOLD, {"primary_key_is_unique"}),
     "a lag of 0": (

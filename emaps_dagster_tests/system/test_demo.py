@@ -259,9 +259,9 @@ def _gold_too_much(_silver: Rows, gold: Rows) -> None:
     ("fault", "broken"),
     [
         (_untouched, set()),
-        (_wrong_number, {"something new", "the provider's"}),
-        (_null_as_zero, {"something new", "the provider's"}),
-        (_changed_too_much, {"something new", "the provider's", "23 after each"}),
+        (_wrong_number, {"and no others", "the provider's"}),
+        (_null_as_zero, {"and no others", "the provider's"}),
+        (_changed_too_much, {"and no others", "the provider's", "23 after each"}),
         (_lost_hour, {"silver has exactly"}),
         (_lost_gold, {"gold has exactly"}),
         (_gold_too_much, {"23 after each"}),
