@@ -195,14 +195,14 @@ def first_road_keeps_the_version(power: DataFrame, assembled: DataFrame) -> Data
 
     In the same version of an hour v4's numbers differ from v3's by less than a megawatt: no revision (docs/adr/0020).
     """
-    told = power.withColumn("_road", F.lit(0)).unionByName(assembled.withColumn("_road", F.lit(1)))
+    both = power.withColumn("_road", F.lit(0)).unionByName(assembled.withColumn("_road", F.lit(1)))
     # No joins: an engine would compute the records of both roads once for each side of each join.
     in_order = Window.partitionBy("zone", "_day").orderBy("datetime", "updated_at", "ingested_at", "_road")
     repeated = (F.lag(name).over(in_order).eqNullSafe(F.col(name)) for name in ("datetime", "updated_at"))
     begins = F.when(~reduce(and_, repeated), F.col("_road"))
     until_now = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     return (
-        told.withColumn("_day", F.to_date("datetime"))
+        both.withColumn("_day", F.to_date("datetime"))
         .withColumn("_begins", begins)
         .withColumn("_first_road", F.last("_begins", ignorenulls=True).over(until_now))
         .where(F.col("updated_at").isNull() | (F.col("_road") == F.col("_first_road")))

@@ -10,7 +10,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from databricks.sdk import WorkspaceClient
 from deltalake import DeltaTable
 
@@ -38,6 +35,7 @@ from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.server import Simulator
+from emaps_dagster_tests.support.launched_jobs import checks_shown, run_job
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator import image
 from harness.databricks_emulator.runs import Run
@@ -178,37 +176,27 @@ def test_the_bundle_makes_the_tables_of_the_embedded_engine(deployed: Deployed) 
     _assert_equal(deployed)
 
 
-def test_a_launched_run_goes_on_where_the_job_ended(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launched_run_goes_on_where_the_job_ended(deployed: Deployed) -> None:
     now = NOW + HOUR
     deployed.sim.set_now(now)
-    for name, value in {
-        "DEPLOYMENT": "databricks",
-        "DATABRICKS_HOST": deployed.workspace.host,
-        "DATABRICKS_TOKEN": deployed.workspace.token,
-        "DATABRICKS_CLUSTER_ID": deployed.workspace.cluster_id,
-        "DATABRICKS_POLL_SECONDS": "0.2",
-        "CATALOG": "spark_catalog",
-        "API_URL": deployed.sim.url,
-        "POWER_SIGNAL": "electricity-mix",
-        "FIXED_NOW": now.isoformat(),
-        "START": "2024-05-03",
-    }.items():
-        monkeypatch.setenv(f"EMAPS_{name}", value)
-    # Built anew from the environment, as in a process of its own.
-    ReconstructableJob.get_definition.cache_clear()  # type: ignore[attr-defined]
-    ReconstructableJob.get_repository_definition.cache_clear()  # type: ignore[attr-defined]
-    monkeypatch.delitem(sys.modules, "emaps_dagster.definitions", raising=False)
-    repository = ReconstructableRepository(ModuleCodePointer("emaps_dagster.definitions", "defs", str(ROOT)))
+    settings = {
+        "EMAPS_DEPLOYMENT": "databricks",
+        "EMAPS_DATABRICKS_HOST": deployed.workspace.host,
+        "EMAPS_DATABRICKS_TOKEN": deployed.workspace.token,
+        "EMAPS_DATABRICKS_CLUSTER_ID": deployed.workspace.cluster_id,
+        "EMAPS_DATABRICKS_POLL_SECONDS": "0.2",
+        "EMAPS_CATALOG": "spark_catalog",
+        "EMAPS_API_URL": deployed.sim.url,
+        "EMAPS_POWER_SIGNAL": "electricity-mix",
+        "EMAPS_FIXED_NOW": now.isoformat(),
+        "EMAPS_START": "2024-05-03",
+    }
     before = len(deployed.workspace.runs)
-    with (
-        dg.DagsterInstance.ephemeral() as instance,
-        dg.execute_job(
-            repository.get_reconstructable_job("hourly"), instance, tags={"dagster/partition": "2024-05-04-10:00"}
-        ) as result,
-    ):
-        assert result.success
-        evaluations = [one for one in result.get_asset_check_evaluations() if not one.passed]
-    assert evaluations == []
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run_job(settings, "hourly", instance, tags={"dagster/partition": "2024-05-04-10:00"})
+        evaluations = checks_shown(result)
+    assert evaluations
+    assert [check for check, (passed, *_) in evaluations.items() if not passed] == []
     assert len(deployed.workspace.runs) - before == 1
     _embedded(deployed.embedded, deployed.sim, LAST + HOUR, now)
     _assert_equal(deployed)
