@@ -54,14 +54,14 @@ _NO_ROUTE_WORDS = re.compile(
     re.I,
 )
 _REDIRECTS = (301, 302, 303, 307, 308)
-# The 4xx statuses that are retried.
-_PASSING = (408, 425, 429)
+# Not ready yet, a part of the answer, and the 4xx statuses that are retried.
+PASSING = (202, 206, 408, 425, 429)
 _PUBLIC = "https://api.electricitymaps.com/v3"
 
 
 def is_passing(status: int, words: Words) -> bool:
     """Whether the same request may succeed later."""
-    return status in _PASSING or status >= 500 or ((status == 200 or status >= 400) and is_limit(words))
+    return status in PASSING or status >= 500 or ((status == 200 or status >= 400) and is_limit(words))
 
 
 def is_limit(words: Words) -> bool:
@@ -104,6 +104,11 @@ def error_for_status(status: int, what: str, words: Words, text: str, *, target:
         return GoneError(
             f"{what}: the provider has removed this endpoint ({answer}). Set EMAPS_API_URL to a version that serves "
             "it; `python -m emaps_dagster.cli.preflight` lists what the token is served."
+        )
+    if status < 300:
+        return WrongAddressError(
+            f"{what}: not an answer of the API ({answer}), which answers 200. A proxy on the way may change its "
+            "answers: check EMAPS_API_URL and HTTPS_PROXY; the token and the data are not concerned."
         )
     return BadRequestError(
         f"{what}: refused ({answer}). Check EMAPS_API_URL and EMAPS_ZONES; the same request would be refused again."

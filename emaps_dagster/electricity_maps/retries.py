@@ -20,6 +20,7 @@ from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.clocks import provider_clock, skew
 from emaps_dagster.electricity_maps.error_bodies import error_in, is_cut_off, words_of
 from emaps_dagster.electricity_maps.http_errors import (
+    PASSING,
     clock_skew,
     error_after_retries,
     error_for_status,
@@ -150,7 +151,7 @@ class Requester:
                 raise _RetryableError(
                     f"the body was cut off after {size}", status=200, kept=answer if answer.content else None
                 )
-        if 200 <= status < 300 and not answer.content:
+        if 200 <= status < 300 and not answer.content and status not in PASSING:
             raise without_body(status, what)
         words = error_in(answer.content) if status == 200 else words_of(answer.content)
         if words is None:

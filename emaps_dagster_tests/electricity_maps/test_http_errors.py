@@ -93,9 +93,11 @@ ANSWERS: list[Any] = [
     # No content.
     (204, {}, "", NoDataError, 1, ["the provider has no data (HTTP 204 without a body)"]),
     (205, {}, "", NoDataError, 1, ["HTTP 205 without a body"]),
-    (202, {}, "", NoDataError, 1, ["HTTP 202 without a body"]),
     (200, {}, "", NoDataError, 1, ["HTTP 200 without a body"]),
-    (206, {}, '{"zone"', BadRequestError, 1, ["HTTP 206"]),
+    # Not ready, a part, and what a proxy made of it.
+    (202, {}, "", ProviderUnavailableError, 3, ["HTTP 202 (no body) after 3 tries"]),
+    (206, {}, '{"zone"', ProviderUnavailableError, 3, ["HTTP 206", "after 3 tries"]),
+    (203, {}, "<html><title>Portal</title>", WrongAddressError, 1, ["HTTP 203: Portal", "check EMAPS_API_URL"]),
     # A 200 that holds an error.
     (200, {}, NO_DATA, NoDataError, 1, ["HTTP 200 with the error: No recent data", "Check the zone key"]),
     (200, {}, {"status": "no-data", "data": {}}, NoDataError, 1, ["HTTP 200 with the error: no-data"]),

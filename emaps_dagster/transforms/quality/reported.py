@@ -20,6 +20,7 @@ from emaps_dagster.transforms.quality.silver_evidence import Key, RecordHistory,
 _MODES_OF = {side: tuple(f"{side}_{mode}" for mode in MODES) for side in ("production", "consumption")}
 _PERCENTAGES = ("renewable_percentage", "fossil_free_percentage")
 _FLOWS = ("import_total", "export_total")
+_TYPE = "emission_factor_type"
 _MAPS = ("import_by_zone", "export_by_zone")
 # Longer than any night: a mode that stays null for longer is no longer reported.
 LONGEST_SILENCE = timedelta(hours=24)
@@ -49,6 +50,8 @@ def unreported(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Key, str]]:
             yield from ((key, what) for what in _missing_power(row, before))
         if row["ingested_at_carbon"] is not None and row["carbon_intensity"] is None:
             yield key, "carbon_intensity is null"
+        elif row["carbon_intensity"] is not None and row[_TYPE] is None and _TYPE in before:
+            yield key, f"{_TYPE} is null, though it was reported before"
         before |= dict.fromkeys(_reported(row), row["datetime"])
 
 
@@ -59,7 +62,7 @@ def is_silent(row: Mapping[str, Any], feed: str) -> bool:
 
 def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> Iterator[str]:
     now = _reported(row)
-    if now <= set(_PERCENTAGES):
+    if now <= {*_PERCENTAGES, _TYPE}:
         yield "every power value is null"
         return
     if is_silent(row, "power"):
@@ -93,8 +96,8 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
 
 
 def _reported(row: Mapping[str, Any]) -> set[str]:
-    """Names of a row's power values that are not null, and its neighbours as `flow MK`."""
-    names = {name for name in (*FEED_VALUES["power"], *_FLOWS, *_PERCENTAGES) if row[name] is not None}
+    """Names of a row's values that are not null, and its neighbours as `flow MK`; of carbon its type alone."""
+    names = {name for name in (*FEED_VALUES["power"], *_FLOWS, *_PERCENTAGES, _TYPE) if row[name] is not None}
     return names | {
         f"flow {neighbour}" for map_ in _MAPS for neighbour, mw in (row[map_] or {}).items() if mw is not None
     }

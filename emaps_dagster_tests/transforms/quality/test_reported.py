@@ -58,6 +58,16 @@ def test_a_feed_that_delivered_nothing_but_nulls_is_named_hour_by_hour() -> None
     ]
 
 
+def test_an_emission_factor_type_that_is_no_longer_reported_is_named_and_one_that_never_was_is_not() -> None:
+    lost = "emission_factor_type is null, though it was reported before"
+    assert found(row(H0), row(H1, "emission_factor_type"), row(H2)) == [(H1, lost)]
+    assert found(row(H0, "emission_factor_type"), row(H1, "emission_factor_type")) == []
+    # Without a value there is nothing of which the type could be unknown.
+    assert found(row(H0), row(H1, "emission_factor_type", "carbon_intensity")) == [(H1, "carbon_intensity is null")]
+    # The type is of carbon intensity: a power feed of nulls beside it is named all the same.
+    assert found(row(H0, **NO_POWER)) == [(H0, "every power value is null")]
+
+
 def test_a_feed_that_delivered_nothing_is_another_checks_matter() -> None:
     assert found(row(H0, "ingested_at_power", **NO_POWER)) == []
     assert found(row(H0, "ingested_at_carbon", "carbon_intensity")) == []
