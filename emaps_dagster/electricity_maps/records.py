@@ -129,7 +129,7 @@ def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
         for key in () if _MODES.issuperset(breakdown) else breakdown:
             if key not in _MODES and breakdown[key] not in (None, 0):
                 # Dropping the mode would lose data silently; it must be added to the contract first.
-                raise UnusableRecordError(f"{field} of {name} has the mode {key[:50]!r}, which zones.py does not know")
+                raise UnusableRecordError(f"{field} of {name} has the mode {key[:50]!a}, which zones.py does not know")
     else:
         refuse_wrong_flows(breakdown, field, name)
         return

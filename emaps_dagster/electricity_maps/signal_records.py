@@ -67,7 +67,7 @@ def _refuse_wrong_mix(mix: Any, name: str) -> None:
             _refuse_wrong_parts(value, _TOTALS, key, name)
         elif key not in _NUMBERS and not _is_nothing(value):
             # Dropping the mode would lose data silently; it must be added to the contract first.
-            raise UnusableRecordError(f"mix of {name} has the mode {key[:50]!r}, which zones.py does not know")
+            raise UnusableRecordError(f"mix of {name} has the mode {key[:50]!a}, which zones.py does not know")
     refuse_wrong_numbers({key: mix[key] for key in _NUMBERS if key in mix}, "mix.", name)
 
 

@@ -80,6 +80,8 @@ FLAWED: list[tuple[Feed, str, str]] = [
     (POWER, power(powerProductionBreakdown={"coal": "1"}), "powerProductionBreakdown.coal of row"),
     (POWER, power(powerProductionBreakdown={"fusion": False}), "powerProductionBreakdown.fusion"),
     (POWER, power(powerProductionBreakdown={"fusion": 5}), "the mode 'fusion', which zones.py does not know"),
+    # A Cyrillic letter, which looks like the Latin one.
+    (POWER, power(powerProductionBreakdown={"g\u0430s": 5}), r"the mode 'g\u0430s', which zones.py does not know"),
     (POWER, power(powerProductionBreakdown={"hydro_discharge": 5}), "'hydro_discharge'"),
     (POWER, power(powerProductionBreakdown={"hydro storage": {"charge": 1}}), "'hydro storage'"),
     (POWER, power(powerImportBreakdown={"BG": False}), "powerImportBreakdown.BG"),
