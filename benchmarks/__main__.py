@@ -20,6 +20,7 @@ MEASURES = (
     "command",
     "tick_profile",
     "backfill",
+    "exact_numbers",
     "scale",
     "roads",
     "databricks",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import backfill, bodies, roads
+from benchmarks import backfill, bodies, exact_numbers, roads
 from benchmarks import compare_peers as against
 from benchmarks import dagster_overhead as floor
 from benchmarks import empty_graph as empty
@@ -169,3 +169,10 @@ def test_roads_cost_two_calls_or_six_and_are_compared_with_v3() -> None:
     }
     seconds = {name: values[0] for name, values in taken.values.items()}
     assert seconds["tick, v4, long, to v3"] == seconds["tick, v4, long"] / seconds["tick, v3"]
+
+
+def test_exact_numbers_are_timed_beside_the_engines_own_parser_on_equal_rows() -> None:
+    taken = exact_numbers.measure(1, ("GR",), 2)
+    seconds = {name: values[0] for name, values in taken.values.items()}
+    assert seconds["silver, exact to the engine's"] == seconds["silver, exact"] / seconds["silver, the engine's"]
+    assert {unit for name, unit in taken.units.items() if "CPU of gold" in name} == {"s", "times"}
