@@ -18,10 +18,10 @@ setup: .venv/installed ## make .venv with exactly what requirements.lock names
 	@touch $@
 
 demo: setup ## two weeks of Greece from a simulated API through the whole pipeline, and a picture (ROAD=v4 or v4-mix: the API's v4)
-	@$(BIN)/python -m emaps_dagster.demo $(if $(ROAD),--road $(ROAD))
+	@$(BIN)/python -m emaps_dagster.cli.demo $(if $(ROAD),--road $(ROAD))
 
 dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours, if EMAPS_API_TOKEN is set)
-	@$(BIN)/python -m emaps_dagster.demo.dev
+	@$(BIN)/python -m emaps_dagster.cli.demo.dev
 
 test: lint imports ## every test that this machine can run, mypy among them (test_types.py), after lint and imports
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -11,7 +11,8 @@ Rooms, from the bottom to the top; each imports only from those above it in this
   forecasting/       training sets by issue time, and the rows to serve
   pipeline/          the use cases without Dagster: ingest, silver, gold, checks, rebuild, withdraw, maintenance
   defs/              everything that imports Dagster: assets, checks, jobs, schedules, sensors, resources
-  cli/, definitions.py, demo/   commands, what Dagster loads, and two weeks of data to try it on
+  definitions.py     what Dagster loads
+  cli/               commands, among them a demo of two weeks of data
 
 To add a column: contracts/tables.py, then transforms/silver.py or transforms/gold.py.
 To add a check: transforms/quality/, then pipeline/check_catalog.py. To add a zone: contracts/zones.py.

@@ -171,7 +171,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class DemoRun:
-    """A finished `python -m emaps_dagster.demo`."""
+    """A finished `python -m emaps_dagster.cli.demo`."""
 
     folder: Path
     code: int
@@ -183,7 +183,7 @@ def run_demo(folder: Path, *, days: int = 1, **environment: str) -> DemoRun:
     """Days through the demo, by its command line, in a session of its own and a folder that is not the checkout."""
     checkout = Path(__file__).resolve().parents[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "emaps_dagster.demo", "--days", str(days), "--folder", str(folder)],
+        [sys.executable, "-m", "emaps_dagster.cli.demo", "--days", str(days), "--folder", str(folder)],
         cwd=folder.parent,
         env={**os.environ, "PYTHONPATH": str(checkout), **environment},
         stdout=subprocess.PIPE,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emaps_dagster.demo.dev import free_port
+from emaps_dagster.cli.demo.dev import free_port
 
 PASSWORD = "a password of a server that lives for minutes"
 _STARTS_WITHIN_SECONDS = 60

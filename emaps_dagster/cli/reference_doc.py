@@ -104,7 +104,7 @@ def commands_page() -> str:
         ("python -m emaps_dagster.cli.orphaned_runs", inspect.cleandoc(orphaned_runs.__doc__ or "")),
     ):
         lines += ["", f"## {name}", "", "```text", text.rstrip(), "```"]
-    lines += ["", "`python -m emaps_dagster.demo`, `python -m emaps_dagster.demo.dev`, and"]
+    lines += ["", "`python -m emaps_dagster.cli.demo`, `python -m emaps_dagster.cli.demo.dev`, and"]
     lines += ["`python -m emaps_dagster.simulator` print their options with `--help`."]
     return "\n".join(lines) + "\n"
 

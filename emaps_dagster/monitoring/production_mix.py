@@ -1,6 +1,6 @@
 """Renders one zone's last hours of gold as Markdown: a small SVG of the production mix, and its numbers.
 
-Plain Python on rows, for Dagster's pages, so that a tick spends no time on it. demo/plot.py draws the large chart.
+Plain Python on rows, for Dagster's pages, so that a tick spends no time on it. cli/demo/plot.py draws the large chart.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ import requests
 from deltalake import DeltaTable
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from emaps_dagster.demo.dev import free_port
-from emaps_dagster.demo.folder import DemoFolder
+from emaps_dagster.cli.demo.dev import free_port
+from emaps_dagster.cli.demo.folder import DemoFolder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -49,7 +49,7 @@ _WITHOUT_SENSORS = """
 
 @dataclass
 class Dev:
-    """A running `python -m emaps_dagster.demo.dev`."""
+    """A running `python -m emaps_dagster.cli.demo.dev`."""
 
     process: subprocess.Popen[str]
     address: str
@@ -88,7 +88,7 @@ def dev_on(folder: DemoFolder, *, sensors: bool = False) -> Iterator[Dev]:
     in_the_background = ["sh", "-c", """trap '' INT; exec "$@" """, "sh"]
     options = ["--folder", str(folder.root), "--port", str(free_port(0))]
     process = subprocess.Popen(
-        [*in_the_background, sys.executable, "-m", "emaps_dagster.demo.dev", *options],
+        [*in_the_background, sys.executable, "-m", "emaps_dagster.cli.demo.dev", *options],
         cwd=folder.root.parent,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("EMAPS_")},

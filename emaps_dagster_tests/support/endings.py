@@ -56,7 +56,7 @@ def commands(last: datetime) -> dict[str, list[str]]:
         "orphans": ["-m", "emaps_dagster.cli.orphaned_runs"],
         "job hourly": [*job, "hourly", "--tags", f'{{"dagster/partition": "{last:%Y-%m-%d-%H:%M}"}}'],
         "job health_report": [*job, "health_report"],
-        "demo": ["-m", "emaps_dagster.demo", "--days", "1", "--folder", "another"],
+        "demo": ["-m", "emaps_dagster.cli.demo", "--days", "1", "--folder", "another"],
     }
 
 
@@ -96,7 +96,7 @@ def endings(runs: int, at_once: int, only: Iterable[str] = ()) -> dict[str, Coun
     """How often each script and command ended with which return code."""
     found = {}
     with tempfile.TemporaryDirectory() as name, Simulator() as simulator:
-        demo = [sys.executable, "-m", "emaps_dagster.demo", "--days", "2"]
+        demo = [sys.executable, "-m", "emaps_dagster.cli.demo", "--days", "2"]
         subprocess.run(demo, cwd=name, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, check=True, capture_output=True)
         hour = floor_hour(utc_now()) - HOUR
         asked = {name: ["-c", script] for name, script in scripts().items()} | commands(hour)

@@ -15,11 +15,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
+from emaps_dagster.cli.demo.dev import ask
+from emaps_dagster.cli.demo.folder import DemoFolder
+from emaps_dagster.cli.demo.scenario import ZONE
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.demo.dev import ask
-from emaps_dagster.demo.folder import DemoFolder
-from emaps_dagster.demo.scenario import ZONE
 from emaps_dagster_tests.conftest import run_demo
 from emaps_dagster_tests.support.browser import (
     CHECKOUT,

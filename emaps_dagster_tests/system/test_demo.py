@@ -18,13 +18,13 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from emaps_dagster.cli.demo.expectations import Rows, changes, judge
+from emaps_dagster.cli.demo.folder import DemoFolder, FolderError
+from emaps_dagster.cli.demo.plot import picture_of, read_gold
+from emaps_dagster.cli.demo.scenario import TOKEN
+from emaps_dagster.cli.demo.timeline import Times
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import CARBON, POWER
-from emaps_dagster.demo.expectations import Rows, changes, judge
-from emaps_dagster.demo.folder import DemoFolder, FolderError
-from emaps_dagster.demo.plot import picture_of, read_gold
-from emaps_dagster.demo.scenario import TOKEN
-from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.provider import Provider
 from emaps_dagster_tests.conftest import DemoRun
 
@@ -111,7 +111,7 @@ def test_a_second_demo_starts_afresh_and_ctrl_c_ends_it_cleanly(tmp_path: Path) 
         (folder.root / "gold.png").write_text("of an earlier demo")
         (folder.root / "notes.txt").write_text("not of a demo")
     process = subprocess.Popen(
-        [sys.executable, "-m", "emaps_dagster.demo", "--days", "5", "--folder", str(folder.root)],
+        [sys.executable, "-m", "emaps_dagster.cli.demo", "--days", "5", "--folder", str(folder.root)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stdout=subprocess.PIPE,
@@ -137,7 +137,7 @@ def test_a_second_demo_starts_afresh_and_ctrl_c_ends_it_cleanly(tmp_path: Path) 
 def test_dev_with_a_token_is_no_simulation_keeps_its_tables_apart_and_ends_on_sigterm(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMAPS_", "DAGSTER_"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "emaps_dagster.demo.dev", "--port", "0"],
+        [sys.executable, "-m", "emaps_dagster.cli.demo.dev", "--port", "0"],
         cwd=tmp_path,
         # The address answers nobody: nothing asks it before an hour is materialized.
         env={

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from emaps_dagster import features, forecasting
-from emaps_dagster.demo.folder import FolderError
-from emaps_dagster.demo.history import History, make_history
+from emaps_dagster.cli.demo.folder import FolderError
+from emaps_dagster.cli.demo.history import History, make_history
 
 NOW = datetime(2026, 3, 20, 10, 5, tzinfo=timezone.utc)
 

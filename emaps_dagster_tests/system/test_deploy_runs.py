@@ -29,11 +29,11 @@ import requests
 import yaml
 from deltalake import DeltaTable
 
+from emaps_dagster.cli.demo.dev import ask, free_port
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
 from emaps_dagster.defs.instance.runs import tags_of
-from emaps_dagster.demo.dev import ask, free_port
 from emaps_dagster.simulator.faults import Fault
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.pipeline_harness import stored_rows

@@ -13,13 +13,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from emaps_dagster.cli.demo import scenario
 from emaps_dagster.cli.preflight.surroundings import api
 from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.contracts.signals import FLOWS
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, MIX_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.definitions import build_definitions
-from emaps_dagster.demo import scenario
 from emaps_dagster.monitoring.stored_hours import missing
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.builders import utc
@@ -279,5 +279,5 @@ def test_the_start_up_check_names_the_roads_that_are_served_and_its_remedy_is_ri
 def test_make_demo_takes_a_road_that_the_demo_knows(given: list[str], option: str) -> None:
     root = Path(__file__).resolve().parents[2]
     said = subprocess.run(["make", "-n", "demo", *given], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert f".venv/bin/python -m emaps_dagster.demo {option}" in said
+    assert f".venv/bin/python -m emaps_dagster.cli.demo {option}" in said
     assert option.removeprefix("--road ") in {"", *scenario.ROADS}

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from emaps_dagster.cli.demo.dev import ask
+from emaps_dagster.cli.demo.folder import DemoFolder
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.demo.dev import ask
-from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster_tests.conftest import DemoRun
 from emaps_dagster_tests.support.browser import (
     CHROMIUM,

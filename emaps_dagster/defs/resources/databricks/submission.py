@@ -19,7 +19,7 @@ from emaps_dagster.contracts.settings import Settings
 
 PACKAGE = Path(emaps_dagster.__file__).parent
 # Packages that no asset, check or job imports.
-_NOT_ON_CLUSTERS = ("cli", "demo", "features", "forecasting", "simulator")
+_NOT_ON_CLUSTERS = ("cli", "features", "forecasting", "simulator")
 # Libraries that the package imports on a cluster and the runtime lacks or has in another version. pyspark is the
 # runtime's own version, listed so that dagster-pyspark installs no newer one.
 LIBRARIES = (

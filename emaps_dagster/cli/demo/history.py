@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from emaps_dagster.cli.demo.folder import DemoFolder
 from emaps_dagster.contracts.responses import AcceptedResponse, RawResponse
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, gold_window, silver_window, utc_now
 from emaps_dagster.contracts.zones import CARBON, POWER, Feed
-from emaps_dagster.demo.folder import DemoFolder
 from emaps_dagster.electricity_maps.client import admit, past_range_chunks
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session

@@ -9,13 +9,13 @@ from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table as Grid
 
+from emaps_dagster.cli.demo.expectations import Changes, rows_of
+from emaps_dagster.cli.demo.folder import DemoFolder
+from emaps_dagster.cli.demo.scenario import ZONE, DemoResult, RunReport
+from emaps_dagster.cli.demo.timeline import Times
 from emaps_dagster.contracts.table_contract import CARBON_INTENSITY_UNIT, MEGAWATT
 from emaps_dagster.contracts.tables import all_tables, lag_column, ml_features, rolling_column
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.demo.expectations import Changes, rows_of
-from emaps_dagster.demo.folder import DemoFolder
-from emaps_dagster.demo.scenario import ZONE, DemoResult, RunReport
-from emaps_dagster.demo.timeline import Times
 from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.monitoring.hour_ranges import to_windows
 

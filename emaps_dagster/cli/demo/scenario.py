@@ -12,14 +12,14 @@ from pathlib import Path
 
 import dagster as dg
 
+from emaps_dagster.cli.demo.expectations import Changes, Expectation, changes, judge, rows_of
+from emaps_dagster.cli.demo.folder import DemoFolder
+from emaps_dagster.cli.demo.timeline import Times
 from emaps_dagster.contracts.partition_keys import partition_key
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.signals import PowerSignal
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.demo.expectations import Changes, Expectation, changes, judge, rows_of
-from emaps_dagster.demo.folder import DemoFolder
-from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.provider import Version
 from emaps_dagster.simulator.server import Simulator
 

@@ -1,4 +1,4 @@
-"""`python -m emaps_dagster.demo.dev`: Dagster's UI and daemon on the demo's data, with the simulator as API.
+"""`python -m emaps_dagster.cli.demo.dev`: Dagster's UI and daemon on the demo's data, with the simulator as API.
 
 With EMAPS_API_TOKEN or EMAPS_API_URL set it uses the real API and other tables. See `make dev`.
 """
@@ -23,16 +23,16 @@ from typing import Any
 import requests
 from rich.console import Console
 
+from emaps_dagster.cli.demo.folder import DemoFolder
+from emaps_dagster.cli.demo.scenario import TOKEN, ZONE, revise
+from emaps_dagster.cli.demo.timeline import Times
 from emaps_dagster.cli.home import HERE, prepare
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.settings import PUBLIC_API_URL, Settings, read_settings
 from emaps_dagster.contracts.windows import floor_hour, utc_now
-from emaps_dagster.demo.folder import DemoFolder
-from emaps_dagster.demo.scenario import TOKEN, ZONE, revise
-from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[3]
 # Dagster's default port.
 _PORT = 3000
 _STARTS_WITHIN_SECONDS = 120
@@ -60,7 +60,7 @@ class DevError(EmapsError):
 
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM; returns 0 then, and 1 after an error."""
-    parser = argparse.ArgumentParser(prog="python -m emaps_dagster.demo.dev", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m emaps_dagster.cli.demo.dev", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="the demo's (default: demo)")
     parser.add_argument("--port", type=int, default=_PORT, help="another free one if it is taken (default: 3000)")
     options = parser.parse_args()

@@ -13,11 +13,11 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from emaps_dagster.cli.demo.timeline import Times
 from emaps_dagster.contracts.errors import LakehouseError
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK, floor_hour
 from emaps_dagster.contracts.zones import CARBON, FEEDS, MODE_KEYS, POWER, mode_column
-from emaps_dagster.demo.timeline import Times
 from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.simulator.provider import Provider
 

@@ -1,4 +1,4 @@
-"""`python -m emaps_dagster.demo`: runs two weeks of Greece through the whole pipeline. See `make demo`."""
+"""`python -m emaps_dagster.cli.demo`: runs two weeks of Greece through the whole pipeline. See `make demo`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from emaps_dagster.cli.demo import terminal
+from emaps_dagster.cli.demo.folder import DemoFolder
+from emaps_dagster.cli.demo.plot import draw, read_gold
+from emaps_dagster.cli.demo.scenario import ROADS, TOKEN, ZONE, DemoResult, environment, run_scenario
+from emaps_dagster.cli.demo.timeline import Times
 from emaps_dagster.contracts.errors import EmapsError
 from emaps_dagster.contracts.windows import Window, utc_now
-from emaps_dagster.demo import terminal
-from emaps_dagster.demo.folder import DemoFolder
-from emaps_dagster.demo.plot import draw, read_gold
-from emaps_dagster.demo.scenario import ROADS, TOKEN, ZONE, DemoResult, environment, run_scenario
-from emaps_dagster.demo.timeline import Times
 from emaps_dagster.simulator.server import Simulator
 
 _PICTURED = timedelta(days=4)
@@ -30,7 +30,7 @@ _INTERRUPTED = 130
 
 def main() -> int:
     """Run the demo; returns 0 when every expectation holds, 1 when not, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m emaps_dagster.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m emaps_dagster.cli.demo", description=__doc__)
     parser.add_argument("--days", type=int, default=14, help="how much to backfill (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
     parser.add_argument(
