@@ -40,6 +40,7 @@ from emaps_dagster.lakehouse.delta_commits import (
 )
 from emaps_dagster.lakehouse.local_files import dataset
 from emaps_dagster.lakehouse.locks import interprocess_lock
+from emaps_dagster.lakehouse.merged_rows import merged_rows
 from emaps_dagster.lakehouse.parquet_insert import commit_files, keys_of, moved
 from emaps_dagster.lakehouse.reports import CommitConflictError, Size
 
@@ -150,11 +151,16 @@ class FolderLakehouse(Lakehouse):
             _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), made_from(version))
             return
         # Literal months prune partitions, so the cost does not grow with the table.
-        literals = ", ".join(f"'{month}'" for month in months)
+        changed = sorted(pc.unique(rows[table.partition]).to_pylist())
+        stored = self._whole(target, table, changed)
+        if stored is not None:
+            merged = merged_rows(stored, rows, table).cast(_arrow_schema(table))
+            self._write(table, merged, version, predicate=f"`{table.partition}` IN ({_literals(changed)})")
+            return
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
         merger = target.merge(
             rows,
-            predicate=f"t.`{table.partition}` IN ({literals}) AND {same_key}",
+            predicate=f"t.`{table.partition}` IN ({_literals(months)}) AND {same_key}",
             source_alias="s",
             target_alias="t",
             commit_properties=made_from(version),
@@ -165,6 +171,16 @@ class FolderLakehouse(Lakehouse):
                 .when_not_matched_insert({n: f"s.`{n}`" for n in table.column_names}, "s.`_change` = 'inserted'")
                 .execute()
             )
+
+    def _whole(self, target: DeltaTable, table: Table, months: list[str]) -> pa.Table | None:
+        """All rows of the months; None if they are too many for memory, or have other columns than the contract."""
+        files = dataset(target, [(table.partition, "in", months)])
+        if set(files.schema.names) != set(table.column_names):
+            return None
+        with self._explaining(table):
+            if files.count_rows() * len(table.columns) > self._cells:
+                return None
+            return files.to_table()
 
     def _insert(self, table: Table, months: list[str], rows: DataFrame, version: int) -> pa.Table:  # noqa: ARG002  # a merge needs them
         # The engine writes the files, so the values of a backfill do not pass through this process (docs/adr/0011).
@@ -273,6 +289,10 @@ def rows_of_files(
         return stored.to_table(names, filter=wanted)
     except (OSError, pa.ArrowException) as error:
         raise LakehouseError(f"{table.qualified_name} at {delta.table_uri} cannot be read: {error}") from error
+
+
+def _literals(months: Iterable[str]) -> str:
+    return ", ".join(f"'{month}'" for month in months)
 
 
 def _add(delta: DeltaTable, rows: pa.Table, made_from: CommitProperties | None) -> None:

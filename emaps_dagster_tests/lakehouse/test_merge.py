@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field
+from deltalake.schema import PrimitiveType
 from pyspark.sql import DataFrame, SparkSession
 
 from emaps_dagster.contracts.errors import ContractChangedError, LakehouseError
@@ -19,6 +20,7 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.comparison import HourDifference
 from emaps_dagster.lakehouse.reports import HourChange
+from emaps_dagster_tests.support.engines import is_jvm
 from emaps_dagster_tests.support.readings import DAY, OF_NO_ENGINE, READINGS, T0, answering, files, rows_of, stored
 
 pytestmark = pytest.mark.both_engines
@@ -124,6 +126,27 @@ def test_rows_outside_the_window_and_rows_not_computed_stay(table: Lakehouse, sp
     report = table.merge(READINGS, few, answering(rows_of(spark, (3, 7.0), (10, 9.0))))
     assert report.total == HourChange(updated=1)
     assert stored(table) == [("GR", 2, 1.0, None), ("GR", 3, 7.0, None), ("GR", 10, 3.0, None)]
+
+
+def test_months_too_large_for_memory_and_other_columns_are_merged_by_delta(
+    table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revised(value: float) -> tuple[list[Any], str]:
+        rows = rows_of(spark, (0, value), (2, value), (3, 2.0))
+        assert table.merge(READINGS, DAY, answering(rows)).total.updated == 2
+        return stored(table), DeltaTable(table.location(READINGS)).history(1)[0]["operation"]
+
+    table.merge(READINGS, DAY, answering(rows_of(spark, (0, 1.0), (2, 1.0), (3, 2.0))))
+    expected = [("GR", 0, 5.0, None), ("GR", 2, 5.0, None), ("GR", 3, 2.0, None)]
+    small, large = ("MERGE", "MERGE") if is_jvm(spark) else ("WRITE", "MERGE")
+    assert revised(5.0) == (expected, small)
+    # There is room for January's row, and not for both of February, which is written last.
+    monkeypatch.setattr(Lakehouse, "_cells", len(READINGS.columns))
+    assert revised(6.0) == ([(*row[:2], row[2] + (row[2] == 5.0), None) for row in expected], large)
+    monkeypatch.undo()
+    if not is_jvm(spark):
+        DeltaTable(table.location(READINGS)).alter.add_columns([Field("of_a_stranger", PrimitiveType("double"))])
+        assert revised(5.0) == (expected, large)
 
 
 def test_a_key_that_is_stored_twice_does_not_stop_a_merge(table: Lakehouse, spark: SparkSession) -> None:
