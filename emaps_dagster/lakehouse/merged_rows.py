@@ -1,7 +1,7 @@
 """The rows of a table after a merge, in Arrow: what MERGE would leave, for partitions that fit into memory.
 
 delta-rs plans a MERGE as a query over every column: 0.35 CPU s for one row among 336 of 171 columns, where writing the
-month anew takes 0.06 s. Either way the month's file is rewritten whole (docs/adr/0024).
+month takes 0.06 s. Either way the month's file is rewritten whole (docs/adr/0024).
 """
 
 from __future__ import annotations
