@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
-import sys
 import tarfile
 import textwrap
 from collections.abc import Iterator
@@ -18,12 +16,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.definitions.reconstruct import ReconstructableJob
 
 from emaps_dagster.defs.resources.databricks import launcher
 from emaps_dagster.defs.resources.databricks.submission import package_archive
 from harness.databricks_emulator.workspace import Workspace
+from harness.loaded_jobs import loaded_job
 
 _SOURCE = """
     import os
@@ -175,20 +173,13 @@ def tiny_job(
             "EMAPS_DATABRICKS_POLL_SECONDS": "0.1",
             "TINY_PROJECT": str(project),
         }
+    settings |= {f"EMAPS_{name}": value for name, value in changed.items()}
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("EMAPS_")]:
-            patch.delenv(name)
-        for name, value in {**settings, **{f"EMAPS_{name}": value for name, value in changed.items()}}.items():
-            patch.setenv(name, value)
         # Put back at the end, whatever `send_along` has made of it.
         patch.setattr(launcher, "package_archive", package_archive)
         patch.syspath_prepend(str(project))
-        # Built anew from the environment, as in a process of its own.
-        patch.delitem(sys.modules, "tiny_tick", raising=False)
-        ReconstructableJob.get_definition.cache_clear()  # type: ignore[attr-defined]
-        ReconstructableJob.get_repository_definition.cache_clear()  # type: ignore[attr-defined]
-        pointer = ModuleCodePointer("tiny_tick", executor, working_directory=str(project))
-        yield ReconstructableRepository(pointer).get_reconstructable_job("tick")
+        with loaded_job(settings, "tick", module="tiny_tick", attribute=executor, folder=project) as job:
+            yield job
 
 
 def key(name: str) -> dg.AssetKey:
