@@ -12,6 +12,7 @@ import tarfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -149,6 +150,7 @@ def write(folder: Path) -> Path:
 def send_along(project: str) -> None:
     """Have the launcher of this process send this project beside the package."""
 
+    @cache
     def with_project() -> bytes:
         packed = io.BytesIO(lzma.decompress(package_archive()))
         with tarfile.open(fileobj=packed, mode="a") as archive:
@@ -158,21 +160,24 @@ def send_along(project: str) -> None:
     launcher.package_archive = with_project
 
 
+def tiny_settings(project: Path, workspace: Workspace) -> dict[str, str]:
+    """Variables of a process that launches the tick on the workspace."""
+    return {
+        "EMAPS_DEPLOYMENT": "databricks",
+        "EMAPS_DATABRICKS_HOST": workspace.host,
+        "EMAPS_DATABRICKS_TOKEN": workspace.token,
+        "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
+        "EMAPS_DATABRICKS_POLL_SECONDS": "0.1",
+        "TINY_PROJECT": str(project),
+    }
+
+
 @contextmanager
 def tiny_job(
     project: Path, workspace: Workspace | None, executor: str = "in_process", **changed: str
 ) -> Iterator[ReconstructableJob]:
     """The job `tick`: launched on the workspace, or here if there is none; with these settings EMAPS_* changed."""
-    settings = {"EMAPS_DEPLOYMENT": "embedded"}
-    if workspace:
-        settings = {
-            "EMAPS_DEPLOYMENT": "databricks",
-            "EMAPS_DATABRICKS_HOST": workspace.host,
-            "EMAPS_DATABRICKS_TOKEN": workspace.token,
-            "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
-            "EMAPS_DATABRICKS_POLL_SECONDS": "0.1",
-            "TINY_PROJECT": str(project),
-        }
+    settings = tiny_settings(project, workspace) if workspace else {"EMAPS_DEPLOYMENT": "embedded"}
     settings |= {f"EMAPS_{name}": value for name, value in changed.items()}
     with pytest.MonkeyPatch.context() as patch:
         # Put back at the end, whatever `send_along` has made of it.

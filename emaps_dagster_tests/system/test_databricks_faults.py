@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import SparkPythonTask, SubmitTask
 from deltalake import DeltaTable
 
-from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.resources.databricks import retries as patience
+from emaps_dagster.defs.resources.databricks.left_runs import end_left_runs
 from emaps_dagster.defs.resources.databricks.staging import Staging
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.command_line import ROOT
@@ -37,7 +39,7 @@ from harness.dagster_runs import quick_instance
 from harness.databricks_emulator.faults import CallFault, RunFault
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
-from harness.loaded_jobs import loaded_job
+from harness.loaded_jobs import loaded_job, settings_alone
 
 pytestmark = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 
@@ -158,6 +160,36 @@ def version(workspace: Workspace, table: str) -> int:
     return DeltaTable(str(workspace.warehouse / f"{layer}.db" / name)).version()
 
 
+@contextmanager
+def _dagster(host: Host, folder: Path, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of its own, which is ended in any case."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster", *arguments],
+        cwd=folder,
+        env={**os.environ, **host.environment(), "DAGSTER_HOME": str(host.home), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_until(process: subprocess.Popen[bytes], what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not what():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _settings(host: Host) -> Settings:
+    with settings_alone(host.environment()):
+        return read_settings()
+
+
 # Before anything runs
 
 
@@ -220,6 +252,36 @@ def test_a_time_limit_is_reported_with_the_setting_and_page(host: Host) -> None:
 # While it runs
 
 
+def test_a_killed_host_leaves_a_run_that_ends_and_the_next_one_writes_nothing_twice(host: Host, tmp_path: Path) -> None:
+    before = len(host.workspace.runs)
+    command = ["asset", "materialize", "-m", "emaps_dagster.definitions", "--select", "key:bronze/carbon_data"]
+    with _dagster(host, tmp_path, [*command, "--partition", HOUR]) as process:
+        _wait_until(process, lambda: len(host.workspace.runs) > before)
+        process.kill()
+    (left,) = host.workspace.runs[before:]
+    assert left.thread is not None
+    left.thread.join(120)
+    # The run has gone on by itself. Dagster knows of no hour, and holds the run for one that goes on.
+    assert left.state()["result_state"] == "SUCCESS", left.log()
+    written = version(host.workspace, "bronze.carbon_data")
+    assert (written, host.materializations(CARBON)) == (1, 0)
+    with dg.DagsterInstance.from_config(str(host.home)) as instance:
+        (run,) = instance.get_runs(limit=1)
+        assert run.status is dg.DagsterRunStatus.STARTED
+        assert list(end_left_runs(_settings(host), instance)) == []
+        # A person ends it in the UI (Terminate, force), as orphaned_runs does for runs of a code server.
+        instance.report_run_canceled(run)
+        folder = f"/dagster_staging/{run.run_id}"
+        assert list(end_left_runs(_settings(host), instance)) == [
+            f"Run {run.run_id} had left files in {folder}: they are removed."
+        ]
+    assert host.workspace.staged() == []
+    again = host.launch(CARBON)
+    assert again.success, again.runs[-1].log()
+    assert again.materialized == [HOUR]
+    assert version(host.workspace, "bronze.carbon_data") == written
+
+
 def test_calls_that_fail_for_a_moment_are_tried_again_and_one_run_is_made(host: Host) -> None:
     for fault in (
         CallFault("/api/2.0/dbfs/create", 429, retry_after=0),
@@ -239,7 +301,7 @@ def test_calls_that_fail_for_a_moment_are_tried_again_and_one_run_is_made(host: 
     assert launched.success, launched.runs[-1].log()
     assert len(launched.runs) == 1
     assert launched.materialized == [HOUR, HOUR]
-    assert (host.materializations(POWER), host.materializations(CARBON)) == (1, 1)
+    assert (host.materializations(POWER), host.materializations(CARBON)) == (1, 2)
     assert version(host.workspace, "bronze.power_data") == 1
     assert host.workspace.staged() == []
 
@@ -291,21 +353,16 @@ def test_terminating_the_run_in_dagster_cancels_it_on_databricks(
     before = host.materializations(CARBON)
     runs = len(host.workspace.runs)
     command = ["job", "execute", "-m", "emaps_dagster.definitions", "-j", "hourly"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", *command, "--tags", f'{{"dagster/partition": "{HOUR}"}}'],
-        cwd=tmp_path,
-        env={**os.environ, **host.environment(), "DAGSTER_HOME": str(host.home), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    end = time.monotonic() + 120
-    while len(host.workspace.runs) == runs or host.workspace.runs[-1].state()["life_cycle_state"] != "RUNNING":
-        assert process.poll() is None, process.communicate()[0].decode()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    with _dagster(host, tmp_path, [*command, "--tags", f'{{"dagster/partition": "{HOUR}"}}']) as process:
+        _wait_until(
+            process,
+            lambda: (
+                len(host.workspace.runs) > runs and host.workspace.runs[-1].state()["life_cycle_state"] == "RUNNING"
+            ),
+        )
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     (run,) = host.workspace.runs[runs:]
     assert run.thread is not None
