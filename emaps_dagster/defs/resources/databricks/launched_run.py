@@ -55,6 +55,7 @@ class LaunchedRun:
         self._failed: set[str] = set()
         self._files = 0
         self._submitted = 0.0
+        self._refreshed = 0.0
         self._over: float | None = None
         self.folder = folder
         self.entries: dict[str, deque[dg.EventLogEntry]] = {key: deque() for key in self._dependencies}
@@ -116,14 +117,15 @@ class LaunchedRun:
         self.run_id = with_retries(submit)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Request the state, until the run is over."""
-        if self.is_over:
+    def refresh(self, after: float = 0.0) -> None:
+        """Request the state, until the run is over, unless that was done less than `after` seconds ago."""
+        if self.is_over or time.monotonic() - self._refreshed < after:
             return
         assert self.run_id is not None
         self.state = state_of(self._runner.client.workspace_client, self.run_id)
+        self._refreshed = time.monotonic()
         if self.state.is_over:
-            self._over = time.monotonic()
+            self._over = self._refreshed
 
     def read(self) -> bool:
         """Read the event files that are new, and sort their entries by step; whether there was one."""

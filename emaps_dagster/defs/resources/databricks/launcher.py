@@ -57,6 +57,8 @@ _MAIN = Path(__file__).with_name("cluster_main.py")
 _STEPS, _CODE = "steps.pkl", "code.tar.xz"
 # Between two event files: each costs one call, on a volume two. What a killed driver has not written is run again.
 _FILE_SECONDS = (1.0, 5.0)
+# Between two requests for a run's state at least, however often its events are asked for.
+_STATE_SECONDS = 0.9
 
 
 class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
@@ -242,7 +244,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                 time.sleep(launched.pause)
                 # A run that has just written is not over, or its end is the next thing to be seen.
                 if not has_written:
-                    launched.refresh()
+                    launched.refresh(_STATE_SECONDS)
 
     def _note(self, launched: LaunchedRun, key: str, event: dg.DagsterEventType) -> None:
         launched.end_step(key, event)
