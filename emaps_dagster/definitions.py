@@ -49,7 +49,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             job,
             rebuild_job(settings.zones, settings.start),
             withdraw_job(settings.zones, settings.start),
-            backfill_cost_job(settings.zones, settings.power_signal),
+            backfill_cost_job(settings.zones, settings.power_signal, here=settings.databricks.fetch == "host"),
             maintenance,
             report,
         ],

@@ -17,7 +17,8 @@ import pytest
 
 from emaps_dagster.cli.preflight.__main__ import findings
 from emaps_dagster.cli.preflight.findings import Finding
-from emaps_dagster.cli.preflight.surroundings import api, clock, java, time_zones, warehouse
+from emaps_dagster.cli.preflight.surroundings import api, clock, engine, java, time_zones, warehouse
+from emaps_dagster.contracts.databricks_settings import DatabricksSettings
 from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.simulator.server import Simulator
 from harness import postgres_server as postgres
@@ -279,3 +280,70 @@ def test_without_any_java_it_says_where_to_put_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "/no/such/folder")
     assert "there is none on the PATH: install it, or set JAVA_HOME" in java().text
+
+
+# --- Databricks -----------------------------------------------------------------------------------
+
+WORKSPACE = {"host": "https://dbc.example", "token": "dapi"}
+SERVERLESS = {**WORKSPACE, "compute": "serverless", "staging": "/Volumes/main/emaps/staging"}
+THERE = "Bronze is fetched where steps run, with the token in secret api-token of scope emaps, which is not read here."
+NOT_TRIED = "The API is not tried: EMAPS_API_TOKEN is not set here, where only the sensor revisions uses it."
+
+
+def on_databricks(**given: str) -> Settings:
+    return Settings(deployment="databricks", databricks=DatabricksSettings.model_validate(given), _env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        (
+            {**WORKSPACE, "cluster_id": "0000-kept"},
+            ["ok: Steps run on the cluster 0000-kept of https://dbc.example.", f"ok: {THERE}"],
+        ),
+        (
+            {**WORKSPACE, "node_type": "m5d.large", "secret_scope": "other", "secret_key": "key"},
+            [
+                "ok: Steps run on a cluster of each run's own (m5d.large) of https://dbc.example.",
+                "ok: Bronze is fetched where steps run, with the token in secret key of scope other, which is not read "
+                "here.",
+            ],
+        ),
+        (SERVERLESS, ["ok: Steps run on serverless compute of https://dbc.example.", f"ok: {THERE}"]),
+        (
+            {**SERVERLESS, "performance_target": "STANDARD", "fetch": "host"},
+            [
+                "ok: Steps run on serverless compute (STANDARD) of https://dbc.example.",
+                "ok: Bronze is fetched on this machine (EMAPS_DATABRICKS_FETCH=host), with its EMAPS_API_TOKEN.",
+            ],
+        ),
+        (
+            {**SERVERLESS, "staging": "dbfs:/dagster_staging", "cluster_id": "0000-kept"},
+            [
+                "problem: EMAPS_DATABRICKS_CLUSTER_ID is for a cluster, but EMAPS_DATABRICKS_COMPUTE is 'serverless'. "
+                "EMAPS_DATABRICKS_COMPUTE is 'serverless', which has no DBFS: set EMAPS_DATABRICKS_STAGING to a folder "
+                "of a volume, /Volumes/catalog/schema/volume. See docs/databricks.md, Settings."
+            ],
+        ),
+        (
+            {**WORKSPACE, "cluster_id": "0000-kept", "performance_target": "STANDARD"},
+            [
+                "problem: EMAPS_DATABRICKS_PERFORMANCE_TARGET is for EMAPS_DATABRICKS_COMPUTE=serverless only. See "
+                "docs/databricks.md, Settings."
+            ],
+        ),
+    ],
+)
+def test_what_steps_on_databricks_run_on_is_one_line_and_who_fetches_another(
+    given: dict[str, str], lines: list[str]
+) -> None:
+    assert [f"{finding.level}: {finding.text}" for finding in engine(on_databricks(**given))] == lines
+
+
+def test_the_api_is_tried_from_here_where_this_machine_asks_it(simulator: Simulator) -> None:
+    here = on_databricks(**SERVERLESS, fetch="host").model_copy(update={"api_url": simulator.url})
+    assert told("warning", api(here))[0] == (
+        "EMAPS_API_TOKEN is not set: the public API answers no request without one."
+    )
+    there = on_databricks(**SERVERLESS)
+    assert [(finding.level, finding.text) for finding in api(there)] == [("ok", NOT_TRIED)]

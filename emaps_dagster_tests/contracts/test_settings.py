@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import traceback
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
-from emaps_dagster.contracts.databricks_settings import DatabricksSettings, check_workspace
 from emaps_dagster.contracts.errors import SettingsError
-from emaps_dagster.contracts.secrets import is_token
-from emaps_dagster.contracts.settings import Settings, read_settings
+from emaps_dagster.contracts.settings import read_settings
 
 UTC = timezone.utc
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
@@ -278,74 +275,6 @@ def test_mail_needs_the_server_that_the_sentence_names(monkeypatch: pytest.Monke
     assert read_settings().alert_email == ("me@example.org",)
 
 
-WHOLE = {"host": "https://h", "token": "t", "cluster_id": "c"}
-SERVERLESS = {"host": "https://h", "token": "t", "compute": "serverless", "staging": "/Volumes/main/emaps/staging"}
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        WHOLE,
-        {"host": "https://h", "client_id": "i", "client_secret": "s", "node_type": "m5d.large", "policy_id": "p"},
-        SERVERLESS,
-        # As in a copy of .env.example: the defaults of a cluster's settings.
-        {**SERVERLESS, "performance_target": "STANDARD", "workers": "0", "runtime": "17.3.x-scala2.13"},
-    ],
-)
-def test_a_workspace_a_name_and_compute_are_enough_for_databricks(given: dict[str, str]) -> None:
-    check_workspace(_databricks(**given))
-
-
-TOKEN = "EMAPS_DATABRICKS_TOKEN (or EMAPS_DATABRICKS_CLIENT_ID and EMAPS_DATABRICKS_CLIENT_SECRET)"
-CLUSTER = (
-    "EMAPS_DATABRICKS_CLUSTER_ID (or EMAPS_DATABRICKS_NODE_TYPE for a cluster of each run's own, or "
-    "EMAPS_DATABRICKS_COMPUTE=serverless)"
-)
-NEEDS = "EMAPS_DEPLOYMENT is 'databricks', which also needs"
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({}, f"{NEEDS} EMAPS_DATABRICKS_HOST, {TOKEN}, {CLUSTER}."),
-        ({**WHOLE, "host": None}, f"{NEEDS} EMAPS_DATABRICKS_HOST."),
-        ({**WHOLE, "token": None, "client_id": "i"}, f"{NEEDS} EMAPS_DATABRICKS_CLIENT_SECRET."),
-        (
-            {**WHOLE, "client_id": "i", "client_secret": "s"},
-            "EMAPS_DATABRICKS_TOKEN and EMAPS_DATABRICKS_CLIENT_ID are two ways to authenticate: give one.",
-        ),
-        (
-            {**WHOLE, "node_type": "m5d.large", "policy_id": "p"},
-            "EMAPS_DATABRICKS_NODE_TYPE is for a new cluster, but EMAPS_DATABRICKS_CLUSTER_ID names one. "
-            "EMAPS_DATABRICKS_POLICY_ID is for a new cluster, but EMAPS_DATABRICKS_CLUSTER_ID names one.",
-        ),
-        (
-            {**SERVERLESS, "host": None, "cluster_id": "c", "workers": "2"},
-            f"{NEEDS} EMAPS_DATABRICKS_HOST. "
-            "EMAPS_DATABRICKS_CLUSTER_ID is for a cluster, but EMAPS_DATABRICKS_COMPUTE is 'serverless'. "
-            "EMAPS_DATABRICKS_WORKERS is for a cluster, but EMAPS_DATABRICKS_COMPUTE is 'serverless'.",
-        ),
-        (
-            {**SERVERLESS, "staging": "dbfs:/dagster_staging"},
-            "EMAPS_DATABRICKS_COMPUTE is 'serverless', which has no DBFS: set EMAPS_DATABRICKS_STAGING to a folder of "
-            "a volume, /Volumes/catalog/schema/volume.",
-        ),
-        (
-            {**WHOLE, "performance_target": "STANDARD"},
-            "EMAPS_DATABRICKS_PERFORMANCE_TARGET is for EMAPS_DATABRICKS_COMPUTE=serverless only.",
-        ),
-    ],
-)
-def test_what_is_missing_for_databricks_is_named_together(given: dict[str, str | None], told: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        check_workspace(_databricks(**given))
-    assert str(caught.value) == f"{told} See docs/databricks.md, Settings."
-
-
-def _databricks(**given: str | None) -> DatabricksSettings:
-    return DatabricksSettings.model_validate({name: value for name, value in given.items() if value is not None})
-
-
 def test_every_wrong_value_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAPS_ZONES", "gr")
     monkeypatch.setenv("EMAPS_DEPLOYMENT", "x")
@@ -392,80 +321,6 @@ def test_names_of_other_programs_are_none_of_our_business(monkeypatch: pytest.Mo
     Path(".env").write_text("DAGSTER_HOME=/x\nZONES=BG\nMY_EMAPS_ZONE=BG\n")
     monkeypatch.setenv("DEPLOYMENT", "x")
     assert read_settings().model_dump() == DEFAULTS
-
-
-# --- secrets --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("token", ["s3cret half", "s3cret\nhalf", "s3cret\n", "s3cret\thalf", "s3cretß", "s3cret\x7f"])
-def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
-    monkeypatch.setenv("EMAPS_API_TOKEN", token)
-    with pytest.raises(SettingsError) as caught:
-        read_settings()
-    assert str(caught.value) == (
-        "EMAPS_API_TOKEN is a value that is not shown: one word of printable ASCII characters is allowed, "
-        "without blanks or line breaks."
-    )
-    assert "s3cret" not in told(caught.value)
-    assert not is_token(SecretStr(token))
-
-
-@pytest.mark.parametrize("name", ["EMAPS_DATABRICKS_TOKEN", "EMAPS_DATABRICKS_CLIENT_SECRET"])
-def test_a_secret_of_databricks_is_as_secret_as_the_token(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "s3cret")
-    settings = read_settings()
-    assert "s3cret" not in repr(settings) + str(settings) + settings.model_dump_json()
-    monkeypatch.setenv(name, "s3cret half")
-    with pytest.raises(SettingsError) as caught:
-        read_settings()
-    assert str(caught.value).startswith(f"{name} is a value that is not shown: one word")
-    assert "s3cret" not in told(caught.value)
-
-
-def test_a_token_is_not_shown_when_another_value_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMAPS_API_TOKEN", "s3cret")
-    monkeypatch.setenv("EMAPS_ZONES", "gr")
-    with pytest.raises(SettingsError) as caught:
-        read_settings()
-    assert "s3cret" not in told(caught.value)
-
-
-def test_settings_show_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMAPS_API_TOKEN", "s3cret")
-    settings = read_settings()
-    assert settings.api_token is not None
-    assert settings.api_token.get_secret_value() == "s3cret"
-    assert "s3cret" not in repr(settings) + str(settings) + settings.model_dump_json()
-
-
-def test_a_wrong_token_given_in_code_is_not_shown() -> None:
-    with pytest.raises(ValidationError) as caught:
-        Settings(api_token=SecretStr("s3cret half"))
-    assert "s3cret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "url", ["https://me:s3cret@host/v3", "https://host/v3?auth-token=s3cret", "https://s3cret@host"]
-)
-def test_a_password_in_an_address_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("EMAPS_API_URL", url)
-    with pytest.raises(SettingsError) as caught:
-        read_settings()
-    assert str(caught.value) == f"EMAPS_API_URL is a value that is not shown: {ADDRESS}"
-    assert "s3cret" not in told(caught.value)
-
-
-def told(error: BaseException) -> str:
-    """What a person or a log can get out of an exception and its chain."""
-    said = [*traceback.format_exception(error)]
-    link: BaseException | None = error
-    while link is not None:
-        said += [str(link), repr(link), repr(vars(link))]
-        link = link.__context__
-    return "\n".join(said)
-
-
-# --- files ----------------------------------------------------------------------------------------
 
 
 def test_the_env_file_of_the_working_folder_is_read_and_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:

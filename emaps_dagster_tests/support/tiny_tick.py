@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
-import sys
 import tarfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.definitions.reconstruct import ReconstructableJob
 
 from emaps_dagster.defs.resources.databricks import launcher
 from emaps_dagster.defs.resources.databricks.submission import package_archive
 from harness.databricks_emulator.workspace import Workspace
+from harness.loaded_jobs import loaded_job
 
 _SOURCE = """
     import os
@@ -151,6 +150,7 @@ def write(folder: Path) -> Path:
 def send_along(project: str) -> None:
     """Have the launcher of this process send this project beside the package."""
 
+    @cache
     def with_project() -> bytes:
         packed = io.BytesIO(lzma.decompress(package_archive()))
         with tarfile.open(fileobj=packed, mode="a") as archive:
@@ -160,35 +160,31 @@ def send_along(project: str) -> None:
     launcher.package_archive = with_project
 
 
+def tiny_settings(project: Path, workspace: Workspace) -> dict[str, str]:
+    """Variables of a process that launches the tick on the workspace."""
+    return {
+        "EMAPS_DEPLOYMENT": "databricks",
+        "EMAPS_DATABRICKS_HOST": workspace.host,
+        "EMAPS_DATABRICKS_TOKEN": workspace.token,
+        "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
+        "EMAPS_DATABRICKS_POLL_SECONDS": "0.1",
+        "TINY_PROJECT": str(project),
+    }
+
+
 @contextmanager
 def tiny_job(
     project: Path, workspace: Workspace | None, executor: str = "in_process", **changed: str
 ) -> Iterator[ReconstructableJob]:
     """The job `tick`: launched on the workspace, or here if there is none; with these settings EMAPS_* changed."""
-    settings = {"EMAPS_DEPLOYMENT": "embedded"}
-    if workspace:
-        settings = {
-            "EMAPS_DEPLOYMENT": "databricks",
-            "EMAPS_DATABRICKS_HOST": workspace.host,
-            "EMAPS_DATABRICKS_TOKEN": workspace.token,
-            "EMAPS_DATABRICKS_CLUSTER_ID": workspace.cluster_id,
-            "EMAPS_DATABRICKS_POLL_SECONDS": "0.1",
-            "TINY_PROJECT": str(project),
-        }
+    settings = tiny_settings(project, workspace) if workspace else {"EMAPS_DEPLOYMENT": "embedded"}
+    settings |= {f"EMAPS_{name}": value for name, value in changed.items()}
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("EMAPS_")]:
-            patch.delenv(name)
-        for name, value in {**settings, **{f"EMAPS_{name}": value for name, value in changed.items()}}.items():
-            patch.setenv(name, value)
         # Put back at the end, whatever `send_along` has made of it.
         patch.setattr(launcher, "package_archive", package_archive)
         patch.syspath_prepend(str(project))
-        # Built anew from the environment, as in a process of its own.
-        patch.delitem(sys.modules, "tiny_tick", raising=False)
-        ReconstructableJob.get_definition.cache_clear()  # type: ignore[attr-defined]
-        ReconstructableJob.get_repository_definition.cache_clear()  # type: ignore[attr-defined]
-        pointer = ModuleCodePointer("tiny_tick", executor, working_directory=str(project))
-        yield ReconstructableRepository(pointer).get_reconstructable_job("tick")
+        with loaded_job(settings, "tick", module="tiny_tick", attribute=executor, folder=project) as job:
+            yield job
 
 
 def key(name: str) -> dg.AssetKey:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -30,13 +31,13 @@ from emaps_dagster.cli.task import LAYERS, Task, run
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ENERGY_DATA, ml_features
-from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.contracts.windows import HOUR, Window, floor_hour, utc_now
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.launched_jobs import checks_shown, run_job
-from emaps_dagster_tests.support.serverless import WHY_NOT
+from emaps_dagster_tests.support.serverless import WHY_NOT, connect_to, drop_tables
 from harness.databricks_emulator import image
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
@@ -72,9 +73,10 @@ class Deployed:
     wheel: str
     embedded: FolderLakehouse
 
-    def stored(self, table: Table) -> pa.Table:
-        path = self.workspace.warehouse / f"{table.layer}.db" / table.name
-        return conform(DeltaTable(str(path)).to_pyarrow_table(), table)
+
+def _stored(workspace: Workspace, table: Table) -> pa.Table:
+    path = workspace.warehouse / f"{table.layer}.db" / table.name
+    return conform(DeltaTable(str(path)).to_pyarrow_table(), table)
 
 
 def _wheel(folder: Path, artifact: dict[str, Any]) -> Path:
@@ -104,6 +106,15 @@ def _resolved(text: str, values: dict[str, str]) -> Any:
     for name, value in values.items():
         text = text.replace("${var." + name + "}", value).replace("{{" + name + "}}", value)
     return json.loads(text)
+
+
+def _values(sim: Simulator, now: datetime) -> dict[str, str]:
+    """The value of each variable and reference of a job that starts at this moment."""
+    values = {name: str(variable.get("default", "")) for name, variable in BUNDLE["variables"].items()}
+    values |= {"catalog": "spark_catalog", "api_url": sim.url, "node_type": "m5d.large"}
+    values |= {"power_signal": "electricity-mix"}
+    values |= {f"job.parameters.{one['name']}": one["default"] for one in JOB["parameters"]}
+    return {**values, "job.start_time.iso_datetime": now.isoformat()}
 
 
 def _run(client: WorkspaceClient, workspace: Workspace, job: dict[str, Any]) -> Run:
@@ -146,12 +157,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     ):
         client = _deployed(workspace, built)
         wheel = f"{workspace.volume}/dist/{built.name}"
-        values = {name: str(variable.get("default", "")) for name, variable in BUNDLE["variables"].items()}
-        values |= {"catalog": "spark_catalog", "api_url": sim.url, "node_type": "m5d.large"}
-        values |= {"power_signal": "electricity-mix"}
-        values |= {f"job.parameters.{one['name']}": one["default"] for one in JOB["parameters"]}
-        values |= {"job.start_time.iso_datetime": NOW.isoformat()}
-        job = _resolved(json.dumps(JOB).replace("./dist/*.whl", wheel), values)
+        job = _resolved(json.dumps(JOB).replace("./dist/*.whl", wheel), _values(sim, NOW))
         # The simulated provider lives at that moment.
         job["job_clusters"][0]["new_cluster"]["spark_env_vars"] = {"EMAPS_FIXED_NOW": NOW.isoformat()}
         lakehouse = FolderLakehouse(session, folder / "embedded")
@@ -159,13 +165,13 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield Deployed(workspace, sim, client, job, wheel, lakehouse)
 
 
-def _assert_equal(deployed: Deployed) -> None:
-    sources = {row["source_power"] for row in deployed.embedded.scan(ENERGY_DATA).select("source_power").collect()}
+def _assert_equal(workspace: Workspace, embedded: FolderLakehouse) -> None:
+    sources = {row["source_power"] for row in embedded.scan(ENERGY_DATA).select("source_power").collect()}
     assert sources == {"electricitymaps/v4/electricity-mix"}
     for table in (ENERGY_DATA, GOLD):
         order = [(name, "ascending") for name in table.key]
-        here = conform(deployed.embedded.scan(table).toArrow(), table)
-        assert deployed.stored(table).sort_by(order).equals(here.sort_by(order))
+        here = conform(embedded.scan(table).toArrow(), table)
+        assert _stored(workspace, table).sort_by(order).equals(here.sort_by(order))
 
 
 def test_the_bundle_makes_the_tables_of_the_embedded_engine(deployed: Deployed) -> None:
@@ -173,7 +179,7 @@ def test_the_bundle_makes_the_tables_of_the_embedded_engine(deployed: Deployed) 
     logs = _logs(done)
     assert {task.key: task.result for task in done.tasks} == dict.fromkeys(LAYERS, "SUCCESS"), "\n".join(logs.values())
     assert "check gold.ml_features gold_equals_silver: passed" in logs["gold"]
-    _assert_equal(deployed)
+    _assert_equal(deployed.workspace, deployed.embedded)
 
 
 def test_a_launched_run_goes_on_where_the_job_ended(deployed: Deployed) -> None:
@@ -199,7 +205,7 @@ def test_a_launched_run_goes_on_where_the_job_ended(deployed: Deployed) -> None:
     assert [check for check, (passed, *_) in evaluations.items() if not passed] == []
     assert len(deployed.workspace.runs) - before == 1
     _embedded(deployed.embedded, deployed.sim, LAST + HOUR, now)
-    _assert_equal(deployed)
+    _assert_equal(deployed.workspace, deployed.embedded)
 
 
 def test_a_notebook_of_the_workspace_reads_what_load_reads(deployed: Deployed) -> None:
@@ -265,3 +271,33 @@ def test_the_wheel_of_serverless_tasks_runs_where_neither_dagster_nor_pyspark_is
         assert "emaps-task bronze: EMAPS_ZONES is 'gr': 'gr' is no zone key;" in told
         assert "Traceback" not in told
         assert TOKEN not in told
+
+
+@pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+@pytest.mark.skipif(not os.environ.get("EMAPS_TEST_SERVERLESS"), reason="the long run: EMAPS_TEST_SERVERLESS=1")
+def test_the_target_of_databricks_serverless_makes_the_tables_of_the_embedded_engine(
+    workspace_with_serverless: Workspace, tmp_path: Path
+) -> None:
+    workspace = workspace_with_serverless
+    built = _wheel(tmp_path, TARGETS["serverless"]["artifacts"]["task"])
+    # No variable of a cluster's reaches a task of serverless compute, so its present is the machine's.
+    now = utc_now()
+    hour = floor_hour(now) - HOUR
+    with connect_to(workspace.start_serverless()) as session:
+        drop_tables(session)
+    with Simulator(token=TOKEN, zones=("GR",), now=now, version="v4") as sim, embedded_session() as session:
+        client = _deployed(workspace, built)
+        text = json.dumps(SERVERLESS).replace("./task/dist/*.whl", f"{workspace.volume}/dist/{built.name}")
+        done = _run(client, workspace, _resolved(text, _values(sim, now)))
+        logs = _logs(done)
+        results = {task.key: task.result for task in done.tasks}
+        assert results == dict.fromkeys(LAYERS, "SUCCESS"), "\n".join(logs.values())
+        assert done.body["performance_target"] == "STANDARD"
+        assert "check gold.ml_features gold_equals_silver: passed" in logs["gold"]
+        embedded = FolderLakehouse(session, tmp_path / "embedded")
+        _embedded(embedded, sim, hour, now)
+        _assert_equal(workspace, embedded)
+    assert [place for place, content in workspace.received() if TOKEN.encode() in content] == []
+    client.files.delete(f"{workspace.volume}/dist/{built.name}")
+    with connect_to(workspace.start_serverless()) as session:
+        drop_tables(session)

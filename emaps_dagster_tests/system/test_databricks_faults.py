@@ -15,22 +15,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import SparkPythonTask, SubmitTask
 from deltalake import DeltaTable
 
-from emaps_dagster.contracts.settings import Settings
+from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.resources.databricks import retries as patience
+from emaps_dagster.defs.resources.databricks.left_runs import end_left_runs
 from emaps_dagster.defs.resources.databricks.staging import Staging
 from emaps_dagster.simulator.server import Fault, Simulator
 from emaps_dagster_tests.support.command_line import ROOT
@@ -39,6 +39,7 @@ from harness.dagster_runs import quick_instance
 from harness.databricks_emulator.faults import CallFault, RunFault
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
+from harness.loaded_jobs import loaded_job, settings_alone
 
 pytestmark = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 
@@ -101,15 +102,8 @@ class Host:
     def _launch(
         self, job_name: str, keys: Sequence[dg.AssetKey], config: dict[str, Any], changed: dict[str, str]
     ) -> Launched:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment(**changed).items():
-                patch.setenv(name, value)
-            # Built anew from the environment, as in a process of its own.
-            ReconstructableJob.get_definition.cache_clear()
-            ReconstructableJob.get_repository_definition.cache_clear()
-            patch.delitem(sys.modules, "emaps_dagster.definitions", raising=False)
-            repository = ReconstructableRepository(ModuleCodePointer("emaps_dagster.definitions", "defs", str(ROOT)))
-            job = repository.get_reconstructable_job(job_name)
+        with loaded_job(self.environment(**changed), job_name) as whole:
+            job = whole
             if keys:
                 job = job.get_subset(asset_selection=set(keys), asset_check_selection=set())
             before = len(self.workspace.runs)
@@ -164,6 +158,36 @@ def rows(warehouse: Path, table: str, suffix: str = ".db") -> list[dict[str, Any
 def version(workspace: Workspace, table: str) -> int:
     layer, name = table.split(".")
     return DeltaTable(str(workspace.warehouse / f"{layer}.db" / name)).version()
+
+
+@contextmanager
+def _dagster(host: Host, folder: Path, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of its own, which is ended in any case."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster", *arguments],
+        cwd=folder,
+        env={**os.environ, **host.environment(), "DAGSTER_HOME": str(host.home), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_until(process: subprocess.Popen[bytes], what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not what():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _settings(host: Host) -> Settings:
+    with settings_alone(host.environment()):
+        return read_settings()
 
 
 # Before anything runs
@@ -261,22 +285,46 @@ def test_with_dbfs_disabled_a_step_runs_through_a_volume(host: Host) -> None:
     assert host.workspace.staged() == []
 
 
+def test_a_killed_host_leaves_a_run_that_ends_and_files_that_are_removed(host: Host, tmp_path: Path) -> None:
+    before = len(host.workspace.runs)
+    command = ["asset", "materialize", "-m", "emaps_dagster.definitions", "--select", "key:silver/energy_data"]
+    with _dagster(host, tmp_path, [*command, "--partition", HOUR]) as process:
+        _wait_until(process, lambda: len(host.workspace.runs) > before)
+        process.kill()
+    (left,) = host.workspace.runs[before:]
+    assert left.thread is not None
+    left.thread.join(120)
+    # The run has gone on by itself. Dagster knows of no hour, and holds the run for one that goes on.
+    assert left.state()["result_state"] == "SUCCESS", left.log()
+    assert (version(host.workspace, "silver.energy_data"), host.materializations(SILVER)) == (1, 0)
+    with dg.DagsterInstance.from_config(str(host.home)) as instance:
+        (run,) = instance.get_runs(limit=1)
+        assert run.status is dg.DagsterRunStatus.STARTED
+        assert list(end_left_runs(_settings(host), instance)) == []
+        # A person ends it in the UI (Terminate, force), as orphaned_runs does for runs of a code server.
+        instance.report_run_canceled(run)
+        folder = f"/dagster_staging/{run.run_id}"
+        assert list(end_left_runs(_settings(host), instance)) == [
+            f"Run {run.run_id} had left files in {folder}: they are removed."
+        ]
+    assert host.workspace.staged() == []
+
+
 def test_a_driver_killed_after_its_commit_fails_the_step_and_the_next_run_writes_nothing_twice(host: Host) -> None:
-    committed = "silver.db/energy_data/_delta_log/00000000000000000001.json"
+    committed = "gold.db/ml_features/_delta_log/00000000000000000001.json"
     host.workspace.inject(RunFault("driver_killed", when=committed))
     killed = host.launch(SILVER, GOLD)
     assert not killed.success
     assert "The spark driver has stopped unexpectedly" in killed.failure
     assert killed.runs[0].page in killed.failure
-    # Gold depends on silver: no other run is made for it.
     assert len(killed.runs) == 1
-    assert (host.materializations(SILVER), host.materializations(GOLD)) == (0, 0)
-    assert version(host.workspace, "silver.energy_data") == 1
+    # Silver was written before by the run of the killed host.
+    assert (host.materializations(SILVER), host.materializations(GOLD)) == (1, 0)
     again = host.launch(SILVER, GOLD)
     assert again.success, again.runs[-1].log()
     assert len(again.runs) == 1
     assert again.materialized == [HOUR, HOUR]
-    assert version(host.workspace, "silver.energy_data") == 1
+    assert [version(host.workspace, table) for table in ("silver.energy_data", "gold.ml_features")] == [1, 1]
     assert host.workspace.staged() == []
 
 
@@ -299,21 +347,16 @@ def test_terminating_the_run_in_dagster_cancels_it_on_databricks(
     before = host.materializations(CARBON)
     runs = len(host.workspace.runs)
     command = ["job", "execute", "-m", "emaps_dagster.definitions", "-j", "hourly"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", *command, "--tags", f'{{"dagster/partition": "{HOUR}"}}'],
-        cwd=tmp_path,
-        env={**os.environ, **host.environment(), "DAGSTER_HOME": str(host.home), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    end = time.monotonic() + 120
-    while len(host.workspace.runs) == runs or host.workspace.runs[-1].state()["life_cycle_state"] != "RUNNING":
-        assert process.poll() is None, process.communicate()[0].decode()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    with _dagster(host, tmp_path, [*command, "--tags", f'{{"dagster/partition": "{HOUR}"}}']) as process:
+        _wait_until(
+            process,
+            lambda: (
+                len(host.workspace.runs) > runs and host.workspace.runs[-1].state()["life_cycle_state"] == "RUNNING"
+            ),
+        )
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     (run,) = host.workspace.runs[runs:]
     assert run.thread is not None
@@ -405,7 +448,9 @@ def test_the_token_is_in_nothing_that_was_sent_or_stored(host: Host) -> None:
     uploads = {Path(place).name for place, _ in host.workspace.received()}
     assert uploads >= {"code.tar.xz", "config.pkl", "steps.pkl", "cluster_main.py"}
     written = {Path(path).name for path in host.workspace.staged()}
-    assert written >= {"events-000000.json", "events-000001.json", "stdout", "stderr"}
+    assert written >= {"events-000000.json", "output.json"}
+    # A task removes its own input once it has read it.
+    assert written & {"code.tar.xz", "config.pkl", "steps.pkl", "cluster_main.py"} == set()
     kinds = {path.suffix for folder in (host.home, host.workspace.folder) for path in folder.rglob("*")}
     assert kinds >= {".parquet", ".json", ".db", ".log"}
 

@@ -110,21 +110,27 @@ class Machine:
                 return folder / path.removeprefix(prefix).lstrip("/")
         return Path(path)
 
-    def environment(self, python: Path) -> dict[str, str]:
-        """All variables of a process: nothing of the host's but where programs are."""
-        ours = {name: os.environ[name] for name in ("PATH", "JAVA_HOME") if name in os.environ}
+    def environment(self, runtime: str) -> dict[str, str]:
+        """Variables of any process: nothing of the host's but where programs are."""
         return {
-            **ours,
+            "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
             "LANG": "C.UTF-8",
             "TZ": "UTC",
-            "DATABRICKS_RUNTIME_VERSION": RUNTIME_VERSION,
+            "DATABRICKS_RUNTIME_VERSION": runtime,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def cluster_environment(self, python: Path) -> dict[str, str]:
+        """Variables of a process that has a JVM."""
+        java = {name: os.environ[name] for name in ("JAVA_HOME",) if name in os.environ}
+        return {
+            **self.environment(RUNTIME_VERSION),
+            **java,
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_LOCAL_DIRS": str(self.temporary),
             "PYSPARK_PYTHON": str(python),
-            # The JVM's stack is reported in Python's words, as on Databricks; its own only adds pages.
-            "PYTHONUNBUFFERED": "1",
         }
 
 
@@ -159,7 +165,7 @@ class Cluster:
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     text=True,
-                    env=self.machine.environment(python),
+                    env=self.machine.cluster_environment(python),
                     start_new_session=True,
                 )
                 assert self._jvm.stdin is not None
@@ -203,7 +209,7 @@ class Cluster:
     ) -> subprocess.Popen[bytes]:
         """Start a task's process; `order` is what driver.py reads."""
         told = {**order, "gateway": self._gateway}
-        return self._start_task(told, python, {**self.machine.environment(python), **variables}, output, errors)
+        return self._start_task(told, python, {**self.machine.cluster_environment(python), **variables}, output, errors)
 
     def _start_task(
         self,

@@ -24,6 +24,8 @@ _DRIVER_GONE = (
 )
 # Seconds between two checks of a process.
 _LOOK_SECONDS = 0.02
+# Of the API's list of runs.
+_LARGEST_PAGE = 25
 
 
 class Jobs:
@@ -80,6 +82,18 @@ class Jobs:
             if str(run_id) in (str(run.run_id), *(str(task.run_id) for task in run.tasks)):
                 return run
         raise invalid(f"Run {run_id} does not exist.")
+
+    def list_runs(self, query: dict[str, str]) -> dict[str, Any]:
+        """A page of the runs, the newest first."""
+        first, limit = int(query.get("page_token") or 0), int(query.get("limit") or 20)
+        if not 0 < limit <= _LARGEST_PAGE:
+            raise invalid(f"The limit {limit} is not between 1 and {_LARGEST_PAGE}.")
+        runs = [run for run in reversed(self.runs) if query.get("active_only") != "true" or run.over is None]
+        page: dict[str, Any] = {"runs": [run.as_json() for run in runs[first : first + limit]]}
+        if query.get("expand_tasks") != "true":
+            for run in page["runs"]:
+                del run["tasks"]
+        return page if len(runs) <= first + limit else {**page, "next_page_token": str(first + limit)}
 
     def cancel(self, body: dict[str, Any]) -> dict[str, Any]:
         run = self.find(body.get("run_id"))

@@ -24,13 +24,18 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Request:
-    """A call as it came; credentials are not kept."""
+    """A call as it came; credentials are not kept.
+
+    Attributes:
+        sent: bytes that the client sent for it, the first line, headers and framing of chunks included.
+    """
 
     method: str
     path: str
     query: dict[str, str]
     status: int
     body: bytes
+    sent: int
 
 
 class Api:
@@ -48,7 +53,7 @@ class Api:
         self.permissions: dict[str, Any] = {}
         self._access: dict[str, float] = {}
 
-    def answer(self, method: str, target: str, authorization: str, body: bytes) -> Answer:
+    def answer(self, method: str, target: str, authorization: str, body: bytes, sent: int) -> Answer:
         parts = urlsplit(target)
         path, query = unquote(parts.path), dict(parse_qsl(parts.query, keep_blank_values=True))
         try:
@@ -57,7 +62,7 @@ class Api:
             text = json.dumps({"error_code": error.code, "message": error.message}).encode()
             wait = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
             answer = error.status, {**_JSON, **wait}, text
-        self.requests.append(Request(method, path, query, answer[0], body))
+        self.requests.append(Request(method, path, query, answer[0], body, sent))
         return answer
 
     def _answer(self, method: str, path: str, query: dict[str, str], authorization: str, body: bytes) -> Answer:
@@ -121,6 +126,7 @@ class Api:
             ("POST", "jobs/runs/submit"): lambda: self.jobs.submit(_body(body)),
             ("POST", "jobs/runs/cancel"): lambda: self.jobs.cancel(_body(body)),
             ("GET", "jobs/runs/get"): lambda: self.jobs.find(query.get("run_id")).as_json(),
+            ("GET", "jobs/runs/list"): lambda: self.jobs.list_runs(query),
             ("GET", "jobs/runs/get-output"): lambda: self.jobs.output(query.get("run_id")),
             ("GET", "clusters/get"): lambda: self._cluster(query.get("cluster_id", "")),
         }.get((method, name))
@@ -197,8 +203,10 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def _serve(self) -> None:
-        body = self._content()
-        answer = self.api.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
+        body, framing = self._content()
+        head = len(self.raw_requestline) + sum(len(f"{name}: {value}\r\n") for name, value in self.headers.items()) + 2
+        sent = head + len(body) + framing
+        answer = self.api.answer(self.command, self.path, self.headers.get("Authorization", ""), body, sent)
         status, headers, content = answer
         self.send_response(status)
         for name, value in headers.items():
@@ -211,15 +219,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve  # noqa: N815 - names of the standard library
 
-    def _content(self) -> bytes:
+    def _content(self) -> tuple[bytes, int]:
+        """The body, and how many bytes more were sent to frame its chunks."""
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0))), 0
+        parts, framing = [], 0
+        while size := int((line := self.rfile.readline()).split(b";")[0], 16):
             parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
+            framing += len(line) + len(self.rfile.readline())
+        return b"".join(parts), framing + len(line) + len(self.rfile.readline())
 
     def log_message(self, *_: object) -> None:
         """Nothing: the calls are in `Api.requests`."""

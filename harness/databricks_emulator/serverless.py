@@ -23,6 +23,7 @@ LOCK = Path(__file__).with_name("serverless.lock")
 # The one of environment version 4.
 _CONNECT = "databricks-connect"
 _PYTHON = "3.12"
+_RUNTIME_VERSION = "client.4.9"
 _VERSIONS = ("1", "2", "3", "4", "5")
 _TARGETS = ("PERFORMANCE_OPTIMIZED", "STANDARD")
 SERVER = {
@@ -60,19 +61,8 @@ class ServerlessCompute(Cluster):
         return self._start_task(told, python, {**self._environment(), **variables}, output, errors, dbfs=False)
 
     def _environment(self) -> dict[str, str]:
-        ours = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
-        told = {"SPARK_REMOTE": self.address} if self.machine.spark else {}
-        return {
-            **ours,
-            **told,
-            "HOME": str(self.machine.home),
-            "TMPDIR": str(self.machine.temporary),
-            "LANG": "C.UTF-8",
-            "TZ": "UTC",
-            "DATABRICKS_RUNTIME_VERSION": "client.4.9",
-            "IS_SERVERLESS": "TRUE",
-            "PYTHONUNBUFFERED": "1",
-        }
+        remote = {"SPARK_REMOTE": self.address} if self.machine.spark else {}
+        return {**self.machine.environment(_RUNTIME_VERSION), **remote, "IS_SERVERLESS": "TRUE"}
 
 
 def check(task: dict[str, Any], body: dict[str, Any]) -> None:

@@ -84,14 +84,23 @@ def engine(settings: Settings) -> Iterator[Finding]:
             yield problem(str(error))
             return
         yield ok(f"Steps run on {_compute(settings.databricks)} of {settings.databricks.host}.")
+        yield ok(_fetch(settings.databricks))
 
 
 def _compute(databricks: DatabricksSettings) -> str:
     if databricks.compute == "serverless":
-        return "serverless compute"
+        target = databricks.performance_target
+        return f"serverless compute ({target})" if target else "serverless compute"
     if databricks.cluster_id:
         return f"the cluster {databricks.cluster_id}"
     return f"a cluster of each run's own ({databricks.node_type})"
+
+
+def _fetch(databricks: DatabricksSettings) -> str:
+    if databricks.fetch == "host":
+        return "Bronze is fetched on this machine (EMAPS_DATABRICKS_FETCH=host), with its EMAPS_API_TOKEN."
+    secret = f"secret {databricks.secret_key} of scope {databricks.secret_scope}"
+    return f"Bronze is fetched where steps run, with the token in {secret}, which is not read here."
 
 
 def java() -> Finding:
@@ -117,6 +126,10 @@ def api(settings: Settings) -> Iterator[Finding]:
     """Check that the API answers, accepts the token and knows the zones, and that the clocks agree."""
     from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 
+    if settings.api_token is None and settings.deployment == "databricks" and settings.databricks.fetch == "cluster":
+        # Steps have a token of their own.
+        yield ok("The API is not tried: EMAPS_API_TOKEN is not set here, where only the sensor revisions uses it.")
+        return
     if settings.api_token is None:
         yield warning("EMAPS_API_TOKEN is not set: the public API answers no request without one.")
     parts = urlsplit(settings.api_url)

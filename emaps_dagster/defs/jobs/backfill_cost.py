@@ -20,6 +20,8 @@ from emaps_dagster.defs.resources.step_launcher import launchable
 from emaps_dagster.electricity_maps.fetch import count_requests
 from emaps_dagster.monitoring.api_plan import plan_from
 
+_STEP = "calls_by_zone_and_signal"
+
 
 class CostConfig(dg.Config):
     """Config of the job in the launchpad."""
@@ -28,8 +30,15 @@ class CostConfig(dg.Config):
     end: str = Field(description="End of the last hour, likewise; the hours are [start, end)")
 
 
-def backfill_cost_job(zones: tuple[str, ...], road: str) -> dg.JobDefinition:
-    return cost_graph(zones, road).to_job(
+def backfill_cost_job(zones: tuple[str, ...], road: str, *, here: bool = False) -> dg.JobDefinition:
+    """The job of one step.
+
+    Args:
+        zones: of the pipeline.
+        road: the power signal.
+        here: run the step where Dagster runs, since the compute of a launched step does not reach the API.
+    """
+    return cost_graph(zones, road, here=here).to_job(
         name=BACKFILL_COST,
         description=(
             "How many calls of the API a backfill of a range would take, by zone and signal, and whether the token's "
@@ -39,13 +48,11 @@ def backfill_cost_job(zones: tuple[str, ...], road: str) -> dg.JobDefinition:
     )
 
 
-def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
+def cost_graph(zones: tuple[str, ...], road: str, *, here: bool = False) -> dg.GraphDefinition:
     """One op that counts the calls and reads the plan."""
 
     signals = (*power_feeds(road), CARBON)
 
-    @dg.op(out=dg.Out(dg.Nothing), description="How many calls each zone and signal takes; one call requests the plan.")
-    @launchable
     def calls_by_zone_and_signal(
         context: dg.OpExecutionContext, config: CostConfig, electricity_maps: ElectricityMapsResource
     ) -> None:
@@ -90,9 +97,15 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
             }
         )
 
+    step = dg.op(
+        name=_STEP,
+        out=dg.Out(dg.Nothing),
+        description="How many calls each zone and signal takes; one call requests the plan.",
+    )(calls_by_zone_and_signal if here else launchable(calls_by_zone_and_signal))
+
     @dg.graph(name="backfill_cost")
     def backfill_cost() -> None:
-        calls_by_zone_and_signal()
+        step()
 
     return backfill_cost
 
@@ -100,4 +113,4 @@ def cost_graph(zones: tuple[str, ...], road: str) -> dg.GraphDefinition:
 @dg.config_mapping
 def for_its_step(config: CostConfig) -> dg.RunConfig:
     """Map the config of the job to its only op."""
-    return dg.RunConfig(ops={"calls_by_zone_and_signal": config})
+    return dg.RunConfig(ops={_STEP: config})

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from emaps_dagster.contracts.settings import read_settings
+from emaps_dagster.contracts.settings import Settings, read_settings
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
 from emaps_dagster.electricity_maps.recorded import RecordedClient, recording_of
@@ -44,12 +44,24 @@ class ElectricityMapsResource(dg.ConfigurableResource):  # type: ignore[type-arg
         return self._new_client(timeout=(3.0, 10.0), attempts=1, longest_pause=_LONGEST_PAUSE_SECONDS)
 
     def _new_client(self, **options: Any) -> ElectricityMapsClient:
-        settings = read_settings()
-        return ElectricityMapsClient(
-            self.api_url,
-            settings.api_token,
-            # The function itself: the client treats any other clock as a fixed present.
-            clock=self.clock if self.now else utc_now,
-            calls_per_minute=settings.calls_per_minute,
-            **options,
-        )
+        fixed = datetime.fromisoformat(self.now) if self.now else None
+        return client_of(read_settings(), self.api_url, fixed, **options)
+
+
+def client_of(settings: Settings, api_url: str, fixed_now: datetime | None, **options: Any) -> ElectricityMapsClient:
+    """A client with the token and the pace of the settings.
+
+    Args:
+        settings: of this process.
+        api_url: the API with its version.
+        fixed_now: the present of a replay; None for the machine's clock.
+        options: of `ElectricityMapsClient`.
+    """
+    return ElectricityMapsClient(
+        api_url,
+        settings.api_token,
+        # The function itself: the client treats any other clock as a fixed present.
+        clock=utc_now if fixed_now is None else lambda: fixed_now,
+        calls_per_minute=settings.calls_per_minute,
+        **options,
+    )

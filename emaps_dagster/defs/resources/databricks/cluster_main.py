@@ -3,12 +3,14 @@
 Parameters: the staged files `steps.pkl` (a StepRunRef and the keys of the steps), `config.pkl` (an object with `setup`)
 and `code.tar.xz`, and the least seconds between two event files. The package is imported only after its archive is on
 the path. Results are the files `events-000000.json`, `events-000001.json` and so on beside the parameters: lists of
-Dagster's event log entries, each file written once. An empty list is the last one. `stdout` and `stderr` hold what was
-printed.
+Dagster's event log entries, each file written once. The last file's list ends with null. `output.json` holds what was
+printed, as `stdout` and `stderr`; a run that printed nothing writes none. The staged files are removed once they are
+read, this script among them: on a volume the host would remove each by a call of its own.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import site
 import sys
@@ -29,6 +31,7 @@ from dagster._core.execution.api import create_execution_plan, execute_plan_iter
 
 # What one call of the API returns stays small, also for a year's hours.
 _ENTRIES_OF_A_FILE = 500
+_SCRIPT = "cluster_main.py"
 # The staging folder is a network file system, which may fail for a moment.
 _TRIES = 5
 
@@ -69,9 +72,10 @@ class EventWriter(threading.Thread):
             ended = False
             while not ended:
                 entries, ended = self._next()
-                for first in range(0, len(entries), _ENTRIES_OF_A_FILE):
-                    self._write(entries[first : first + _ENTRIES_OF_A_FILE])
-            self._write([])
+                parts = [entries[at : at + _ENTRIES_OF_A_FILE] for at in range(0, len(entries), _ENTRIES_OF_A_FILE)]
+                for part in parts[:-1] if ended else parts:
+                    self._write(part)
+            self._write([*(parts[-1] if parts else []), None])
         except OSError as error:
             self.error = error
 
@@ -89,7 +93,7 @@ class EventWriter(threading.Thread):
             entries.append(entry)
         return entries, False
 
-    def _write(self, entries: Sequence[dg.EventLogEntry]) -> None:
+    def _write(self, entries: Sequence[dg.EventLogEntry | None]) -> None:
         path = self._folder / f"events-{self._number:06}.json"
         content = dg.serialize_value(entries).encode()
         for attempt in range(1, _TRIES + 1):
@@ -142,6 +146,7 @@ def main(steps_path: str, setup_path: str, code_path: str, seconds: str) -> None
                     given = [globals().get(name) for name in ("dbutils", "spark")]
                     pickle.loads(Path(setup_path).read_bytes()).setup(*given)  # noqa: S301
                     reference, step_keys = pickle.loads(Path(steps_path).read_bytes())  # noqa: S301
+                    _remove(steps_path, setup_path, code_path, str(folder / _SCRIPT))
                     writer = EventWriter(folder, float(seconds))
                     writer.start()
                     try:
@@ -154,10 +159,19 @@ def main(steps_path: str, setup_path: str, code_path: str, seconds: str) -> None
                     traceback.print_exc()
                     raise
         finally:
-            for name, text, stream in (("stdout", out.getvalue(), sys.stdout), ("stderr", err.getvalue(), sys.stderr)):
-                stream.write(text)
+            printed = {"stdout": out.getvalue(), "stderr": err.getvalue()}
+            sys.stdout.write(printed["stdout"])
+            sys.stderr.write(printed["stderr"])
+            if any(printed.values()):
                 with suppress(OSError):
-                    (folder / name).write_bytes(text.encode())
+                    (folder / "output.json").write_text(json.dumps(printed))
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        # The host removes what is left.
+        with suppress(OSError):
+            Path(path).unlink()
 
 
 if __name__ == "__main__":

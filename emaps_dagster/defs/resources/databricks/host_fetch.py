@@ -14,7 +14,7 @@ from emaps_dagster.contracts.tables import bronze_tables
 from emaps_dagster.contracts.windows import utc_now
 from emaps_dagster.contracts.zones import CARBON
 from emaps_dagster.defs.partitions import run_window
-from emaps_dagster.electricity_maps.client import ElectricityMapsClient
+from emaps_dagster.defs.resources.electricity_maps import client_of
 from emaps_dagster.electricity_maps.recorded import Recording, record
 
 
@@ -41,15 +41,6 @@ def fetched_here(
             # The step itself says what is wrong with the hours, and asks for nothing.
             continue
         step_context.log.info("%s: fetching the hours %s here.", table.qualified_name, window)
-        with _client(settings) as client:
+        with client_of(settings, settings.api_url, settings.fixed_now) as client:
             recordings[table.qualified_name] = record(client, settings.api_url, signals, settings.zones, window, now)
     return recordings
-
-
-def _client(settings: Settings) -> ElectricityMapsClient:
-    fixed = settings.fixed_now
-    # The function itself: the client treats any other clock as a fixed present.
-    clock = utc_now if fixed is None else lambda: fixed
-    return ElectricityMapsClient(
-        settings.api_url, settings.api_token, clock=clock, calls_per_minute=settings.calls_per_minute
-    )

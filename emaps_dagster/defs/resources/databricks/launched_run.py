@@ -13,7 +13,7 @@ from contextlib import suppress
 import dagster as dg
 from dagster_databricks.databricks import DatabricksJobRunner
 
-from emaps_dagster.defs.resources.databricks.event_files import entries_of, event_file
+from emaps_dagster.defs.resources.databricks.event_files import OUTPUT, entries_of, event_file, printed_of
 from emaps_dagster.defs.resources.databricks.event_provenance import EventProvenance
 from emaps_dagster.defs.resources.databricks.retries import API_ERRORS, with_retries
 from emaps_dagster.defs.resources.databricks.run_state import RunState, state_of
@@ -22,6 +22,8 @@ from emaps_dagster.defs.resources.databricks.step_batch import lost_steps
 
 # The API shows the last files that a cluster writes with a delay.
 DELIVERY_SECONDS = 60.0
+# A cancelled run ends within seconds; whoever cancels does not wait for longer.
+_CANCEL_SECONDS = 20.0
 # Of the process that runs a step, which this one has too; in a run of one step they carry its key.
 _OF_THE_PROCESS = (dg.DagsterEventType.RESOURCE_INIT_STARTED, dg.DagsterEventType.RESOURCE_INIT_SUCCESS)
 ENDS = (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY)
@@ -53,6 +55,7 @@ class LaunchedRun:
         self._failed: set[str] = set()
         self._files = 0
         self._submitted = 0.0
+        self._refreshed = 0.0
         self._over: float | None = None
         self.folder = folder
         self.entries: dict[str, deque[dg.EventLogEntry]] = {key: deque() for key in self._dependencies}
@@ -114,29 +117,32 @@ class LaunchedRun:
         self.run_id = with_retries(submit)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Request the state, until the run is over."""
-        if self.is_over:
+    def refresh(self, after: float = 0.0) -> None:
+        """Request the state, until the run is over, unless that was done less than `after` seconds ago."""
+        if self.is_over or time.monotonic() - self._refreshed < after:
             return
         assert self.run_id is not None
         self.state = state_of(self._runner.client.workspace_client, self.run_id)
+        self._refreshed = time.monotonic()
         if self.state.is_over:
-            self._over = time.monotonic()
+            self._over = self._refreshed
 
-    def read(self) -> None:
-        """Read the event files that are new, and sort their entries by step."""
+    def read(self) -> bool:
+        """Read the event files that are new, and sort their entries by step; whether there was one."""
+        before = self._files
         while not self.is_read:
             content = self._staging.get(posixpath.join(self.folder, event_file(self._files)))
-            entries = entries_of(content, self._context.run_id) if content else None
-            if entries is None:
-                return
+            found = entries_of(content, self._context.run_id) if content else None
+            if found is None:
+                break
             self._files += 1
-            self.is_read = not entries
+            entries, self.is_read = found
             for entry in entries:
                 # Those of no step, and of a step that is not executed, are Dagster's own on this machine.
                 event = entry.dagster_event
                 if entry.step_key in self.entries and (event is None or event.event_type not in _OF_THE_PROCESS):
                     self.entries[entry.step_key].append(entry)
+        return self._files > before
 
     def end_step(self, key: str, event: dg.DagsterEventType) -> None:
         """The end of a step was replayed; one that is tried again is a step of another run."""
@@ -144,9 +150,9 @@ class LaunchedRun:
         if event is not dg.DagsterEventType.STEP_SUCCESS:
             self._failed.add(key)
 
-    def wait(self) -> None:
-        """Wait until Databricks has ended a run whose steps have all ended."""
-        until = time.monotonic() + DELIVERY_SECONDS
+    def wait(self, seconds: float = DELIVERY_SECONDS) -> None:
+        """Wait until Databricks has ended a run whose steps have all ended, or that is cancelled."""
+        until = time.monotonic() + seconds
         while not self.is_over and time.monotonic() < until:
             time.sleep(min(1.0, self._poll))
             self.refresh()
@@ -154,10 +160,10 @@ class LaunchedRun:
     def echo(self) -> str:
         """Print the run's output, as local steps would; returns its last line, or the error of a failed run."""
         last = ""
-        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-            # Output that cannot be read is skipped: the events are stored already.
-            with suppress(*API_ERRORS):
-                text = (self._staging.get(posixpath.join(self.folder, name)) or b"").decode("utf-8", "replace")
+        # Output that cannot be read is skipped: the events are stored already.
+        with suppress(*API_ERRORS):
+            printed = printed_of(self._staging.get(posixpath.join(self.folder, OUTPUT)) or b"{}")
+            for text, stream in zip(printed, (sys.stdout, sys.stderr), strict=True):
                 stream.write(text)
                 last = last or next((line for line in reversed(text.splitlines()) if line.strip()), "")
         if self.state and self.is_over and not self.state.is_done and self.state.task_run_id is not None:
@@ -171,6 +177,8 @@ class LaunchedRun:
         if self.run_id is not None and not self.is_over:
             try:
                 self._runner.client.workspace_client.jobs.cancel_run(self.run_id)
+                # Until it has ended, its task may write files that nobody would remove.
+                self.wait(_CANCEL_SECONDS)
             except API_ERRORS as error:
                 log.warning(
                     "Databricks run %d could not be cancelled: %s. Its time limit ends it. %s",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -24,9 +24,7 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
     PICKLED_CONFIG_FILE_NAME,
     DatabricksPySparkStepLauncher,
 )
-from databricks.sdk.service import iam
 
-from emaps_dagster.contracts.errors import LauncherError
 from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.defs.instance.versions import check_launcher_versions
 from emaps_dagster.defs.resources.databricks.host_fetch import fetched_here
@@ -49,9 +47,9 @@ from emaps_dagster.defs.resources.databricks.submission import (
     serverless_run,
     variables,
 )
+from emaps_dagster.defs.resources.databricks.workspace_access import RIGHTS, grant, signed_in
 from emaps_dagster.electricity_maps.recorded import Recording
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 # Sent as it is: it runs before the package can be imported on the cluster.
@@ -59,8 +57,8 @@ _MAIN = Path(__file__).with_name("cluster_main.py")
 _STEPS, _CODE = "steps.pkl", "code.tar.xz"
 # Between two event files: each costs one call, on a volume two. What a killed driver has not written is run again.
 _FILE_SECONDS = (1.0, 5.0)
-_ACCESSORS = {"user": "user_name", "group": "group_name", "service_principal": "service_principal_name"}
-_RIGHTS = "The token's user needs the right to use that cluster or to make one, and to submit runs"
+# Between two requests for a run's state at least, however often its events are asked for.
+_STATE_SECONDS = 0.9
 
 
 class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
@@ -102,7 +100,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         # The SDK renews a token after an hour, within any call; `token_from` maps the errors of that renewal.
         config: Any = self.databricks_runner.client.workspace_client.config
         config._header_factory = partial(token_from, config._header_factory)  # noqa: SLF001  # there is no public way
-        self._staging = staging(self.databricks_runner.client, settings.databricks.staging)
+        self.staging = staging(self.databricks_runner.client, settings.databricks.staging)
         self._runs: list[LaunchedRun] = []
         self._succeeded: set[str] = set()
         # Steps that follow no other step: those that failed, or that Dagster tries again in a moment.
@@ -129,7 +127,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
                     self._leave(launched)
         except API_ERRORS as error:
             doing, page = (launched.doing, launched.page) if launched else ("signing in", "")
-            remedy = self._staging.remedy if "staging" in doing else _RIGHTS
+            remedy = self.staging.remedy if "staging" in doing else RIGHTS
             raise self._failure(page, why_refused(error, f"{key}, {doing}", remedy, page)) from None
         finally:
             # Also for an interrupted step, a failed one, and one whose generator was dropped.
@@ -149,17 +147,19 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         elsewhere = {key for run in self._runs for key in run.entries}
         contexts = steps_that_follow(step_context, self._succeeded, self._apart | elsewhere)
         name = f"{step_context.step.key}_{step_context.previous_attempt_count}"
-        folder = self._staging.folder(step_context.run_id, name)
-        launched = LaunchedRun(self.databricks_runner, self._staging, folder, contexts)
+        folder = self.staging.folder(step_context.run_id, name)
+        launched = LaunchedRun(self.databricks_runner, self.staging, folder, contexts)
         self._runs.append(launched)
         return launched
 
     def _submit(self, step_context: dg.StepExecutionContext, launched: LaunchedRun) -> dg.DagsterEvent:
         files = self._files(step_context, launched.step_keys)
         with dg.raise_execution_interrupts():
-            self._staging.put(launched.folder, files)
+            self.staging.put(launched.folder, files)
         launched.submit(self._submission(self._task(launched.folder)))
-        self._grant(step_context, launched)
+        assert launched.state is not None
+        client = self.databricks_runner.client.workspace_client
+        grant(client, launched.state.job_id, self._settings.databricks.permissions, step_context.log)
         others = len(launched.step_keys) - 1
         text = f"Databricks run {launched.run_id} was submitted"
         return _in_run(step_context, launched, f"{text}, with {others} steps that follow." if others else f"{text}.")
@@ -180,7 +180,7 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             LauncherError: the workspace refuses.
         """
         sign_in = self.databricks_runner.client.workspace_client.config.authenticate
-        _signed_in(self.databricks_host, lambda: with_retries(sign_in))
+        signed_in(self.databricks_host, lambda: with_retries(sign_in))
 
     def exported(self, recordings: Mapping[str, Recording] | None = None) -> Exported:
         """What the compute gets before a step: environment variables, and answers that were fetched here."""
@@ -202,30 +202,15 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
 
     def _task(self, folder: str) -> dict[str, Any]:
         names = (_STEPS, PICKLED_CONFIG_FILE_NAME, _CODE)
-        files = [self._staging.on_cluster(posixpath.join(folder, name)) for name in names]
+        files = [self.staging.on_cluster(posixpath.join(folder, name)) for name in names]
         shortest, longest = _FILE_SECONDS
         seconds = min(longest, max(shortest, self._settings.databricks.poll_seconds))
         return {
             "spark_python_task": {
-                "python_file": self._staging.uri(posixpath.join(folder, _MAIN.name)),
+                "python_file": self.staging.uri(posixpath.join(folder, _MAIN.name)),
                 "parameters": [*files, str(seconds)],
             }
         }
-
-    def _grant(self, step_context: dg.StepExecutionContext, launched: LaunchedRun) -> None:
-        wanted, job_id = self._settings.databricks.permissions, launched.state and launched.state.job_id
-        if not wanted or job_id is None:
-            return
-        access = [
-            iam.AccessControlRequest.from_dict({"permission_level": level, _ACCESSORS[kind]: name})
-            for level, kind, name in wanted
-        ]
-        try:
-            permissions = self.databricks_runner.client.workspace_client.permissions
-            with_retries(permissions.update, "jobs", str(job_id), access_control_list=access)
-        except API_ERRORS as error:
-            # A run does not fail because others cannot view it.
-            step_context.log.warning("EMAPS_DATABRICKS_PERMISSIONS could not be granted: %s", error)
 
     def _follow(self, step_context: dg.StepExecutionContext, launched: LaunchedRun) -> Iterator[dg.DagsterEvent]:
         """Replay the step's events until its end has arrived."""
@@ -233,10 +218,10 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
         entries = launched.entries[key]
         while True:
             # Looked at before the files are read: what a run wrote before its end is among them.
-            is_delivered = launched.is_delivered
+            is_delivered, has_written = launched.is_delivered, False
             if not entries:
                 with dg.raise_execution_interrupts():
-                    launched.read()
+                    has_written = launched.read()
             while entries:
                 entry = launched.provenance.rebind(entries.popleft())
                 step_context.instance.handle_new_event(entry)
@@ -251,11 +236,15 @@ class ReplayingStepLauncher(DatabricksPySparkStepLauncher):
             assert launched.state is not None
             if is_delivered:
                 raise self._failure(launched.page, self._why_without_end(launched, key))
-            if launched.seconds > longest and not launched.is_over:
-                raise self._failure(launched.page, timeout_message(launched.state, key, int(longest)))
             with dg.raise_execution_interrupts():
+                if launched.seconds > longest:
+                    launched.refresh()
+                    if not launched.is_over:
+                        raise self._failure(launched.page, timeout_message(launched.state, key, int(longest)))
                 time.sleep(launched.pause)
-                launched.refresh()
+                # A run that has just written is not over, or its end is the next thing to be seen.
+                if not has_written:
+                    launched.refresh(_STATE_SECONDS)
 
     def _note(self, launched: LaunchedRun, key: str, event: dg.DagsterEventType) -> None:
         launched.end_step(key, event)
@@ -296,16 +285,7 @@ def step_launcher(settings: Settings) -> ReplayingStepLauncher:
     Raises:
         LauncherError: the installed Dagster is not a tested version, or the workspace refuses to sign in.
     """
-    return _signed_in(settings.databricks.host, lambda: ReplayingStepLauncher(settings))
-
-
-def _signed_in(host: str | None, call: Callable[[], T]) -> T:
-    """The result of the call; a refusal is raised without its cause, which may hold credentials."""
-    try:
-        return call()
-    except (ValueError, *API_ERRORS) as error:
-        reason = why_refused(error, f"signing in to {host}", _RIGHTS, "")
-    raise LauncherError(reason)
+    return signed_in(settings.databricks.host, lambda: ReplayingStepLauncher(settings))
 
 
 def _in_run(step_context: dg.StepExecutionContext, launched: LaunchedRun, message: str) -> dg.DagsterEvent:

@@ -9,6 +9,7 @@ import io
 import logging
 import posixpath
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any
 
 from dagster_databricks.databricks import DatabricksClient
@@ -31,7 +32,23 @@ class Staging(ABC):
     def folder(self, run_id: str, step_key: str) -> str:
         """The folder of a step."""
         # Keys of dynamic steps contain brackets, which a path must not.
-        return posixpath.join(self.root, run_id, step_key.replace("[", "__").replace("]", "__"))
+        return posixpath.join(self.folder_of(run_id), step_key.replace("[", "__").replace("]", "__"))
+
+    def folder_of(self, run_id: str) -> str:
+        """The folder of a Dagster run, which has one for each of its Databricks runs."""
+        return posixpath.join(self.root, run_id)
+
+    def run_ids(self) -> list[str]:
+        """The Dagster runs that have a folder.
+
+        Raises:
+            DatabricksError: the workspace refuses.
+        """
+        try:
+            return sorted(posixpath.basename(path.rstrip("/")) for path in with_retries(self._list, self.root))
+        except NotFound:
+            # Nothing was staged yet.
+            return []
 
     @abstractmethod
     def uri(self, path: str) -> str:
@@ -68,6 +85,20 @@ class Staging(ABC):
         except API_ERRORS:
             logger.debug("%s is left to the other steps of its run", posixpath.dirname(folder))
 
+    def remove_run(self, run_id: str) -> bool:
+        """Remove the folder of a Dagster run with all that is in it; whether it is gone."""
+        try:
+            with_retries(self._remove, self.folder_of(run_id))
+        except NotFound:
+            pass
+        except API_ERRORS as error:
+            logger.warning("The staging folder %s could not be removed: %s", self.folder_of(run_id), error)
+            return False
+        return True
+
+    @abstractmethod
+    def _list(self, folder: str) -> list[str]: ...
+
     @abstractmethod
     def _put(self, path: str, content: bytes) -> None: ...
 
@@ -101,6 +132,9 @@ class DbfsStaging(Staging):
     def _get(self, path: str) -> bytes:
         return self._client.read_file(path)
 
+    def _list(self, folder: str) -> list[str]:
+        return [entry.path for entry in self._client.workspace_client.dbfs.list(folder) if entry.path]
+
     def _remove(self, folder: str) -> None:
         self._do("POST", "/api/2.0/dbfs/delete", body={"path": folder, "recursive": True})
 
@@ -133,11 +167,19 @@ class VolumeStaging(Staging):
         with contents:
             return contents.read()
 
+    def _list(self, folder: str) -> list[str]:
+        entries = self._client.workspace_client.files.list_directory_contents(folder)
+        return [entry.path for entry in entries if entry.path]
+
     def _remove(self, folder: str) -> None:
         files = self._client.workspace_client.files
         for entry in files.list_directory_contents(folder):
-            if entry.path:
-                files.delete(entry.path)
+            # The task of a cancelled run may have removed its own files meanwhile.
+            with suppress(NotFound):
+                if entry.path and entry.is_directory:
+                    self._remove(entry.path)
+                elif entry.path:
+                    files.delete(entry.path)
         files.delete_directory(folder)
 
     def _remove_empty(self, folder: str) -> None:
