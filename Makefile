@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/installed ## make .venv with exactly what requirements.lock names
 
@@ -25,6 +25,9 @@ dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours
 
 test: lint imports ## every test that this machine can run, mypy among them (test_types.py), after lint and imports
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-long: ## make test with every variant: more engines, faults, scenarios and clicks; most of an hour on two cores
+	EMAPS_TEST_LONG=1 $(MAKE) test
 
 test-fast: setup ## the tests of single rooms: no Java, no browser, no PostgreSQL, no Databricks, no whole system
 	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not jvm and not browser and not postgres and not databricks and not system"
@@ -53,4 +56,4 @@ screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a d
 bench: setup ## times of ticks and backfills, into benchmarks/RESULTS.md; for a machine that does nothing else
 	@$(BIN)/python -m benchmarks
 
-.PHONY: help setup demo dev test test-fast lint types imports lock docs screenshots bench
+.PHONY: help setup demo dev test test-long test-fast lint types imports lock docs screenshots bench

@@ -1,7 +1,8 @@
 """What several test modules share: a Spark session of each engine, and an empty lakehouse for each test.
 
 A module marked `pytestmark = pytest.mark.both_engines` runs its tests on the embedded engine and on the JVM, but for
-those marked `embedded_alone`.
+those marked `embedded_alone`. Tests marked `long` run with EMAPS_TEST_LONG=1 only (`make test-long`), and so do those
+marked `jvm_long` on the JVM; CONTRIBUTING.md has the rules of what may be long.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
+from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator.workspace import Workspace
@@ -115,6 +117,8 @@ class _SkipsFail:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
+    config.addinivalue_line("markers", "long(why): runs with EMAPS_TEST_LONG=1 only")
+    config.addinivalue_line("markers", "jvm_long(why): of a module of both engines; on the JVM it is long")
     config.addinivalue_line("markers", "jvm: needs Java 17")
     config.addinivalue_line("markers", "browser: needs Chromium")
     config.addinivalue_line("markers", "postgres: needs the programs of a PostgreSQL server")
@@ -164,6 +168,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, needs in _NEEDS.items():
             if needs.search(item.nodeid):
                 item.add_marker(mark)
+        long = item.get_closest_marker("long")
+        if long and not LONG:
+            item.add_marker(pytest.mark.skip(reason=f"the long run, EMAPS_TEST_LONG=1: {long.args[0]}"))
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))
@@ -208,7 +215,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "spark" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_engines"):
         alone = metafunc.definition.get_closest_marker("embedded_alone")
-        metafunc.parametrize("spark", ["embedded"] if alone else ["embedded", "jvm"], indirect=True)
+        long = metafunc.definition.get_closest_marker("jvm_long")
+        jvm = pytest.param("jvm", marks=pytest.mark.long(*long.args) if long else ())
+        metafunc.parametrize("spark", ["embedded"] if alone else ["embedded", jvm], indirect=True)
 
 
 @pytest.fixture(scope="session")

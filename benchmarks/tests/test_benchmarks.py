@@ -125,6 +125,7 @@ def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it(mon
     assert measured.values["seconds a row, large : small"] == pytest.approx([300 / rows / 10.0, 300 / rows / 12.5])
 
 
+@pytest.mark.long("a benchmark, not the product")
 def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:
     measured = growth.measure({"nine weeks": 63}, 1, 0)
     assert measured.values["rows of silver written by the revision, nine weeks"] == [1]
@@ -156,6 +157,7 @@ def test_every_measure_is_a_module_that_the_readme_explains() -> None:
         assert f"`python -m benchmarks.{name}`" in readme
 
 
+@pytest.mark.long("a benchmark, not the product")
 def test_roads_cost_two_calls_or_six_and_are_compared_with_v3() -> None:
     taken = roads.measure(1, 2)
     calls = {name: values for name, values in taken.values.items() if name.startswith("calls")}

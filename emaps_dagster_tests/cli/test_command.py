@@ -130,12 +130,23 @@ def test_a_run_that_fails_says_so_and_why_and_ends_with_1(folder: Path, sim: Sim
     assert "DEBUG" not in done.stderr
 
 
+_ANOTHER_SENTENCE = pytest.mark.long("another sentence by the same road")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ([], "emaps hours: 0 times are given; give the start and the end of a range, or one hour.\n"),
-        (["2025-11-24", "2025-11-22"], "emaps hours: start 2025-11-24T00:00Z is not before end 2025-11-22T00:00Z; "),
-        (["2025-11-24T20:30Z"], "emaps hours: start is 2025-11-24T20:30:00+00:00; give a full UTC hour.\n"),
+        pytest.param(
+            ["2025-11-24", "2025-11-22"],
+            "emaps hours: start 2025-11-24T00:00Z is not before end 2025-11-22T00:00Z; ",
+            marks=_ANOTHER_SENTENCE,
+        ),
+        pytest.param(
+            ["2025-11-24T20:30Z"],
+            "emaps hours: start is 2025-11-24T20:30:00+00:00; give a full UTC hour.\n",
+            marks=_ANOTHER_SENTENCE,
+        ),
         (["yesterday"], "emaps hours: start is 'yesterday', not an ISO 8601 time such as '2024-05-01T06:00Z'.\n"),
     ],
 )

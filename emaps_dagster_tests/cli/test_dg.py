@@ -42,6 +42,7 @@ def test_dg_lists_the_assets_and_finds_the_definitions_right(environment: dict[s
     dg(environment, "check", "defs")
 
 
+@pytest.mark.long("`make dev` is looked at in test_ui.py, and `dg` loads the definitions in the test above")
 def test_dg_dev_serves_the_definitions(environment: dict[str, str], tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -87,7 +87,10 @@ def test_databricks_without_a_workspace_is_one_clear_error() -> None:
     "settings",
     [
         {},
-        {"EMAPS_DEPLOYMENT": "databricks", "DATABRICKS_RUNTIME_VERSION": "17.3"},
+        pytest.param(
+            {"EMAPS_DEPLOYMENT": "databricks", "DATABRICKS_RUNTIME_VERSION": "17.3"},
+            marks=pytest.mark.long("the host of a workspace imports what the cluster does"),
+        ),
         {
             "EMAPS_DEPLOYMENT": "databricks",
             **{f"EMAPS_DATABRICKS_{name.upper()}": value for name, value in WORKSPACE.items()},

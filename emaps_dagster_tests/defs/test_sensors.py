@@ -162,7 +162,12 @@ def test_a_revised_hour_is_requested_and_not_again(world: Callable[..., tuple[An
     assert REVISED not in hours_asked(again)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
+_ANOTHER_STATUS = pytest.mark.long("another status by the same road")
+
+
+@pytest.mark.parametrize(
+    "status", [401, 403, *(pytest.param(status, marks=_ANOTHER_STATUS) for status in (400, 404, 410, 501))]
+)
 def test_a_list_of_updates_that_is_refused_is_replaced_by_the_daily_windows_and_said(
     status: int, world: Callable[..., tuple[Any, list[str]]], sim: Refusing
 ) -> None:

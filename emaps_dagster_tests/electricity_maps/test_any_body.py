@@ -14,6 +14,7 @@ from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster_tests.support.bodies import UTC, is_admitted, response_of
 from emaps_dagster_tests.support.body_readings import python_reading, silver
+from emaps_dagster_tests.support.long_runs import LONG
 
 
 def anything(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
@@ -94,7 +95,7 @@ def odd_texts(draw: st.DrawFn, feed: Feed) -> str:
     return json.dumps(parsed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25 if LONG else 10, deadline=None)
 @given(st.data())
 def test_whatever_is_admitted_silver_reads_as_python_does(spark: SparkSession, data: st.DataObject) -> None:
     feed = data.draw(st.sampled_from(FEEDS))
@@ -109,7 +110,7 @@ def test_whatever_is_admitted_silver_reads_as_python_does(spark: SparkSession, d
         assert rows == python_reading(feed, text), text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if LONG else 100, deadline=None)
 @given(st.text() | JSON.map(json.dumps) | odd_texts(CARBON) | odd_texts(POWER), st.sampled_from(FEEDS))
 def test_admission_ends_in_whole_hours_or_a_rejection(text: str, feed: Feed) -> None:
     if not is_admitted(text, feed):

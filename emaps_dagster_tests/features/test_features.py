@@ -31,12 +31,13 @@ from emaps_dagster.lakehouse import spark_sessions as engine
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.rebuild import rebuild_gold
 from emaps_dagster.simulator.provider import Provider
+from emaps_dagster_tests.support.long_runs import LONG
 from harness.history_builder import Past
 
 # The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest
 # emaps_dagster_tests/features/test_features.py -s
 # with --timeout=3600. Read at import: a test sees no EMAPS_ variables.
-PAIRS = int(os.environ.get("EMAPS_TEST_AS_OF_PAIRS", "5"))
+PAIRS = int(os.environ.get("EMAPS_TEST_AS_OF_PAIRS", "5" if LONG else "3"))
 SEED = int(os.environ.get("EMAPS_TEST_SEED", "20240501"))
 MINUTE = timedelta(minutes=1)
 # Every merge over a turn of the month is two: only the whole proof takes the time.

@@ -27,6 +27,7 @@ from emaps_dagster_tests.lakehouse.test_lakehouse import DAY, READINGS, T0, answ
 from emaps_dagster_tests.support.serverless import connect_to, drop_tables
 from harness.databricks_emulator.workspace import Workspace
 
+pytestmark = pytest.mark.long("serverless compute, which is off by default")
 WEEK = timedelta(days=7)
 
 

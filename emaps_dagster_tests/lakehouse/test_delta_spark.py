@@ -29,6 +29,7 @@ pytestmark = pytest.mark.parametrize("spark", ["jvm"], indirect=True)
 
 TWO = Window(T0 + 2 * HOUR, T0 + 4 * HOUR)
 MONTH = ["2024-02"]
+_ANOTHER_COMMIT = pytest.mark.long("one guard holds for all commits")
 
 
 def values(lakehouse: Lakehouse, table: Table = READINGS, *, version: int | None = None) -> list[tuple[int, float]]:
@@ -72,7 +73,13 @@ def delta_rs(spark: SparkSession, warehouse: Path) -> FolderLakehouse:
 
 
 @pytest.mark.parametrize(
-    ("commit", "other"), [(merges, "spark"), (merges, "delta-rs"), (replaces, "delta-rs"), (overwrites, "delta-rs")]
+    ("commit", "other"),
+    [
+        (merges, "spark"),
+        (merges, "delta-rs"),
+        pytest.param(replaces, "delta-rs", marks=_ANOTHER_COMMIT),
+        pytest.param(overwrites, "delta-rs", marks=_ANOTHER_COMMIT),
+    ],
 )
 def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writes_nothing(
     table: Lakehouse, delta_rs: FolderLakehouse, commit: Callable[[Lakehouse, int], None], other: str
@@ -88,6 +95,7 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
     assert (table.version(READINGS), values(table)) == (4, [(2, -1.0)])
 
 
+@pytest.mark.long("by the lock and the guard of the tests around it")
 def test_delta_rs_refuses_what_was_made_before_a_commit_of_spark(table: Lakehouse, delta_rs: FolderLakehouse) -> None:
     table._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
     with pytest.raises(CommitConflictError):
@@ -117,6 +125,7 @@ def test_what_a_stranger_changed_meanwhile_is_computed_again_and_healed(table: L
     assert values(table) == [(2, 1.0), (3, 2.0)]
 
 
+@pytest.mark.long("by the lock and the guard of the tests around it")
 def test_compaction_in_between_is_no_lost_race_and_hides_none(table: Lakehouse) -> None:
     table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
     table._compact(READINGS)
@@ -128,6 +137,7 @@ def test_compaction_in_between_is_no_lost_race_and_hides_none(table: Lakehouse) 
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
 
 
+@pytest.mark.long("by the lock and the guard of the tests around it")
 def test_writers_that_commit_at_the_same_moment_lose_nothing(
     table: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_broken_file_is_named_whatever_engine_meets_it(
     assert open_folders(spark, warehouse).read_arrow(READINGS, DAY).num_rows == 1
 
 
+@pytest.mark.jvm_long("names with blanks run there in the test of folder names")
 def test_blanks_in_the_folder_of_temporary_files_as_well_work(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_bronze_refuses_deletes(lakehouse: Lakehouse, spark: SparkSession) -> No
         )
 
 
+@pytest.mark.jvm_long("a changed contract runs there in test_merge.py")
 def test_a_bronze_table_of_an_earlier_release_gets_the_columns_it_lacks(
     lakehouse: Lakehouse, spark: SparkSession
 ) -> None:

@@ -63,6 +63,7 @@ def test_small_files_are_put_together_once_and_what_was_is_readable_for_the_rete
     assert again.files_removed == 0
 
 
+@pytest.mark.jvm_long("compaction and retention run there in the test of small files")
 def test_what_no_retained_version_needs_goes_from_the_disk(table: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lakehouse, "shortest_retention", timedelta(0))
     time.sleep(0.01)
@@ -73,6 +74,7 @@ def test_what_no_retained_version_needs_goes_from_the_disk(table: Lakehouse, mon
         values(table, version=1)
 
 
+@pytest.mark.jvm_long("compaction and retention run there in the test of small files")
 def test_of_what_killed_writers_left_only_the_old_goes(table: Lakehouse) -> None:
     folder = Path(table.location(READINGS)) / "year_month=2024-02"
     for name, age in (("young", timedelta(hours=20)), ("old", timedelta(hours=30))):
@@ -84,6 +86,7 @@ def test_of_what_killed_writers_left_only_the_old_goes(table: Lakehouse) -> None
     assert [path.name for path in folder.glob("*old*")] == []
 
 
+@pytest.mark.jvm_long("compaction and retention run there in the test of small files")
 def test_append_only_bronze_keeps_every_row(
     lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

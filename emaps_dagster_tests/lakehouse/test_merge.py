@@ -26,6 +26,7 @@ from emaps_dagster_tests.support.readings import DAY, OF_NO_ENGINE, READINGS, T0
 pytestmark = pytest.mark.both_engines
 
 
+@pytest.mark.jvm_long("merges of fewer rows run there")
 def test_a_month_of_two_zones_is_merged_read_and_merged_again(table: Lakehouse, spark: SparkSession) -> None:
     def both(value: float) -> Callable[[Window], DataFrame]:
         return answering(rows_of(spark, (0, value)).union(rows_of(spark, (0, 2.0), zone="BG")))
@@ -67,6 +68,7 @@ def test_a_merge_updates_what_differs_null_and_zero_distinguished(table: Lakehou
     assert table.version(READINGS) == 2
 
 
+@pytest.mark.jvm_long("merges of fewer rows run there")
 def test_a_merge_reports_hour_by_hour_and_writes_one_version_and_the_changed_months(
     table: Lakehouse, spark: SparkSession
 ) -> None:

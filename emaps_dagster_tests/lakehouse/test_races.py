@@ -79,6 +79,7 @@ def test_a_writer_that_always_loses_gives_up_having_written_nothing_stale(
     assert stored(table) == [("GR", 2, 1.0, None)]
 
 
+@pytest.mark.jvm_long("a merge that lost a race runs there")
 def test_a_rebuild_that_lost_a_race_computes_again_and_keeps_the_winners_row(
     warehouse: Path, table: Lakehouse, spark: SparkSession
 ) -> None:
@@ -135,6 +136,7 @@ def test_what_a_killed_writer_left_behind_is_not_read(table: Lakehouse, spark: S
     assert stored(table) == [("GR", 2, 1.0, None)]
 
 
+@pytest.mark.jvm_long("the lock is the same code for both engines")
 def test_writers_wait_for_the_lock_so_that_none_computes_for_nothing(
     warehouse: Path, lakehouse: Lakehouse, spark: SparkSession
 ) -> None:
@@ -155,6 +157,7 @@ def test_writers_wait_for_the_lock_so_that_none_computes_for_nothing(
     assert len(computing) == 3
 
 
+@pytest.mark.jvm_long("the lock is the same code for both engines")
 def test_a_lock_that_stays_held_is_not_waited_for_for_ever(
     warehouse: Path, lakehouse: Lakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def of(outcome: Outcome, said: dict[str, str]) -> list[tuple[str, str]]:
     return [(finding.what, said[finding.zone][:1500]) for finding in outcome.findings][:3]
 
 
+@pytest.mark.jvm_long("the checks run there in test_deployment_spark.py")
 def test_what_is_let_in_passes_every_check_that_blocks(spark: SparkSession) -> None:
     power, carbon = admitted(POWER), admitted(CARBON)
     assert min(len(power), len(carbon)) > 250, "most changes must be such that the door lets the body in"

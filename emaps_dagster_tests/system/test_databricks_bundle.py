@@ -37,6 +37,7 @@ from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.launched_jobs import checks_shown, run_job
+from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.serverless import WHY_NOT, connect_to, drop_tables
 from harness.databricks_emulator import image
 from harness.databricks_emulator.runs import Run
@@ -182,6 +183,7 @@ def test_the_bundle_makes_the_tables_of_the_embedded_engine(deployed: Deployed) 
     _assert_equal(deployed.workspace, deployed.embedded)
 
 
+@pytest.mark.long("a launched run is compared in test_databricks_end_to_end.py")
 def test_a_launched_run_goes_on_where_the_job_ended(deployed: Deployed) -> None:
     now = NOW + HOUR
     deployed.sim.set_now(now)
@@ -208,6 +210,7 @@ def test_a_launched_run_goes_on_where_the_job_ended(deployed: Deployed) -> None:
     _assert_equal(deployed.workspace, deployed.embedded)
 
 
+@pytest.mark.long("a notebook's frames are compared on the JVM in test_session_frames.py")
 def test_a_notebook_of_the_workspace_reads_what_load_reads(deployed: Deployed) -> None:
     start, end = (moment.isoformat() for moment in DAY)
     lines = ["import sys", "import pyarrow.parquet", "from emaps_dagster import features"]
@@ -237,7 +240,7 @@ def test_a_notebook_of_the_workspace_reads_what_load_reads(deployed: Deployed) -
 
 
 def test_the_token_is_in_nothing_that_the_workspace_received(deployed: Deployed) -> None:
-    assert len(deployed.workspace.runs) == 3
+    assert len(deployed.workspace.runs) == (3 if LONG else 1)
     assert [place for place, content in deployed.workspace.received() if TOKEN.encode() in content] == []
 
 

@@ -1,14 +1,14 @@
 """Dagster's runs on serverless compute of an emulated workspace, beside the embedded deployment on the same provider.
 
 Tasks run on Python 3.12 with Databricks Connect and without pyspark, against a Spark Connect server that has Delta.
-EMAPS_TEST_SERVERLESS=1 adds a third tick, a rebuild, maintenance and the master invariant's story.
+It is a long run (EMAPS_TEST_LONG=1): serverless compute is off by default. What its submissions say is in
+defs/databricks/test_launcher.py.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,8 +36,11 @@ from emaps_dagster_tests.system.test_master_invariant import story
 from harness.dagster_runs import quick_instance
 from harness.databricks_emulator.workspace import Workspace
 
-LONG = bool(os.environ.get("EMAPS_TEST_SERVERLESS"))
-pytestmark = [pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)), pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.long("serverless compute, which is off by default"),
+    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    pytest.mark.timeout(1800),
+]
 
 NOW = datetime(2026, 11, 24, 21, 7, tzinfo=timezone.utc)
 TABLES = (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(("GR",)))
@@ -90,7 +93,7 @@ def done(workspace_with_serverless: Workspace, tmp_path_factory: pytest.TempPath
         )
         embedded = Deployment({**both, "EMAPS_API_TOKEN": TOKEN, "EMAPS_WAREHOUSE": str(folder / "warehouse")}, other)
         for deployment in (serverless, embedded):
-            for number in range(3 if LONG else 2):
+            for number in range(3):
                 now = NOW + number * HOUR
                 sim.set_now(now)
                 tags = {"dagster/partition": f"{now - HOUR:%Y-%m-%d-%H:00}"}
@@ -121,7 +124,7 @@ def test_ticks_and_a_range_leave_the_tables_of_the_embedded_deployment_bit_for_b
     _assert_equal_tables(done)
     gold = done.workspace.warehouse / "gold.db" / "ml_features"
     # From the first hour of the range to that of the last tick.
-    assert DeltaTable(str(gold)).to_pyarrow_table().num_rows == 70 + LONG
+    assert DeltaTable(str(gold)).to_pyarrow_table().num_rows == 71
 
 
 def test_dagster_shows_the_same_of_hours_and_checks(done: Done) -> None:
@@ -249,12 +252,9 @@ def test_the_emulator_refuses_what_databricks_refuses(workspace_with_serverless:
     assert "LOCAL_RELATION_SIZE_LIMIT_EXCEEDED" in told["many local rows"]
 
 
-# --- the long run ---------------------------------------------------------------------------------
-
-AT_LENGTH = pytest.mark.skipif(not LONG, reason="the long run: EMAPS_TEST_SERVERLESS=1")
+# --- rebuild, maintenance and the master invariant ------------------------------------------------
 
 
-@AT_LENGTH
 def test_a_rebuild_heals_both_alike_and_maintenance_changes_no_row(done: Done) -> None:
     gold = TABLES[-1]
     spoilt = "datetime = '2026-11-23T05:00:00Z'"
@@ -269,7 +269,6 @@ def test_a_rebuild_heals_both_alike_and_maintenance_changes_no_row(done: Done) -
     _assert_equal_tables(done)
 
 
-@AT_LENGTH
 def test_the_story_of_the_master_invariant_holds(workspace_with_serverless: Workspace, tmp_path: Path) -> None:
     workspace = workspace_with_serverless
     with connect_to(workspace.start_serverless()) as session:

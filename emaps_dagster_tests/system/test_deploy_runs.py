@@ -369,6 +369,7 @@ def test_what_dagster_remembers_is_in_postgresql_and_the_token_in_none_of_it(dep
             assert TOKEN.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.long("that runs survive is shown by the killed run")
 def test_a_webserver_that_is_restarted_ends_nothing(deployment: Deployment) -> None:
     process = deployment.processes["webserver"]
     process.send_signal(signal.SIGTERM)

@@ -10,6 +10,7 @@ from emaps_dagster_tests.support.endurance import kills, writers
 
 
 @pytest.mark.timeout(280)
+@pytest.mark.long("threads that write at once are in test_races.py, and endurance.py has this at length")
 def test_writers_at_once_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     report = writers(tmp_path / "warehouse", 3, 3, seed=1)
     assert report["wrong"] == []

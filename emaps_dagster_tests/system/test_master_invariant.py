@@ -30,6 +30,7 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import MODE_KEYS
+from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.mutants import MUTANTS, Mutant, planted
 from emaps_dagster_tests.support.pipeline_harness import BASE, KilledError, World
 
@@ -264,7 +265,7 @@ def machine_settings(examples: int, steps: int, **more: Any) -> settings:
 
 def test_after_every_step_the_tables_are_what_bronze_says(spark: SparkSession) -> None:
     Machine.spark = spark
-    run_state_machine_as_test(Machine, settings=machine_settings(5, 12))
+    run_state_machine_as_test(Machine, settings=machine_settings(5 if LONG else 2, 12))
 
 
 @pytest.mark.skipif(not OPERATIONS, reason="the long run: EMAPS_TEST_OPERATIONS says how many operations")

@@ -22,6 +22,7 @@ from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.pipeline import ingest
+from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.mutants import Mutant, planted
 from emaps_dagster_tests.support.pipeline_harness import BASE, KilledError, World, stored_rows
 from emaps_dagster_tests.system.test_master_invariant import OPERATIONS, SEED, Machine, machine_settings
@@ -77,7 +78,7 @@ class MixMachine(Machine):
 
 def test_after_every_step_the_tables_are_what_the_signals_say(spark: SparkSession) -> None:
     MixMachine.spark = spark
-    run_state_machine_as_test(MixMachine, settings=machine_settings(3, 12))
+    run_state_machine_as_test(MixMachine, settings=machine_settings(3 if LONG else 1, 12))
 
 
 @pytest.mark.skipif(not OPERATIONS, reason="the long run: EMAPS_TEST_OPERATIONS says how many operations")
@@ -203,6 +204,7 @@ BUGS = (
 
 
 @pytest.mark.parametrize("mutant", BUGS, ids=lambda mutant: mutant.name)
+@pytest.mark.long("bugs planted in the road that is off by default")
 def test_the_story_shows_every_planted_bug(spark: SparkSession, tmp_path: Path, mutant: Mutant) -> None:
     world = World(spark, tmp_path / "warehouse")
     found = None

@@ -124,6 +124,7 @@ def test_running_a_partition_again_writes_to_bronze_alone(pipeline: Pipeline) ->
     assert pipeline.table("bronze/power_data").to_pyarrow_table().num_rows == 2
 
 
+@pytest.mark.long("the same property runs in test_order.py")
 def test_hours_in_any_order_equal_one_range_bit_for_bit(pipeline: Pipeline, tmp_path: Path) -> None:
     ranges = [("2024-05-03-04:00", "2024-05-03-09:00"), ("2024-05-02-20:00", None), ("2024-05-04-07:00", None)]
     for first, last in [*ranges, ("2024-05-02-21:00", "2024-05-03-03:00"), ("2024-05-03-10:00", "2024-05-04-09:00")]:
@@ -146,16 +147,19 @@ def test_a_revised_hour_reaches_silver_and_the_24_hours_of_gold_that_depend_on_i
     assert changed == [revised + timedelta(hours=number) for number in range(5)]
 
 
+_ANOTHER_FAULT = pytest.mark.long("the fault's message and evidence are those of test_fetch.py")
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
         ("invalid_token", "EMAPS_API_TOKEN"),
-        ("not_in_plan", "plan"),
-        ("not_found", "404"),
-        ("wrong_zone", "US-CAR-DUK"),
+        pytest.param("not_in_plan", "plan", marks=_ANOTHER_FAULT),
+        pytest.param("not_found", "404", marks=_ANOTHER_FAULT),
+        pytest.param("wrong_zone", "US-CAR-DUK", marks=_ANOTHER_FAULT),
         ("sandbox", "sandbox"),
-        ("empty", "no rows"),
-        ("html", "not strict JSON"),
+        pytest.param("empty", "no rows", marks=_ANOTHER_FAULT),
+        pytest.param("html", "not strict JSON", marks=_ANOTHER_FAULT),
         ("echo_token", "400"),
     ],
 )

@@ -374,7 +374,14 @@ def _shown(pipeline: Pipeline, table: Table = ENERGY_DATA) -> dict[datetime, flo
     return {row["datetime"]: row["production_total"] for row in pipeline.rows(table)}
 
 
-@pytest.mark.parametrize("ahead", [timedelta(minutes=40), timedelta(days=40)], ids=str)
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        pytest.param(timedelta(minutes=40), marks=pytest.mark.long("another distance by the same road")),
+        timedelta(days=40),
+    ],
+    ids=str,
+)
 def test_a_response_of_the_future_is_found_and_can_be_withdrawn(pipeline: Pipeline, ahead: timedelta) -> None:
     _fetched_with_a_clock_ahead(pipeline, ahead)
     pipeline.sim.provider.revise("GR", REVISED, at=pipeline.now + timedelta(minutes=1))
@@ -403,6 +410,7 @@ def test_a_response_of_the_future_is_found_and_can_be_withdrawn(pipeline: Pipeli
     assert "received in the future" not in str(pipeline.launch("health_report").get_asset_check_evaluations())
 
 
+@pytest.mark.long("the remedy is that of the test before")
 def test_it_is_still_found_when_that_time_has_come_and_its_hours_have_left_history(pipeline: Pipeline) -> None:
     _fetched_with_a_clock_ahead(pipeline, timedelta(hours=23))
     pipeline.sim.provider.revise("GR", REVISED, at=pipeline.now + timedelta(minutes=1))

@@ -110,6 +110,7 @@ def same_up_to_rounding(one: Any, other: Any, within: float) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.long("by the master invariants each road makes the tables that its bodies say")
 def test_three_roads_make_the_same_tables_to_the_rounding_of_the_source(on: Opening) -> None:
     roads: dict[str, Road] = {}
     for name in ROADS:

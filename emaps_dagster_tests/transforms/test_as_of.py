@@ -79,6 +79,7 @@ def test_each_row_sees_the_records_of_its_time_however_their_bodies_are_written(
     ]
 
 
+@pytest.mark.jvm_long("another reading as of a moment runs there")
 def test_of_two_records_of_an_hour_in_one_body_the_last_is_seen(spark: SparkSession) -> None:
     empty = bronze(spark, (NOON, body()))
     for compact in (True, False):
@@ -87,6 +88,7 @@ def test_of_two_records_of_an_hour_in_one_body_the_last_is_seen(spark: SparkSess
         assert rows(known) == [(12, 2.0, None, 2.0, 1.0, 1, 1, 0, None)]
 
 
+@pytest.mark.jvm_long("another reading as of a moment runs there")
 def test_a_column_that_is_computed_from_its_row_alone_is_computed_with_its_inputs(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

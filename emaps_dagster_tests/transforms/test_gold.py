@@ -121,6 +121,7 @@ def test_negative_storage_counts_as_it_is(spark: SparkSession) -> None:
     assert got == {0: (None, -100.0, 1), 1: (-100.0, -25.0, 2)}
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_hours_are_observed_whatever_they_hold_and_estimated_by_either_feed(spark: SparkSession) -> None:
     rows = [
         {"datetime": T, "is_estimated_power": True, "is_estimated_carbon": False},
@@ -211,6 +212,7 @@ def test_a_zone_without_known_facts_keeps_utc_features_and_null_local_ones(spark
     assert [row[name] for name in ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")] == [None] * 4
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_zones_do_not_mix(spark: SparkSession) -> None:
     both = series(spark, {0: 1.0, 1: 2.0}).union(silver(spark, [{"datetime": T, "consumption_total": 9.0}], "BG"))
     rows = as_rows(features(both, ("GR", "BG"), T, T + 2 * HOUR))
@@ -221,6 +223,7 @@ def test_zones_do_not_mix(spark: SparkSession) -> None:
     ]
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_no_silver_gives_no_gold(spark: SparkSession) -> None:
     assert as_rows(features(silver(spark, []), GR, T, T + HOUR)) == []
 

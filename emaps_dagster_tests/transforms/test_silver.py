@@ -44,6 +44,7 @@ def of(spark: SparkSession, *power: tuple[str, datetime], carbon: tuple[tuple[st
     return as_rows(energy_data(bronze(spark, *power), bronze(spark, *carbon), *DAY))
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_of_a_body_with_quarantined_records_the_others_are_read(spark: SparkSession) -> None:
     good = record(T, powerProductionTotal=7, powerProductionBreakdown={"coal": 7})
     raw = body(good, record(T + HOUR, powerProductionTotal="no number")).replace('"no number"', "1e400")
@@ -182,6 +183,7 @@ def test_flows_keep_every_neighbour_null_zero_and_emptiness(spark: SparkSession)
     assert [row["export_by_zone"] for row in rows] == [None] * len(cases)
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_an_hour_of_one_feed_alone_is_kept(spark: SparkSession) -> None:
     rows = of(
         spark,
@@ -194,6 +196,7 @@ def test_an_hour_of_one_feed_alone_is_kept(spark: SparkSession) -> None:
     assert rows[2]["ingested_at_power"] is None
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_history_and_data_are_the_same_rows_under_another_name(spark: SparkSession) -> None:
     one = of(spark, (body(record(T, powerProductionTotal=1), key="history"), LATER))
     other = of(spark, (body(record(T, powerProductionTotal=1), key="data"), LATER))
@@ -201,12 +204,14 @@ def test_history_and_data_are_the_same_rows_under_another_name(spark: SparkSessi
     assert len(one) == 1
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_only_hours_of_the_half_open_window_are_computed(spark: SparkSession) -> None:
     hours = [DAY[0] - HOUR, DAY[0], DAY[1] - HOUR, DAY[1]]
     rows = of(spark, (body(*(record(hour, powerProductionTotal=1) for hour in hours)), DAY[1] + 9 * HOUR))
     assert [row["datetime"] for row in rows] == hours[1:3]
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_an_hour_that_was_still_running_is_not_taken(spark: SparkSession) -> None:
     minutes = {T: -1, T + HOUR: 0, T + 2 * HOUR: 7}
     responses = [
@@ -238,6 +243,7 @@ def total(value: float | None, **more: Any) -> str:
     return body(record(T, powerProductionTotal=value, **more))
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_the_latest_ingestion_wins_even_with_an_older_update_time(spark: SparkSession) -> None:
     (row,) = of(
         spark,
@@ -262,11 +268,13 @@ def test_a_full_tie_goes_to_the_greatest_payload_hash_whatever_the_order(spark: 
     assert of(spark, one, two) == of(spark, two, one)
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_of_two_records_in_one_body_the_last_wins(spark: SparkSession) -> None:
     (row,) = of(spark, (body(record(T, powerProductionTotal=1), record(T, powerProductionTotal=2)), LATER))
     assert row["production_total"] == 2.0
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_a_body_with_an_hour_twice_read_again_reports_nothing_new(spark: SparkSession) -> None:
     text = body(
         record(T, powerProductionTotal=1, updatedAt=iso(T + HOUR)),
@@ -276,11 +284,13 @@ def test_a_body_with_an_hour_twice_read_again_reports_nothing_new(spark: SparkSe
     assert (row["production_total"], row["ingested_at_power"]) == (2.0, LATER)
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_a_missing_value_read_later_is_a_change_too(spark: SparkSession) -> None:
     (row,) = of(spark, (total(1), LATER), (total(None), LATER + HOUR))
     assert (row["production_total"], row["ingested_at_power"]) == (None, LATER + HOUR)
 
 
+@pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_the_same_content_read_again_keeps_its_first_time(spark: SparkSession) -> None:
     # What was read of an hour, one letter a content, and which reading it is known since.
     cases = {"AAA": 0, "ABB": 1, "ABA": 2, "ABAA": 2, "AABBB": 2, "A": 0, "ABCABC": 5}

@@ -185,7 +185,14 @@ def _metadata(metadata: Any) -> dict[str, Any]:
     return {name: value.value for name, value in metadata.items() if name not in _PLACE}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+# Each starts a task's process and loads Dagster there; what ends or holds a run in between has tests of its own.
+_ALWAYS = ("range", "silver and gold with four checks", "a blocking failure", "a retry from the failure")
+_ANOTHER = pytest.mark.long("another selection of the same events")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _ALWAYS else pytest.param(name, marks=_ANOTHER) for name in SCENARIOS]
+)
 def test_each_event_is_that_of_local_execution(workspace: Workspace, project: Path, name: str) -> None:
     scenario = SCENARIOS[name]
     told = []
@@ -267,6 +274,7 @@ def test_a_step_that_is_tried_again_is_launched_with_what_follows_it(workspace: 
     assert workspace.staged() == []
 
 
+@pytest.mark.long("not the executor that the definitions name")
 def test_the_multiprocess_executor_launches_one_run_a_step(workspace: Workspace, project: Path) -> None:
     before = len(workspace.runs)
     scenario = Scenario(HOUR, {"silver.energy", "gold.features"}, set())

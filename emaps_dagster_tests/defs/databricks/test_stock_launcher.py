@@ -26,6 +26,7 @@ from harness.databricks_emulator.faults import CallFault, RunFault
 from harness.databricks_emulator.workspace import LACKING, Workspace
 
 pytestmark = [
+    pytest.mark.long("the emulator is used by our own launcher in test_one_run.py"),
     pytest.mark.skipif(LACKING is not None, reason=str(LACKING)),
     pytest.mark.filterwarnings("ignore::dagster.SupersessionWarning"),
 ]
