@@ -1,4 +1,4 @@
-"""Admits the records of a body, quarantines single records, or rejects the body. Pure, standard library only.
+"""Admits the records of a body, quarantines single records, or rejects the body. Pure, no I/O.
 
 A body is rejected as a whole only if none of its records can be trusted; a fault of one record quarantines that record
 (records.py) and admits all others (docs/adr/0012).
@@ -25,6 +25,7 @@ from emaps_dagster.electricity_maps.fields import (
 )
 from emaps_dagster.electricity_maps.records import HOUR, REQUIRED, hour_between, hour_of, readable_hour
 from emaps_dagster.electricity_maps.strict_json import Part, UnusableJSONError
+from emaps_dagster.electricity_maps.usual_bodies import hours_of_usual_body
 
 # Fifty times the longest response of the API, ten days of power-breakdown.
 _LONGEST_BODY = 16_000_000
@@ -115,6 +116,9 @@ def hours_of_body(body: str, feed: Feed, zone: str) -> Window:
 
 def _hours_of_good_body(body: str, feed: Feed, zone: str) -> list[datetime]:
     _refuse_unusable_text(body)
+    usual = hours_of_usual_body(body, feed, zone)
+    if usual is not None:
+        return usual
     envelope = strict_json.parse(body)
     if not isinstance(envelope, dict):
         raise UnusableBodyError(f"it is a JSON {type(envelope).__name__}, not an object")

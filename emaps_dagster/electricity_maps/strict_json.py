@@ -46,7 +46,7 @@ def parse(text: str) -> Any:
     """
     encoded = text.encode(errors="surrogatepass")
     numbers: dict[str, Any] = {"parse_int": _integer, "parse_float": _decimal}
-    if not _may_hold_extreme_numbers(encoded):
+    if not may_hold_extreme_numbers(encoded):
         numbers = {}
     # A surrogate is written as an escape, or begins with this byte in UTF-8.
     may_hold_halves = b"\\u" in encoded or b"\xed" in encoded
@@ -54,7 +54,7 @@ def parse(text: str) -> Any:
         # The fast path: no call for each object. Objects that lack a key of the text had it twice.
         try:
             parsed = json.loads(text, parse_constant=_refuse_constant, **numbers)
-            if _refuse_unreadable(parsed, may_hold_halves=may_hold_halves) == _most_keys(encoded):
+            if _refuse_unreadable(parsed, may_hold_halves=may_hold_halves) == most_keys(encoded):
                 return parsed
         except (ValueError, RecursionError):
             # The other path names the fault.
@@ -127,14 +127,14 @@ def _skipped(text: str, at: int) -> int:
     return blanks.end()
 
 
-def _may_hold_extreme_numbers(encoded: bytes) -> bool:
+def may_hold_extreme_numbers(encoded: bytes) -> bool:
     """Whether each number's text has to be checked, which takes as long as all other parsing."""
     # A number of more than 100 characters has 33 digits in a row; one beyond a double has hundreds, or an exponent.
     digits = encoded.translate(_DIGITS)
     return b"0" * 33 in digits or b"0e" in digits
 
 
-def _most_keys(encoded: bytes) -> int:
+def most_keys(encoded: bytes) -> int:
     """At least the number of keys of all objects in a valid JSON text without escapes, repeated keys included.
 
     There, each quote begins or ends a string. A string that begins with a colon counts as a key.
