@@ -27,9 +27,11 @@ from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, ope
 from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator.workspace import Workspace
-from harness.surroundings import no_settings_of_this_machine
+from harness.surroundings import import_definitions_alone, no_settings_of_this_machine
 
 __all__ = ["no_settings_of_this_machine"]
+
+import_definitions_alone()
 
 # Skips that CI expects; any other there means that it does not test what it should.
 # Debian's packages, which .ci/run installs, have no Python 3.12 for the tasks of serverless compute.

@@ -1,7 +1,8 @@
 """Dagster's runs on serverless compute of an emulated workspace, beside the embedded deployment on the same provider.
 
 Tasks run on Python 3.12 with Databricks Connect and without pyspark, against a Spark Connect server that has Delta.
-EMAPS_TEST_SERVERLESS=1 adds a third tick, a rebuild, maintenance and the master invariant's story.
+EMAPS_TEST_SERVERLESS=1 adds a third tick, a rebuild, maintenance and the master invariant's story, and to
+test_databricks_bundle.py the native job.
 """
 
 from __future__ import annotations
