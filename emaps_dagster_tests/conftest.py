@@ -29,9 +29,11 @@ from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator.workspace import Workspace
-from harness.surroundings import no_settings_of_this_machine
+from harness.surroundings import import_definitions_alone, no_settings_of_this_machine
 
 __all__ = ["no_settings_of_this_machine"]
+
+import_definitions_alone()
 
 # Skips that CI expects; any other there means that it does not test what it should.
 # Debian's packages, which .ci/run installs, have no Python 3.12 for the tasks of serverless compute.

@@ -38,7 +38,7 @@ def loaded_job(
     attribute: str = "defs",
     folder: Path = _ROOT,
 ) -> Iterator[ReconstructableJob]:
-    """A job of definitions that are made anew from these settings, which hold until the end.
+    """A job of definitions that are made from these settings, which hold until the end.
 
     Args:
         settings: variables; those named EMAPS_* are the only ones.

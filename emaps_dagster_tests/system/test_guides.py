@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -174,6 +177,21 @@ def test_every_pytest_command_of_a_guide_selects_tests(page: Page) -> None:
     commands = [line for line in (*page.spans, *page.commands) if re.search(r"-m pytest\b", line)]
     empty = [line for line in commands for part in _selections(line, page) if not part]
     assert empty == []
+
+
+def test_the_variable_of_a_long_run_keeps_no_module_from_being_collected() -> None:
+    # This module imports the definitions, which refuse unknown settings.
+    module = "emaps_dagster_tests/system/test_backfills.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", module],
+        cwd=ROOT,
+        env={**os.environ, "EMAPS_TEST_SERVERLESS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert f"{module}::test_" in done.stdout
 
 
 def test_the_guides_of_the_index_are_read() -> None:

@@ -22,7 +22,7 @@ from emaps_dagster.defs.resources.databricks.step_batch import lost_steps
 
 # The API shows the last files that a cluster writes with a delay.
 DELIVERY_SECONDS = 60.0
-# A cancelled run ends within seconds; whoever cancels does not wait for longer.
+# A cancelled run ends within seconds.
 _CANCEL_SECONDS = 20.0
 # Of the process that runs a step, which this one has too; in a run of one step they carry its key.
 _OF_THE_PROCESS = (dg.DagsterEventType.RESOURCE_INIT_STARTED, dg.DagsterEventType.RESOURCE_INIT_SUCCESS)
