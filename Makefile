@@ -26,7 +26,7 @@ dev: setup ## Dagster's UI on the demo's data, with a simulated API (or on yours
 test: lint imports ## every test that this machine can run, mypy among them (test_types.py), after lint and imports
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-long: ## make test with every variant: more engines, faults, scenarios and clicks; most of an hour on two cores
+test-long: ## make test with every variant: more engines, faults, scenarios and clicks; more than an hour on two cores
 	EMAPS_TEST_LONG=1 $(MAKE) test
 
 test-fast: setup ## the tests of single rooms: no Java, no browser, no PostgreSQL, no Databricks, no whole system

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -277,7 +276,7 @@ def test_the_wheel_of_serverless_tasks_runs_where_neither_dagster_nor_pyspark_is
 
 
 @pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
-@pytest.mark.skipif(not os.environ.get("EMAPS_TEST_SERVERLESS"), reason="the long run: EMAPS_TEST_SERVERLESS=1")
+@pytest.mark.long("serverless compute is off by default")
 def test_the_target_of_databricks_serverless_makes_the_tables_of_the_embedded_engine(
     workspace_with_serverless: Workspace, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_the_lineage_shows_the_tables_in_their_layers_with_passed_checks(story: 
         assert passed == of
 
 
+@pytest.mark.long("beyond the path from a click to a status")
 def test_a_tables_page_says_what_it_is_and_what_to_do_and_shows_columns_with_units_and_origin(
     story: Story, page: Page
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_tables_page_says_what_it_is_and_what_to_do_and_shows_columns_with_uni
             expect(row).to_contain_text(words)
 
 
+@pytest.mark.long("beyond the path from a click to a status")
 def test_the_last_hours_page_shows_the_mix_of_its_day(story: Story, page: Page) -> None:
     last = partition_key(max(story.dev.hours("gold/ml_features")))
     page.goto(f"{story.dev.address}/assets/gold/ml_features?view=partitions&partition={last}")
@@ -188,7 +190,14 @@ def test_the_health_page_is_made_by_a_click_and_names_the_hole(story: Story, pag
     expect(told).to_contain_text(partition_key(story.hole))
 
 
-@pytest.mark.parametrize("name", ["schedules/hourly_tick", "schedules/hourly_health", "sensors/gaps"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "schedules/hourly_tick",
+        pytest.param("schedules/hourly_health", marks=pytest.mark.long("another schedule")),
+        "sensors/gaps",
+    ],
+)
 def test_schedules_and_sensors_say_when_and_are_toggled_by_a_click(story: Story, page: Page, name: str) -> None:
     page.goto(f"{story.dev.address}/locations/emaps_dagster/{name}")
     when = {"hourly_tick": "At 7 minutes past the hour", "hourly_health": "At 17 minutes past the hour"}

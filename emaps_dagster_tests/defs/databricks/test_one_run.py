@@ -289,7 +289,11 @@ def test_the_multiprocess_executor_launches_one_run_a_step(workspace: Workspace,
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("driver killed", "The spark driver has stopped unexpectedly"),
+        pytest.param(
+            "driver killed",
+            "The spark driver has stopped unexpectedly",
+            marks=pytest.mark.long("test_databricks_faults.py kills a driver after its commit"),
+        ),
         ("run cancelled", "was cancelled in Databricks: Run cancelled."),
     ],
 )
