@@ -256,7 +256,6 @@ def test_through_dagster_runs_succeed_the_hour_warns_and_is_mended(sim: Simulato
 
 
 @pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
-@pytest.mark.long("the test before has the hour and its remedy, test_days.py sensors and ticks")
 def test_gaps_asks_for_the_hour_and_no_run_fails_of_it(tmp_path: Path) -> None:
     start = utc(2024, 5, 6)
     with Simulator(token=TOKEN, zones=("GR",), now=start) as sim:

@@ -108,7 +108,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge without a guard against other writers",
-        "lakehouse.delta_rs:FolderLakehouse._merge",
+        "lakehouse.delta_rs:FolderLakehouse._write",
         "self._delta(table, version)",
         "self._delta(table)",
     ),

@@ -40,7 +40,6 @@ def test_the_tutorial_has_its_cells() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.long("an example; its functions are tested in forecasting/")
 def test_it_runs_and_shows_skill_and_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
