@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import time
 import zipfile
 from collections.abc import Iterator
@@ -104,6 +105,20 @@ def test_a_file_comes_back_from_the_volume_as_it_was(workspace: Workspace, clien
     client.files.delete_directory(folder)
     with pytest.raises(NotFound):
         client.files.get_directory_metadata(folder)
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"), [("Content-Length: 5", b"hello"), ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n")]
+)
+def test_what_a_client_sends_is_counted_to_the_byte(workspace: Workspace, framing: str, body: bytes) -> None:
+    first = f"PUT /api/2.0/fs/files{workspace.volume}/counted HTTP/1.1"
+    lines = [first, "Host: here", f"Authorization: Bearer {workspace.token}", framing, "Connection: close", "", ""]
+    sent = "\r\n".join(lines).encode() + body
+    host, port = workspace.host.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(sent)
+        assert connection.recv(100).startswith(b"HTTP/1.1 204 ")
+    assert (workspace.requests[-1].body, workspace.requests[-1].sent) == (b"hello", len(sent))
 
 
 def test_a_volume_that_was_not_made_and_a_folder_that_was_not_are_not_found(
@@ -259,12 +274,17 @@ time.sleep(300)
 """
     run_id = submit(client, task(client, workspace, code))
     reach(client, run_id, "RUNNING")
+    active = list(client.jobs.list_runs(active_only=True, expand_tasks=True, limit=1))
+    assert [(run.run_id, [one.task_key for one in run.tasks or []]) for run in active] == [(run_id, ["only"])]
     while not workspace.runs[-1].log("stdout"):
         time.sleep(0.02)
     client.jobs.cancel_run(run_id)
     state = finished(client, run_id)["state"]
     assert (state["life_cycle_state"], state["result_state"]) == ("TERMINATED", "CANCELED")
     assert state["user_cancelled_or_timedout"]
+    assert list(client.jobs.list_runs(active_only=True)) == []
+    # All pages, the newest first.
+    assert [run.run_id for run in client.jobs.list_runs(limit=1)] == [run.run_id for run in reversed(workspace.runs)]
     for pid in map(int, workspace.runs[-1].log("stdout").split()):
         assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(") ")[1][:1]
 
