@@ -101,7 +101,7 @@ def first_ingested(
     of_power, of_carbon = (
         (
             feed.ingested(Hours(start, end))
-            .groupBy("zone", "datetime")
+            .groupBy(F.col("zone"), F.col("datetime"))
             .agg(F.min("ingested_at").alias(f"ingested_at_{feed.name}")),
             [f"ingested_at_{feed.name}"],
         )
@@ -210,7 +210,10 @@ def _rows_of_feed(feed: FeedRecords, seen: DataFrame, needed: Wanted) -> _Side:
         columns[f"_hours_{feed.name}"] = F.bit_or(bit)
     if needed.counts_estimated:
         columns[f"_estimated_{feed.name}"] = F.bit_or(F.when(F.col(is_estimated), bit))
-    return seen.groupBy("zone", _ROW).agg(*(column.alias(name) for name, column in columns.items())), [*columns]
+    # By columns: pyspark resolves names of keys by the schema, for which the engine analyses the plan once more.
+    return seen.groupBy(F.col("zone"), F.col(_ROW)).agg(*(column.alias(name) for name, column in columns.items())), [
+        *columns
+    ]
 
 
 def _joined(power: _Side, carbon: _Side, keys: list[str]) -> DataFrame:

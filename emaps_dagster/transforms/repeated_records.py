@@ -68,7 +68,7 @@ def distinct_records(
             "payload_sha256",
             F.posexplode(texts).alias("place", "text"),
         )
-        .groupBy("zone", "text")
+        .groupBy(F.col("zone"), F.col("text"))
         .agg(ingested.alias("ingested"))
         .select("zone", "ingested", parsed.alias("body"))
         .select("zone", "ingested", F.posexplode(F.coalesce("body.history", "body.data")).alias("number", "record"))
