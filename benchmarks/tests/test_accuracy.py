@@ -118,7 +118,7 @@ def test_shares_are_of_the_same_hour(table: tuple[Path, object], warehouse: Path
         origin = generation[moment.to_pydatetime() - timedelta(hours=horizon)]
         assert of_lag == day_before["gas"] / sum(day_before.values())
         assert of_value == origin["gas"] / sum(origin.values())
-    assert "month" not in inputs
+    assert "month" not in accuracy.inputs_of(rows.X, month=False)
 
 
 def test_the_page_has_means_and_days(days: dict[str, pd.DataFrame]) -> None:
@@ -135,7 +135,8 @@ def test_what_was_tried_is_judged_before_the_test(
     tried = ("carbon intensity only", accuracy.CHOSEN)
     monkeypatch.setattr(accuracy, "TRIED", {name: accuracy.TRIED[name] for name in tried})
     found = accuracy.validated(warehouse, {"CISO": dacf.hours_of(table[0], "CISO")}, PERIODS)
-    assert list(found.index) == ["naive 24 h", *(name + month for name in tried for month in ("", ", with the month"))]
+    endings = ("", ", relative", ", with the month", ", with the month, relative")
+    assert list(found.index) == ["naive 24 h", *(name + ending for name in tried for ending in endings)]
     assert found["CISO"].between(0, 20, inclusive="neither").all()
 
 
@@ -156,3 +157,20 @@ def test_without_the_table_the_page_keeps_its_section(
     monkeypatch.setattr(sys, "argv", ["benchmarks", "accuracy"])
     page.main()
     assert "## accuracy\n\nas it was" in (folder / "RESULTS.md").read_text()
+
+
+def test_inputs_and_target_are_relative_to_the_value_a_day_before(table: tuple[Path, object], warehouse: Path) -> None:
+    hours = dacf.hours_of(table[0], "CISO")
+    rows = accuracy.rows_of(warehouse, "CISO", hours, PERIODS.validation, PERIODS.test)
+    inputs, plain = accuracy.inputs_of(rows.X), accuracy.inputs_of(rows.X, is_relative=False)
+    base = rows.X["lag_carbon_intensity_24h"]
+    assert list(inputs.columns) == list(plain.columns)
+    assert inputs["lag_carbon_intensity_24h"].equals(base)
+    assert inputs["mean_carbon_intensity_168h"].equals(rows.X["mean_carbon_intensity_168h"] / base)
+    assert inputs["lag_production_gas_168h"].equals(plain["lag_production_gas_168h"])
+    # From Monday, 0, on.
+    weekday = [moment.weekday() for moment in rows.target_time]
+    assert list(inputs["day_of_week"]) == weekday
+    # Of a target that is its base whatever the inputs, the model learns a ratio of one.
+    forecast = accuracy.fitted(inputs, base)(inputs)
+    assert forecast == pytest.approx(base.to_numpy(), rel=1e-9)
