@@ -185,7 +185,7 @@ def test_the_variable_of_a_long_run_keeps_no_module_from_being_collected() -> No
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", module],
         cwd=ROOT,
-        env={**os.environ, "EMAPS_TEST_LONG": "1"},
+        env={**os.environ, "EMAPS_TEST_LONG": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
