@@ -64,7 +64,12 @@ def _code_server(folder: Path, environment: dict[str, str]) -> Iterator[subproce
         yield server
     finally:
         server.terminate()
-        server.wait(60)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            # It may wait for the threads of the killed run for ever.
+            server.kill()
+            server.wait(20)
 
 
 def _run_workers(server: subprocess.Popen[bytes]) -> list[int]:
