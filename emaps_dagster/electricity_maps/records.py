@@ -24,13 +24,13 @@ from emaps_dagster.electricity_maps.signal_records import SIGNAL_FIELDS, refuse_
 
 HOUR = timedelta(hours=1)
 
-_BREAKDOWNS = (
+BREAKDOWNS = (
     "powerConsumptionBreakdown",
     "powerProductionBreakdown",
     "powerImportBreakdown",
     "powerExportBreakdown",
 )
-_NUMBERS = {
+NUMBERS = {
     "power": (
         "fossilFreePercentage",
         "renewablePercentage",
@@ -42,7 +42,7 @@ _NUMBERS = {
     "carbon": ("carbonIntensity",),
 }
 # A row without these keys does not belong to its feed, and would replace a row with values by nulls.
-REQUIRED = {"power": _BREAKDOWNS[:2], "carbon": ("carbonIntensity",), **SIGNAL_FIELDS}
+REQUIRED = {"power": BREAKDOWNS[:2], "carbon": ("carbonIntensity",), **SIGNAL_FIELDS}
 
 _MODES = frozenset(MODE_KEYS)
 
@@ -115,8 +115,8 @@ def _refuse_wrong_types(row: dict[str, Any], feed: Feed, name: str) -> None:
     if feed.name in SIGNAL_FIELDS:
         refuse_wrong_signal(row, feed, name)
         return
-    refuse_wrong_numbers({field: row.get(field) for field in _NUMBERS[feed.name]}, "", name)
-    for field in _BREAKDOWNS if feed == POWER else ():
+    refuse_wrong_numbers({field: row.get(field) for field in NUMBERS[feed.name]}, "", name)
+    for field in BREAKDOWNS if feed == POWER else ():
         if row.get(field) is not None:
             _refuse_wrong_breakdown(row[field], field, name)
 
@@ -125,7 +125,7 @@ def _refuse_wrong_breakdown(breakdown: Any, field: str, name: str) -> None:
     if not isinstance(breakdown, dict):
         raise UnusableRecordError(f"{field} of {name} is not an object")
     refuse_case_variants(breakdown, f"{field} of {name}")
-    if field in _BREAKDOWNS[:2]:
+    if field in BREAKDOWNS[:2]:
         for key in () if _MODES.issuperset(breakdown) else breakdown:
             if key not in _MODES and breakdown[key] not in (None, 0):
                 # Dropping the mode would lose data silently; it must be added to the contract first.

@@ -7,6 +7,7 @@ usual form is one that records.py accepts with the same hours (test_usual_bodies
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic_core import core_schema as cs
 
 from emaps_dagster.contracts.zones import CARBON, MODE_KEYS, POWER, Feed
 from emaps_dagster.electricity_maps.fields import LARGEST_NUMBER
+from emaps_dagster.electricity_maps.records import BREAKDOWNS, NUMBERS, REQUIRED
 from emaps_dagster.electricity_maps.strict_json import may_hold_extreme_numbers, most_keys
 
 # Every day that exists but 29 February, which needs the year.
@@ -24,7 +26,6 @@ _DAY = (
     r"|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 _HOUR_OF_DAY = rf"^20[0-9]{{2}}-{_DAY}T(?:[01][0-9]|2[0-3])"
-_BREAKDOWNS = ("powerConsumptionBreakdown", "powerProductionBreakdown", "powerImportBreakdown", "powerExportBreakdown")
 
 
 def hours_of_usual_body(body: str, feed: Feed, zone: str) -> list[datetime] | None:
@@ -55,7 +56,7 @@ def hours_of_usual_body(body: str, feed: Feed, zone: str) -> list[datetime] | No
 
 
 def _keys(row: dict[str, Any]) -> int:
-    return len(row) + sum(len(row[name]) for name in _BREAKDOWNS if row.get(name))
+    return len(row) + sum(len(row[name]) for name in BREAKDOWNS if row.get(name))
 
 
 @lru_cache(maxsize=256)
@@ -72,25 +73,21 @@ def _validator(feed: Feed, zone: str) -> SchemaValidator:
         "temporalGranularity": cs.literal_schema(["hourly"]),
     }
     number = cs.nullable_schema(cs.float_schema(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False))
+    fields |= dict.fromkeys(NUMBERS[feed.name], number)
     if feed == POWER:
         modes = cs.nullable_schema(cs.dict_schema(cs.literal_schema(list(MODE_KEYS)), number))
         zone_key = cs.str_schema(pattern="^[A-Z]{2}(?:-[A-Z0-9]{1,8}){0,3}$")
         flows = cs.nullable_schema(cs.dict_schema(zone_key, number))
-        required = {"powerConsumptionBreakdown": modes, "powerProductionBreakdown": modes}
-        fields |= {"powerImportBreakdown": flows, "powerExportBreakdown": flows}
-        totals = [f"power{side}Total" for side in ("Consumption", "Production", "Import", "Export")]
-        fields |= dict.fromkeys(("fossilFreePercentage", "renewablePercentage", *totals), number)
+        fields |= dict.fromkeys(BREAKDOWNS[:2], modes) | dict.fromkeys(BREAKDOWNS[2:], flows)
     else:
-        required = {"carbonIntensity": number}
         fields["flowTraced"] = cs.literal_schema([True])
-    hour = cs.str_schema(pattern=rf"{_HOUR_OF_DAY}:00:00\.000Z$")
-    rows = cs.list_schema(_object(fields, {"datetime": hour, **required}), min_length=1)
-    envelope = {"history": rows, "data": rows, "temporalGranularity": fields["temporalGranularity"]}
-    return SchemaValidator(_object(envelope, {"zone": fields["zone"]}))
+    fields["datetime"] = cs.str_schema(pattern=rf"{_HOUR_OF_DAY}:00:00\.000Z$")
+    rows = cs.list_schema(_object(fields, ("datetime", *REQUIRED[feed.name])), min_length=1)
+    envelope = {name: fields[name] for name in ("zone", "temporalGranularity")} | {"history": rows, "data": rows}
+    return SchemaValidator(_object(envelope, ("zone",)))
 
 
-def _object(fields: dict[str, CoreSchema], required: dict[str, CoreSchema]) -> CoreSchema:
+def _object(fields: dict[str, CoreSchema], required: Collection[str]) -> CoreSchema:
     """An object of these fields and no others, each of exactly its JSON type."""
-    members = {name: cs.typed_dict_field(schema, required=False) for name, schema in fields.items()}
-    members |= {name: cs.typed_dict_field(schema, required=True) for name, schema in required.items()}
+    members = {name: cs.typed_dict_field(schema, required=name in required) for name, schema in fields.items()}
     return cs.typed_dict_schema(members, extra_behavior="forbid", config=cs.CoreConfig(strict=True))

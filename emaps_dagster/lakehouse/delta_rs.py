@@ -150,13 +150,13 @@ class FolderLakehouse(Lakehouse):
             # Inserts the same rows as a merge, without its scan of the months and its join.
             _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), made_from(version))
             return
-        # Literal months prune partitions, so the cost does not grow with the table.
         changed = sorted(pc.unique(rows[table.partition]).to_pylist())
         stored = self._whole(target, table, changed)
         if stored is not None:
             merged = merged_rows(stored, rows, table).cast(_arrow_schema(table))
             self._write(table, merged, version, predicate=f"`{table.partition}` IN ({_literals(changed)})")
             return
+        # Literal months prune partitions, so the cost does not grow with the table.
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
         merger = target.merge(
             rows,

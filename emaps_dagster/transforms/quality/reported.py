@@ -53,6 +53,8 @@ def unreported(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Key, str]]:
         elif row["carbon_intensity"] is not None and row[_TYPE] is None and _TYPE in before:
             yield key, f"{_TYPE} is null, though it was reported before"
         before |= dict.fromkeys(_reported(row), row["datetime"])
+        if row[_TYPE] is not None:
+            before[_TYPE] = row["datetime"]
 
 
 def is_silent(row: Mapping[str, Any], feed: str) -> bool:
@@ -62,7 +64,7 @@ def is_silent(row: Mapping[str, Any], feed: str) -> bool:
 
 def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> Iterator[str]:
     now = _reported(row)
-    if now <= {*_PERCENTAGES, _TYPE}:
+    if now <= set(_PERCENTAGES):
         yield "every power value is null"
         return
     if is_silent(row, "power"):
@@ -96,8 +98,8 @@ def _missing_power(row: Mapping[str, Any], before: Mapping[str, datetime]) -> It
 
 
 def _reported(row: Mapping[str, Any]) -> set[str]:
-    """Names of a row's values that are not null, and its neighbours as `flow MK`; of carbon its type alone."""
-    names = {name for name in (*FEED_VALUES["power"], *_FLOWS, *_PERCENTAGES, _TYPE) if row[name] is not None}
+    """Names of a row's power values that are not null, and its neighbours as `flow MK`."""
+    names = {name for name in (*FEED_VALUES["power"], *_FLOWS, *_PERCENTAGES) if row[name] is not None}
     return names | {
         f"flow {neighbour}" for map_ in _MAPS for neighbour, mw in (row[map_] or {}).items() if mw is not None
     }
