@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,5 +22,6 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the client would have waited before each further try."""
     taken: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", taken.append)
+    # tenacity's own name for `time`: `time.sleep` belongs to all threads of the process.
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=taken.append))
     return taken

@@ -89,6 +89,12 @@ def test_a_retry_after_beyond_patience_is_an_error_naming_the_wait_and_the_one_t
     assert (len(api.requests), pauses) == (1, [])
 
 
+def test_only_the_clients_pauses_are_recorded(pauses: list[float]) -> None:
+    # Recorded for all threads of the process, a thread that waits would run round without a pause.
+    time.sleep(0)
+    assert pauses == []
+
+
 def test_giving_up_at_the_second_try_says_so(api: Api) -> None:
     with pytest.raises(RateLimitedError, match=r"after 2 tries\. The provider asks to wait 3600 s\."):
         ask(api.then(503).then(429, Retry_After="3600"))

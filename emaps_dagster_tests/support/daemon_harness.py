@@ -16,6 +16,7 @@ from fractions import Fraction
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -181,7 +182,7 @@ def machine(
             ("dagster._time._mockable_get_current_timestamp", lambda: made.now.timestamp()),  # noqa: PLW0108  # the clock is turned
             ("emaps_dagster.defs.resources.electricity_maps.utc_now", lambda: made.now),
             # Time stands still while a client waits before it tries again.
-            ("emaps_dagster.electricity_maps.retries.time.sleep", lambda _seconds: None),
+            ("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None)),
         ):
             stack.enter_context(mock.patch(name, clock))
         stack.enter_context(mock.patch("dagster._core.log_manager.DagsterLogManager", get_freezable_log_manager()))
