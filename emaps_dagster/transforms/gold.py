@@ -8,16 +8,16 @@ hours pass in arrays, those of many in columns (carriers.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, ml_features, rolling_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
-from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
+from emaps_dagster.contracts.zones import neighbours_of, zone_column
 from emaps_dagster.transforms.carriers import Apart, Carrier, InArray
+from emaps_dagster.transforms.time_features import local_time, time_features, with_local_time
 from emaps_dagster.transforms.timestamps import in_hours, instant
 from emaps_dagster.transforms.wanted import OWN_COLUMNS
 
@@ -31,39 +31,6 @@ _DIRECTIONS = ("import", "export")
 _STEPS = (4, 24)
 _MANY = timedelta(days=31)
 _KEY = ["zone", "datetime"]
-
-
-def _time_zone() -> Column:
-    """The IANA time zone of the row's zone; null for a zone that `zones.py` does not list."""
-    known = [F.lit(text) for zone in ZONES.values() for text in (zone.key, zone.time_zone)]
-    return F.element_at(F.create_map(*known), F.col("zone"))
-
-
-@lru_cache(maxsize=256)
-def _holidays(country: str | None, years: range) -> list[date] | None:
-    """National public holidays of the years; None when those of the country are unknown."""
-    import holidays
-
-    if country is None:
-        return None
-    try:
-        return sorted(holidays.country_holidays(country, years=years))
-    except NotImplementedError:
-        return None
-
-
-def _is_holiday(start: datetime, end: datetime) -> Column:
-    # Local dates extend a day beyond the UTC window at both ends.
-    first, last = (start - timedelta(days=1)).date(), (end + timedelta(days=1)).date()
-    result = F.lit(None).cast("boolean")
-    for zone in ZONES.values():
-        listed = _holidays(zone.country, range(first.year, last.year + 1))
-        if listed is not None:
-            # A plan costs an engine time for each literal: the days of the window only.
-            days = [day for day in listed if first <= day <= last]
-            is_listed = F.to_date("_local").isin(days) if days else F.lit(False)
-            result = F.when(F.col("zone") == F.lit(zone.key), is_listed).otherwise(result)
-    return result
 
 
 def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFrame:
@@ -121,43 +88,17 @@ def _count(total: Column) -> Column:
     return total.bitwiseAND(F.lit(31).cast("bigint"))
 
 
-def with_time_features(rows: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """Adds the time features of `datetime` and `zone`; all hours lie in [start, end)."""
-    features = _time_features(start, end).items()
-    return _with_local_time(rows).select("*", *(column.alias(name) for name, column in features))
-
-
-def _with_local_time(rows: DataFrame) -> DataFrame:
-    return rows.select("*", _local_time())
-
-
-def _local_time() -> Column:
-    return F.from_utc_timestamp("datetime", _time_zone()).alias("_local")
-
-
-def _time_features(start: datetime, end: datetime) -> dict[str, Column]:
-    return {
-        "hour": F.hour("datetime"),
-        "day_of_week": F.dayofweek("datetime"),
-        "month": F.month("datetime"),
-        "local_hour": F.hour("_local"),
-        "local_day_of_week": F.dayofweek("_local"),
-        "is_weekend": F.dayofweek("_local").isin(1, 7),
-        "is_holiday": _is_holiday(start, end),
-    }
-
-
 def _row_features(start: datetime, end: datetime) -> dict[str, Column]:
     """The columns that are computed from others of their row, by name.
 
     The contract names the inputs of each (`Column.inputs`); rows as known are computed with these inputs alone.
     """
-    return {**_time_features(start, end), "year_month": F.date_format("datetime", "yyyy-MM")}
+    return {**time_features(start, end), "year_month": F.date_format("datetime", "yyyy-MM")}
 
 
 def with_row_features(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
     """Selects these columns of gold from the values, lags and means of [start, end), and computes the rest of them."""
-    return _completed(_with_local_time(rows), columns, start, end)
+    return _completed(with_local_time(rows), columns, start, end)
 
 
 def _completed(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
@@ -194,7 +135,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     }
     unpacked = rows.select(
         *_KEY,
-        _local_time(),
+        local_time(),
         *OWN_COLUMNS,
         "hours_observed_24h",
         "hours_estimated_24h",
@@ -226,7 +167,10 @@ def _in_one_pass(observed: DataFrame, carrier: Carrier, start: datetime) -> Data
             F.min("_later").alias("_nearest"),
             *(
                 column.alias(name)
-                for later, group, names in ((0, "value", carrier.columns("value")), (1, "lag", carrier.columns("value")))
+                for later, group, names in (
+                    (0, "value", carrier.columns("value")),
+                    (1, "lag", carrier.columns("value")),
+                )
                 for column, name in zip(at(later, *names), carrier.columns(group), strict=True)
             ),
             *(column.alias(name) for column, name in zip(at(0, *OWN_COLUMNS), OWN_COLUMNS, strict=True)),
