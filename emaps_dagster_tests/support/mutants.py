@@ -59,8 +59,8 @@ MUTANTS = (
         "transforms.gold:features",
         "_with_means(gather(observed, carrier, start), carrier)",
         '_beside(gather(observed, carrier, start), observed.select("*", '
-        'F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), F.expr("INTERVAL 1 HOUR"))).alias("_hour"))'
-        '.groupBy("zone", F.col("_hour").alias("datetime")).agg('
+        'F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), F.expr("INTERVAL 1 HOUR")))'
+        '.alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         '*carrier.carried(map(F.avg, carrier.values("value")), "mean"), '
         '*carrier.carried((F.count(value).cast("int") for value in carrier.values("value")), "count"), '
         'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '
