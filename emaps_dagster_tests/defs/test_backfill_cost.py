@@ -8,7 +8,6 @@ from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.definitions import build_definitions
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.builders import utc
-from harness.dagster_runs import quick_instance
 
 TOKEN = "a-token"
 NOW = utc(2024, 5, 4, 10, 7)
@@ -20,7 +19,7 @@ def test_the_cost_of_a_backfill_is_a_job_that_fetches_nothing(monkeypatch: pytes
     with Simulator(token=TOKEN, zones=("GR", "BG"), now=NOW) as sim:
         settings = Settings(api_url=sim.url, zones=("GR", "BG"), fixed_now=NOW, _env_file=None)
         job = build_definitions(settings).resolve_job_def("backfill_cost")
-        with quick_instance() as instance:
+        with dg.DagsterInstance.ephemeral() as instance:
             result = job.execute_in_process(run_config={"start": "2023-01-01", "end": "2024-01-01"}, instance=instance)
             said = [entry.user_message for entry in instance.all_logs(result.run_id)]
     assert (
