@@ -43,8 +43,14 @@ def changed(number: int, value: float, change: str) -> pa.Table:
     return conform(pa.Table.from_pylist([row]), READINGS).append_column("_change", pa.array([change]))
 
 
+def commit_merge(lakehouse: Lakehouse, rows: pa.Table, version: int) -> None:
+    """Commit rows of `changed`, computed from the version."""
+    stored = conform(lakehouse._rows(READINGS, DAY, version, MONTH, ()), READINGS)
+    lakehouse._merge(READINGS, MONTH, rows, version, stored)
+
+
 def merges(lakehouse: Lakehouse, version: int) -> None:
-    lakehouse._merge(READINGS, MONTH, changed(2, -1.0, "updated"), version)
+    commit_merge(lakehouse, changed(2, -1.0, "updated"), version)
 
 
 def replaces(lakehouse: Lakehouse, version: int) -> None:
@@ -86,8 +92,8 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
 ) -> None:
     # There and back: the row is again as the loser read it, and only the versions tell that it is stale.
     winner: Lakehouse = table if other == "spark" else delta_rs
-    winner._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
-    winner._merge(READINGS, MONTH, changed(2, 1.0, "updated"), 2)
+    commit_merge(winner, changed(2, 5.0, "updated"), 1)
+    commit_merge(winner, changed(2, 1.0, "updated"), 2)
     with pytest.raises(CommitConflictError, match="since version 1, nothing was written"):
         commit(table, 1)
     assert (table.version(READINGS), values(table)) == (3, [(2, 1.0)])
@@ -97,16 +103,16 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
 
 @pytest.mark.long("by the lock and the guard of the tests around it")
 def test_delta_rs_refuses_what_was_made_before_a_commit_of_spark(table: Lakehouse, delta_rs: FolderLakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
+    commit_merge(table, changed(2, 5.0, "updated"), 1)
     with pytest.raises(CommitConflictError):
         merges(delta_rs, 1)
     assert values(table) == [(2, 5.0)]
 
 
 def test_a_row_that_another_inserted_first_is_not_inserted_again(table: Lakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+    commit_merge(table, changed(3, 2.0, "inserted"), 1)
     with pytest.raises(CommitConflictError):
-        table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+        commit_merge(table, changed(3, 2.0, "inserted"), 1)
     assert values(table) == [(2, 1.0), (3, 2.0)]
 
 
@@ -127,13 +133,13 @@ def test_what_a_stranger_changed_meanwhile_is_computed_again_and_healed(table: L
 
 @pytest.mark.long("by the lock and the guard of the tests around it")
 def test_compaction_in_between_is_no_lost_race_and_hides_none(table: Lakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+    commit_merge(table, changed(3, 2.0, "inserted"), 1)
     table._compact(READINGS)
     # One writer has read version 2, before the compaction, another version 3, after it: of the same rows.
-    table._merge(READINGS, MONTH, changed(3, 4.0, "updated"), 2)
+    commit_merge(table, changed(3, 4.0, "updated"), 2)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
     with pytest.raises(CommitConflictError, match="since version 3, nothing was written"):
-        table._merge(READINGS, MONTH, changed(3, 5.0, "updated"), 3)
+        commit_merge(table, changed(3, 5.0, "updated"), 3)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
 
 
