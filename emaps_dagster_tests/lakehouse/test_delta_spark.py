@@ -20,7 +20,7 @@ from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
+from emaps_dagster.lakehouse.locations import Commit, LocalFolders, UnityCatalog
 from emaps_dagster.lakehouse.reports import CommitConflictError, HourChange, MergeReport
 from emaps_dagster_tests.support.builders import frame
 from emaps_dagster_tests.support.readings import DAY, READINGS, T0, answering, rows_of
@@ -196,6 +196,26 @@ def test_a_catalog_has_tables_of_the_contract_by_name(catalog: DeltaSparkLakehou
         "delta.appendOnly": "false",
         "delta.dataSkippingStatsColumns": "zone,datetime",
     }
+
+
+def test_the_history_of_a_catalogs_table_is_read_for_its_version_and_for_a_commit_alone(
+    catalog: DeltaSparkLakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    history = UnityCatalog.history
+
+    def recorded(place: UnityCatalog, session: SparkSession, table: Table, limit: int) -> list[Commit]:
+        limits.append(limit)
+        return history(place, session, table, limit)
+
+    monkeypatch.setattr(UnityCatalog, "history", recorded)
+    catalog.create(READINGS)
+    assert catalog.exists(READINGS)
+    assert catalog.read_arrow(READINGS, DAY).num_rows == 0
+    assert limits == []
+    catalog.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    # The version, the commits up to it, and the own one.
+    assert limits == [1, 10, 10]
 
 
 @pytest.mark.parametrize("catalog", ["spark_catalog"], indirect=True)
