@@ -116,7 +116,7 @@ class FolderLakehouse(Lakehouse):
         return {f.name: f.dataType.simpleString() for f in StructType.fromJson(json.loads(stored.to_json())).fields}
 
     def _rows(
-        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+        self, table: Table, window: Window, version: int | None, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
         with self._explaining(table):
             return rows_of_files(self._delta(table, version), table, window, months, columns)
@@ -144,16 +144,16 @@ class FolderLakehouse(Lakehouse):
         delta = self._delta(table)
         _add(delta, rows, None if table.append_only else made_from(delta.version()))
 
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:  # noqa: ARG002  # whole months are read here
         target = self._delta(table, version)
         if pc.all(pc.equal(rows["_change"], "inserted")).as_py():
             # Inserts the same rows as a merge, without its scan of the months and its join.
             _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), made_from(version))
             return
         changed = sorted(pc.unique(rows[table.partition]).to_pylist())
-        stored = self._whole(target, table, changed)
-        if stored is not None:
-            merged = merged_rows(stored, rows, table).cast(_arrow_schema(table))
+        whole = self._whole(target, table, changed)
+        if whole is not None:
+            merged = merged_rows(whole, rows, table).cast(_arrow_schema(table))
             self._write(table, merged, version, predicate=f"`{table.partition}` IN ({_literals(changed)})")
             return
         # Literal months prune partitions, so the cost does not grow with the table.
