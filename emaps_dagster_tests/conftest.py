@@ -25,10 +25,10 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
-from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator.workspace import Workspace
+from harness.long_runs import LONG
 from harness.surroundings import import_definitions_alone, no_settings_of_this_machine
 
 __all__ = ["no_settings_of_this_machine"]
