@@ -21,7 +21,8 @@ from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
-from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, table_lock
+from emaps_dagster.lakehouse.delta_rs import explaining_folders, table_lock
+from emaps_dagster.lakehouse.local_files import rows_of_files
 
 
 class TableLocations(ABC):

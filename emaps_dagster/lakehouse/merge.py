@@ -29,7 +29,7 @@ class TableMerges(TableStorage):
     """Idempotent writes of silver and gold."""
 
     # Most values that a merge holds at once: 8 bytes each, in the engine, in this process, and while writing the file.
-    _cells = 25_000_000
+    _cells = 30_000_000
 
     def merge(
         self,
