@@ -29,8 +29,13 @@ test: lint imports ## every test that this machine can run, mypy among them (tes
 test-long: ## make test with every variant: more engines, faults, scenarios and clicks; more than an hour on two cores
 	EMAPS_TEST_LONG=1 $(MAKE) test
 
-test-fast: setup ## the tests of single rooms: no Java, no browser, no PostgreSQL, no Databricks, no whole system
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not jvm and not browser and not postgres and not databricks and not system"
+# The marks are given by emaps_dagster_tests/conftest.py, from a test's place and code; CONTRIBUTING.md has the rule.
+NOT_FAST := jvm browser postgres databricks system process job engine
+EMPTY :=
+FAST := not $(subst $(EMPTY) $(EMPTY), and not ,$(NOT_FAST))
+
+test-fast: setup ## the tests of single modules, in about a minute: no processes, jobs or tables of several rooms
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "$(FAST)" --ignore emaps_dagster_tests/system emaps_dagster_tests
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .

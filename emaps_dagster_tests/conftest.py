@@ -25,10 +25,11 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
-from emaps_dagster_tests.support.long_runs import LONG
+from emaps_dagster_tests.support.needs import marks_of
 from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator.workspace import Workspace
+from harness.long_runs import add_long_marker, skip_long_tests
 from harness.surroundings import import_definitions_alone, no_settings_of_this_machine
 
 __all__ = ["no_settings_of_this_machine"]
@@ -120,13 +121,16 @@ class _SkipsFail:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
-    config.addinivalue_line("markers", "long(why): runs with EMAPS_TEST_LONG=1 only")
+    add_long_marker(config)
     config.addinivalue_line("markers", "jvm_long(why): of a module of both engines; on the JVM it is long")
     config.addinivalue_line("markers", "jvm: needs Java 17")
     config.addinivalue_line("markers", "browser: needs Chromium")
     config.addinivalue_line("markers", "postgres: needs the programs of a PostgreSQL server")
     config.addinivalue_line("markers", "databricks: runs on the emulated workspace")
     config.addinivalue_line("markers", "system: runs whole programs, or whole histories of tables")
+    config.addinivalue_line("markers", "process: starts processes of its own")
+    config.addinivalue_line("markers", "job: loads the definitions or runs a job of Dagster")
+    config.addinivalue_line("markers", "engine: makes tables with Spark, outside of transforms/ and lakehouse/")
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipsFail())
 
@@ -154,7 +158,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
-# What a test needs follows from its module, or from the engine in its parameters.
+# What a test needs follows from its module, or from the engine in its parameters; support/needs.py reads the rest from
+# its code.
 _NEEDS = {
     "browser": re.compile(r"test_ui\.py"),
     "postgres": re.compile(r"test_deploy_runs\.py|test_preflight\.py|postgres"),
@@ -171,9 +176,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, needs in _NEEDS.items():
             if needs.search(item.nodeid):
                 item.add_marker(mark)
-        long = item.get_closest_marker("long")
-        if long and not LONG:
-            item.add_marker(pytest.mark.skip(reason=f"the long run, EMAPS_TEST_LONG=1: {long.args[0]}"))
+        for mark in marks_of(item):
+            item.add_marker(mark)
+    skip_long_tests(items)
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from emaps_dagster.contracts.errors import AlertError
 from emaps_dagster.contracts.settings import Settings
-from emaps_dagster.monitoring.incident_messages import without_secrets
+from emaps_dagster.monitoring.alert_texts import without_secrets
 
 _TIMEOUT_SECONDS = 10.0
 

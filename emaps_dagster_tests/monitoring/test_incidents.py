@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.monitoring.incident_messages import text_of, without_secrets
+from emaps_dagster.monitoring.alert_texts import text_of, without_secrets
 from emaps_dagster.monitoring.incidents import (
     Alert,
     IncidentsState,

@@ -20,11 +20,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pydantic import SecretStr
 
-from emaps_dagster.contracts.settings import Settings
 from emaps_dagster.contracts.tables import CARBON_DATA
 from emaps_dagster.contracts.windows import HOUR, Window, utc_now
 from emaps_dagster.contracts.zones import POWER
-from emaps_dagster.definitions import build_definitions
 from emaps_dagster.defs.assets.bronze import resumes_since
 from emaps_dagster.defs.names import RESUME_TAG
 from emaps_dagster.electricity_maps.client import ElectricityMapsClient
@@ -77,21 +75,6 @@ def test_the_calls_of_a_window_are_known_before_it_is_fetched(
     with ElectricityMapsClient(sim.url, SecretStr(TOKEN), clock=sim.now) as client:
         list(fetch(client, POWER, ("GR",), window, NOW))
     assert len(sim.requests) == cost
-
-
-def test_the_cost_of_a_backfill_is_a_job_that_fetches_nothing(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMAPS_API_TOKEN", TOKEN)
-    monkeypatch.setenv("EMAPS_CALLS_PER_MINUTE", "30")
-    settings = Settings(api_url=sim.url, zones=("GR", "BG"), fixed_now=NOW, _env_file=None)
-    job = build_definitions(settings).resolve_job_def("backfill_cost")
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(run_config={"start": "2023-01-01", "end": "2024-01-01"}, instance=instance)
-        said = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    assert (
-        "[2023-01-01T00:00Z, 2024-01-01T00:00Z), 8760 hours: 148 calls (2 zones, 2 signals, 37 each), "
-        "0:04:56 at EMAPS_CALLS_PER_MINUTE=30. Nothing was fetched." in said
-    )
-    assert [request.path for request in sim.requests] == ["/v3/zones"]
 
 
 def test_calls_are_spaced_when_the_limit_is_known(sim: Simulator) -> None:

@@ -71,3 +71,20 @@ def test_the_page_of_the_architecture_lists_the_modules_of_each_room() -> None:
     package = ROOT / "emaps_dagster"
     modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
     assert listed - {"features/__init__.py", "forecasting/__init__.py"} == modules - {"definitions.py"}
+
+
+def test_the_page_of_the_architecture_names_the_tests_of_each_module_that_has_none_of_its_name() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = page.split("## Where a line is tested")[1].split("\n## ")[0]
+    rooms = dict(re.findall(r"^\| `([\w/]+)/` \| (.*) \|$", section, flags=re.MULTILINE))
+    tests = {path.relative_to(ROOT / "emaps_dagster_tests") for path in ROOT.glob("emaps_dagster_tests/**/test_*.py")}
+    assert set(re.findall(r"`(test_\w+\.py)`", section)) - {path.name for path in tests} == set()
+    own = {(path.parts[0], re.sub(r"^test_|_checks$", "", path.stem)) for path in tests}
+    package = ROOT / "emaps_dagster"
+    without = []
+    for module in sorted(package.rglob("*.py")):
+        room = module.parent.relative_to(package).as_posix()
+        listed = rooms.get(room) or rooms.get(room.rpartition("/")[0]) or ""
+        if (room.split("/")[0], module.stem) not in own and f"`{module.name}`" not in listed:
+            without.append(f"{room}/{module.name}")
+    assert [name for name in without if "/__" not in name] == ["./definitions.py"]

@@ -9,7 +9,7 @@ from emaps_dagster.defs.instance.runs import present
 from emaps_dagster.defs.sensors.alert_outbox import AlertOutbox
 from emaps_dagster.defs.sensors.results import result_of
 from emaps_dagster.monitoring.alert_delivery import channels
-from emaps_dagster.monitoring.incident_messages import text_of
+from emaps_dagster.monitoring.alert_texts import text_of
 
 _ALERT_SECONDS = 60
 
