@@ -160,7 +160,9 @@ def test_figures_are_reported_as_median_min_max_and_repeats() -> None:
         "| a row | rows | 87,600 | 87,600 | 87,600 | 1 |",
         "| both | s | 87,600 | 87,600 | 87,600 | 1 |",
     ]
-    assert re.match(r"\d+ cores, \d+ GB, \S+ \S+, Python 3\.", machine())
+    assert re.match(
+        r"(Commit [0-9a-f]{7,}( with changes)?|No commit), \d+ cores, \d+ GB, \S+ \S+, Python 3\.", machine()
+    )
 
 
 def test_every_measure_is_a_module_that_the_readme_explains() -> None:
