@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -55,12 +56,28 @@ def _short(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
+def commit() -> str:
+    """The commit that was measured, and whether the files differ from it; results themselves do not count."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/*.md", ":!/benchmarks/*.csv"
+        )
+        return f"commit {git('rev-parse', '--short=7', 'HEAD')}{' with changes' if changed else ''}"
+    except (OSError, subprocess.CalledProcessError):
+        return "no commit"
+
+
 def machine() -> str:
-    """Cores, memory, system and versions, in one line."""
+    """Commit, cores, memory, system and versions, in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
-        f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}, "
+        f"{commit().capitalize()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, {versions}"
     )
 

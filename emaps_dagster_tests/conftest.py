@@ -25,11 +25,11 @@ from emaps_dagster.contracts.errors import EngineError
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.spark_sessions import JVM_CONFIG, embedded_session, jvm_session
 from emaps_dagster_tests.support.engines import FAST, is_jvm, jvm_functions, open_folders
-from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.needs import marks_of
 from emaps_dagster_tests.support.serverless import TOKEN as SERVERLESS_TOKEN
 from emaps_dagster_tests.support.serverless import WHY_NOT
 from harness.databricks_emulator.workspace import Workspace
+from harness.long_runs import add_long_marker, skip_long_tests
 from harness.surroundings import import_definitions_alone, no_settings_of_this_machine
 
 __all__ = ["no_settings_of_this_machine"]
@@ -122,7 +122,7 @@ class _SkipsFail:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_engines: every test of the module runs on the embedded engine and the JVM")
     config.addinivalue_line("markers", "embedded_alone(reason): this test of such a module does not run on the JVM")
-    config.addinivalue_line("markers", "long(why): runs with EMAPS_TEST_LONG=1 only")
+    add_long_marker(config)
     config.addinivalue_line("markers", "jvm_long(why): of a module of both engines; on the JVM it is long")
     config.addinivalue_line("markers", "jvm: needs Java 17")
     config.addinivalue_line("markers", "browser: needs Chromium")
@@ -179,9 +179,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
         for mark in marks_of(item):
             item.add_marker(mark)
-        long = item.get_closest_marker("long")
-        if long and not LONG:
-            item.add_marker(pytest.mark.skip(reason=f"the long run, EMAPS_TEST_LONG=1: {long.args[0]}"))
+    skip_long_tests(items)
     last = len(LONGEST_MODULES)
     places = {name: place for place, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: places.get(item.path.stem, last))

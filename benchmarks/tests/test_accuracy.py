@@ -97,7 +97,7 @@ def test_a_forecast_reads_nothing_of_its_own_day(table: tuple[Path, object], war
     first_day = (PERIODS.test, PERIODS.test + _DAY)
     as_it_was = accuracy.rows_of(warehouse, "ERCO", hours, *first_day)
     then = accuracy.rows_of(tmp_path, "ERCO", changed, *first_day)
-    pd.testing.assert_frame_equal(accuracy.inputs_of(as_it_was.X), accuracy.inputs_of(then.X))
+    pd.testing.assert_frame_equal(accuracy.DayAhead().inputs(as_it_was.X), accuracy.DayAhead().inputs(then.X))
     assert (then.y == 1.0).all()
     assert (as_it_was.y > 1.0).all()
 
@@ -105,7 +105,7 @@ def test_a_forecast_reads_nothing_of_its_own_day(table: tuple[Path, object], war
 def test_shares_are_of_the_same_hour(table: tuple[Path, object], warehouse: Path) -> None:
     hours = dacf.hours_of(table[0], "CISO")
     rows = accuracy.rows_of(warehouse, "CISO", hours, PERIODS.test, PERIODS.end)
-    inputs = accuracy.inputs_of(rows.X)
+    inputs = accuracy.DayAhead().inputs(rows.X)
     generation = {hour.start: hour.generation for hour in hours}
     for (_, _, horizon), moment, of_lag, of_value in zip(
         rows.index,
@@ -118,7 +118,7 @@ def test_shares_are_of_the_same_hour(table: tuple[Path, object], warehouse: Path
         origin = generation[moment.to_pydatetime() - timedelta(hours=horizon)]
         assert of_lag == day_before["gas"] / sum(day_before.values())
         assert of_value == origin["gas"] / sum(origin.values())
-    assert "month" not in accuracy.inputs_of(rows.X, month=False)
+    assert "month" not in accuracy.DayAhead(month=False).inputs(rows.X)
 
 
 def test_the_page_has_means_and_days(days: dict[str, pd.DataFrame]) -> None:
@@ -135,7 +135,7 @@ def test_what_was_tried_is_judged_before_the_test(
     tried = ("carbon intensity only", accuracy.CHOSEN)
     monkeypatch.setattr(accuracy, "TRIED", {name: accuracy.TRIED[name] for name in tried})
     found = accuracy.validated(warehouse, {"CISO": dacf.hours_of(table[0], "CISO")}, PERIODS)
-    endings = ("", ", relative", ", with the month", ", with the month, relative")
+    endings = [month + relative for month in ("", ", with the month") for relative in accuracy.BASES]
     assert list(found.index) == ["naive 24 h", *(name + ending for name in tried for ending in endings)]
     assert found["CISO"].between(0, 20, inclusive="neither").all()
 
@@ -159,18 +159,30 @@ def test_without_the_table_the_page_keeps_its_section(
     assert "## accuracy\n\nas it was" in (folder / "RESULTS.md").read_text()
 
 
-def test_inputs_and_target_are_relative_to_the_value_a_day_before(table: tuple[Path, object], warehouse: Path) -> None:
+def test_inputs_and_target_are_relative_to_the_base_of_their_model(table: tuple[Path, object], warehouse: Path) -> None:
     hours = dacf.hours_of(table[0], "CISO")
     rows = accuracy.rows_of(warehouse, "CISO", hours, PERIODS.validation, PERIODS.test)
-    inputs, plain = accuracy.inputs_of(rows.X), accuracy.inputs_of(rows.X, is_relative=False)
-    base = rows.X["lag_carbon_intensity_24h"]
-    assert list(inputs.columns) == list(plain.columns)
-    assert inputs["lag_carbon_intensity_24h"].equals(base)
-    assert inputs["mean_carbon_intensity_168h"].equals(rows.X["mean_carbon_intensity_168h"] / base)
-    assert inputs["lag_production_gas_168h"].equals(plain["lag_production_gas_168h"])
-    # From Monday, 0, on.
-    weekday = [moment.weekday() for moment in rows.target_time]
-    assert list(inputs["day_of_week"]) == weekday
-    # Of a target that is its base whatever the inputs, the model learns a ratio of one.
-    forecast = accuracy.fitted(inputs, base)(inputs)
-    assert forecast == pytest.approx(base.to_numpy(), rel=1e-9)
+    model = accuracy.DayAhead()
+    plain = model.inputs(rows.X, None)
+    assert model.bases == ("lag_carbon_intensity_24h", "mean_carbon_intensity_24h")
+    for name in model.bases:
+        assert name is not None
+        inputs, base = model.inputs(rows.X, name), rows.X[name]
+        assert list(inputs.columns) == list(plain.columns)
+        assert inputs[name].equals(base)
+        assert inputs["mean_carbon_intensity_168h"].equals(rows.X["mean_carbon_intensity_168h"] / base)
+        assert inputs["lag_production_gas_168h"].equals(plain["lag_production_gas_168h"])
+        # From Monday, 0, on.
+        weekday = [moment.weekday() for moment in rows.target_time]
+        assert list(inputs["day_of_week"]) == weekday
+        # Of a target that is its base whatever the inputs, the model learns a ratio of one.
+        forecast = accuracy.DayAhead(bases=(name,)).fitted(rows.X, base)(rows.X)
+        assert forecast == pytest.approx(base.to_numpy(), rel=1e-9)
+
+
+def test_the_forecast_is_the_mean_of_the_models(table: tuple[Path, object], warehouse: Path) -> None:
+    hours = dacf.hours_of(table[0], "CISO")
+    rows = accuracy.rows_of(warehouse, "CISO", hours, PERIODS.validation, PERIODS.test)
+    both = accuracy.DayAhead()
+    alone = [accuracy.DayAhead(bases=(base,)).fitted(rows.X, rows.y)(rows.X) for base in both.bases]
+    assert (both.fitted(rows.X, rows.y)(rows.X) == (alone[0] + alone[1]) / 2).all()

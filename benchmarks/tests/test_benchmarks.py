@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import backfill, bodies, exact_numbers, roads
-from benchmarks import compare_peers as against
-from benchmarks import dagster_overhead as floor
-from benchmarks import empty_graph as empty
-from benchmarks import scale as large
-from benchmarks import table_growth as growth
+from benchmarks import (
+    backfill,
+    bodies,
+    compare_peers,
+    dagster_overhead,
+    empty_graph,
+    exact_numbers,
+    roads,
+    scale,
+    table_growth,
+)
 from benchmarks.__main__ import MEASURES
 from benchmarks.measurements import Figures, machine
 from emaps_dagster.contracts.tables import CARBON_DATA, ENERGY_DATA, POWER_DATA, ml_features
-from emaps_dagster.contracts.windows import utc_now
+from emaps_dagster.contracts.windows import HOUR, Window, utc_now
 from emaps_dagster.contracts.zones import POWER
 from emaps_dagster.defs.partitions import hourly_partitions, hours_of
 from emaps_dagster.pipeline.check_catalog import checks_of
@@ -61,9 +66,9 @@ def test_a_backfill_fills_every_layer_passes_its_checks_and_reports_time_and_mem
 
 def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by_ticks(tmp_path: Path) -> None:
     zones = ("GR", "HU")
-    against.give(tmp_path / "given", zones, 5, 2)
-    for name in against.SAME_ROWS:
-        measured = against.once(against.SIDES[name](), tmp_path / "given", tmp_path / name, zones, 5, 2)
+    compare_peers.give(tmp_path / "given", zones, 5, 2)
+    for name in compare_peers.SAME_ROWS:
+        measured = compare_peers.once(compare_peers.SIDES[name](), tmp_path / "given", tmp_path / name, zones, 5, 2)
         assert [what for what, _, _ in measured if "work" not in what] == [
             "start",
             "cold backfill",
@@ -71,28 +76,28 @@ def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by
             "peak of memory",
             "warm backfill",
         ]
-    for kind, of, rows in (("backfill", zones, 2 * 5 * 24), ("ticks", against.ONE_ZONE, 5 * 24 + 2)):
+    for kind, of, rows in (("backfill", zones, 2 * 5 * 24), ("ticks", compare_peers.ONE_ZONE, 5 * 24 + 2)):
         for table in (ENERGY_DATA, ml_features(of)):
-            ours, polars = (tmp_path / name / kind for name in against.SAME_ROWS)
-            assert against.assert_equal(table, ours, polars) == rows
+            ours, polars = (tmp_path / name / kind for name in compare_peers.SAME_ROWS)
+            assert compare_peers.assert_equal(table, ours, polars) == rows
     DeltaTable(polars / "silver" / "energy_data").update({"production_oil": "production_oil + 1e-9"})
     with pytest.raises(AssertionError, match=r"silver\.energy_data\.production_oil differs in \d+ rows, first"):
-        against.assert_equal(ENERGY_DATA, ours, polars)
+        compare_peers.assert_equal(ENERGY_DATA, ours, polars)
 
 
 def test_the_benchmarks_hours_are_over_by_dagsters_clock() -> None:
     # The benchmarks add some ticks to it.
     assert bodies.PRESENT + timedelta(days=2) < utc_now()
-    window = floor.hours(floor.HOURS)
+    window = dagster_overhead.hours(dagster_overhead.HOURS)
     keys = hourly_partitions(window.start).get_partition_keys()
     assert keys[:720] == list(hours_of(window).values())
 
 
 def test_the_least_that_dagster_takes_has_every_status_of_every_hour(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    window = floor.hours(3)
+    window = dagster_overhead.hours(3)
     # It counts the statuses itself.
-    assert floor.once(floor.floor(window), window, tmp_path) > 0
+    assert dagster_overhead.once(dagster_overhead.floor(window), window, tmp_path) > 0
 
 
 def test_the_empty_graph_has_as_many_checks_as_ours() -> None:
@@ -100,8 +105,10 @@ def test_the_empty_graph_has_as_many_checks_as_ours() -> None:
     for table in (POWER_DATA, CARBON_DATA, ENERGY_DATA, ml_features(("GR",))):
         of_the_table = sum(check.of_the_table for check in checks_of(table))
         ours[table.name] = (len(checks_of(table)) - of_the_table, of_the_table)
-    assert {name: counts for name, (_, *counts) in empty.GRAPH.items()} == {name: list(ours[name]) for name in ours}
-    assert empty.PARTITIONS.start <= bodies.days_before(14).start
+    assert {name: counts for name, (_, *counts) in empty_graph.GRAPH.items()} == {
+        name: list(ours[name]) for name in ours
+    }
+    assert empty_graph.PARTITIONS.start <= bodies.days_before(14).start
 
 
 def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,18 +123,24 @@ def test_the_large_backfill_is_compared_row_by_row_with_small_ones_around_it(mon
         return taken
 
     # The backfill itself is tested above; of this one only what is compared with what.
-    monkeypatch.setattr(large, "measure", measure)
-    measured = large.compare(("10", 365), ("50", 1826), repeats=1)
-    assert asked == [(1, 10, 365, False), (1, 50, 1826, False), (1, 10, 365, False)]
-    assert measured.values["rows of gold.ml_features, 50 zones x 1,826 days"] == [2_191_200]
+    monkeypatch.setattr(scale, "measure", measure)
+    measured = scale.compare(scale.SMALL, scale.LARGE, repeats=1)
+    assert asked == [(1, 10, 365, False), (1, 50, 1800, False), (1, 10, 365, False)]
+    assert measured.values["rows of gold.ml_features, 50 zones x 1,800 days"] == [2_160_000]
     assert measured.values["all without checks, backfill, 10 zones x 365 days"] == [10.0, 12.5]
-    rows = 2_191_200 / 87_600
+    rows = 2_160_000 / 87_600
     assert measured.values["seconds a row, large : small"] == pytest.approx([300 / rows / 10.0, 300 / rows / 12.5])
+
+
+@pytest.mark.parametrize("days", [scale.SMALL[1], scale.LARGE[1]])
+def test_a_backfill_begins_where_the_simulated_provider_has_hours(days: int) -> None:
+    window = bodies.days_before(days)
+    assert bodies.StoredApi().prepare(("GR",), Window(window.start, window.start + HOUR)) == 2
 
 
 @pytest.mark.long("a benchmark, not the product")
 def test_growth_counts_what_a_revision_and_nothing_new_write() -> None:
-    measured = growth.measure({"nine weeks": 63}, 1, 0)
+    measured = table_growth.measure({"nine weeks": 63}, 1, 0)
     assert measured.values["rows of silver written by the revision, nine weeks"] == [1]
     assert measured.values["rows of gold written by the revision, nine weeks"] == [24]
     assert measured.values["files of gold.ml_features written by the revision, nine weeks"] == [1]
@@ -147,7 +160,9 @@ def test_figures_are_reported_as_median_min_max_and_repeats() -> None:
         "| a row | rows | 87,600 | 87,600 | 87,600 | 1 |",
         "| both | s | 87,600 | 87,600 | 87,600 | 1 |",
     ]
-    assert re.match(r"\d+ cores, \d+ GB, \S+ \S+, Python 3\.", machine())
+    assert re.match(
+        r"(Commit [0-9a-f]{7,}( with changes)?|No commit), \d+ cores, \d+ GB, \S+ \S+, Python 3\.", machine()
+    )
 
 
 def test_every_measure_is_a_module_that_the_readme_explains() -> None:

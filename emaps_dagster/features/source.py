@@ -83,7 +83,7 @@ def in_utc(session: SparkSession) -> Iterator[SparkSession]:
 
 def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table]) -> Lakehouse:
     for table in tables:
-        if lakehouse.version(table) is None:
+        if not lakehouse.exists(table):
             raise NoFeaturesError(
                 f"There is no {table.qualified_name} at {lakehouse.location(table)}. Give the place of the pipeline's "
                 "tables, which is a folder as warehouse= or EMAPS_WAREHOUSE, or a catalog of the session; or run the "

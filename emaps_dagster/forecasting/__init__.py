@@ -43,7 +43,7 @@ from emaps_dagster.forecasting.training_sets import (
     naive_of,
     numbers_of,
 )
-from emaps_dagster.transforms.gold import with_time_features
+from emaps_dagster.transforms.time_features import with_time_features
 from emaps_dagster.transforms.training_rows import hours_table
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def known_in_time(rows: pa.Table, plan: ForecastPlan, max_age: timedelta) -> pa.
 
 def refuse_absent_zones(lakehouse: Lakehouse, zones: Iterable[str]) -> None:
     """Raises if bronze holds no response of a zone at all."""
-    tables = [table for table in RESPONSE_TABLES if lakehouse.version(table) is not None]
+    tables = [table for table in RESPONSE_TABLES if lakehouse.exists(table)]
     held = sorted({zone for table in tables for zone in _zones(lakehouse, table)})
     for zone in zones:
         if zone not in held:

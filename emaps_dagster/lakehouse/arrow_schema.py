@@ -29,14 +29,19 @@ def conform(rows: pa.Table, table: Table) -> pa.Table:
     A column that is missing or cannot be cast becomes null, so that the other checks can run and find the nulls;
     `schema_matches_the_contract` reports the wrong schema. Times without a zone are UTC.
     """
-    return pa.table({column.name: _conformed(rows, column) for column in table.columns})
+    stored = dict(zip(rows.column_names, rows.columns, strict=True))
+    return pa.table(
+        {column.name: _conformed(stored.get(column.name), column, rows.num_rows) for column in table.columns}
+    )
 
 
-def _conformed(rows: pa.Table, column: Column) -> Any:
+def _conformed(values: pa.ChunkedArray | None, column: Column, rows: int) -> Any:
     type_ = _ARROW[column.type]
-    if column.name in rows.column_names:
+    if values is not None and values.type == type_:
+        return values
+    if values is not None:
         try:
-            return rows.column(column.name).cast(type_, safe=False)
+            return values.cast(type_, safe=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             pass
-    return pa.nulls(rows.num_rows, type_)
+    return pa.nulls(rows, type_)

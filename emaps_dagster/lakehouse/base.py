@@ -33,10 +33,10 @@ class Lakehouse(TableReads, TableMerges):
         Raises:
             ContractChangedError: the table exists with other columns or types.
         """
-        if self.version(table) is None:
+        if not self.exists(table):
             # Spark treats a folder whose first commit is being written as not a Delta table.
             with self._lock(table):
-                if self.version(table) is None:
+                if not self.exists(table):
                     self._create(table)
         changes = self.schema_differences(table)
         if changes and table.append_only:
@@ -88,7 +88,7 @@ class Lakehouse(TableReads, TableMerges):
                 f"{table.qualified_name} cannot be maintained with a retention of {retain}: "
                 f"{self._why_no_shorter_retention}. Keep {self.shortest_retention} at least; nothing was changed."
             )
-        if self.version(table) is None:
+        if not self.exists(table):
             raise LakehouseError(f"{table.qualified_name} does not exist at {self.location(table)}.")
 
         def attempt(number: int) -> MaintenanceReport:

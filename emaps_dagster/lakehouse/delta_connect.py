@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse, Marks, hours_of
 from emaps_dagster.lakehouse.locations import Commit, UnityCatalog, quoted
@@ -48,7 +50,12 @@ class DeltaConnectLakehouse(DeltaSparkLakehouse):
         frame = super()._frame
         return reduce(DataFrame.union, [frame(session, part, schema) for part in parts])
 
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+    def collect(self, rows: DataFrame) -> pa.Table:
+        # toArrow requests the schema first, so the server would analyse every plan twice.
+        collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
+        return in_arrow_memory(cast("pa.Table", collected))
+
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:
         updated = rows.filter(pc.field("_change") == "updated")
         fresh = conform(rows, table)
         condition = None
@@ -56,8 +63,8 @@ class DeltaConnectLakehouse(DeltaSparkLakehouse):
             span = _span(fresh)
             literals = ", ".join(map(quoted, months))
             condition = f"`{table.partition}` IN ({literals}) AND {hours_of(span)}"
-            stored = conform(self._rows(table, span, version, months, ()), table)
-            fresh = _merged(stored, conform(updated, table), _inserted(rows, table), table)
+            replaced = stored.filter((pc.field("datetime") >= span.start) & (pc.field("datetime") < span.end))
+            fresh = _merged(replaced, conform(updated, table), _inserted(rows, table), table)
 
         def write(session: SparkSession, marks: Marks) -> None:
             mode, options = ("overwrite", {"replaceWhere": condition}) if condition else ("append", {})
@@ -66,12 +73,10 @@ class DeltaConnectLakehouse(DeltaSparkLakehouse):
 
         self._commit_alone(table, version, write)
 
-    def _commit(self, table: Table, version: int, write: Callable[[SparkSession, Marks], None]) -> list[Commit]:
+    def _refuse_commits(self, since: list[Commit], version: int) -> None:
         # Of all rows in a replaced span those that a stranger has inserted would be lost; MERGE would keep them.
-        for commit in self._history_from(table, version):
-            if commit.version > version and not commit.is_maintenance:
-                raise CommitConflictError(f"another writer has committed since version {version}, nothing was written")
-        return super()._commit(table, version, write)
+        if not all(commit.is_maintenance for commit in since):
+            raise CommitConflictError(f"another writer has committed since version {version}, nothing was written")
 
 
 def is_connect(session: SparkSession) -> bool:

@@ -23,7 +23,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from emaps_dagster.contracts.errors import DamagedTableError, LakehouseError
+from emaps_dagster.contracts.errors import DamagedTableError
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
@@ -38,10 +38,10 @@ from emaps_dagster.lakehouse.delta_commits import (
     made_from,
     properties,
 )
-from emaps_dagster.lakehouse.local_files import dataset
+from emaps_dagster.lakehouse.local_files import dataset, rows_of_files
 from emaps_dagster.lakehouse.locks import interprocess_lock
 from emaps_dagster.lakehouse.merged_rows import merged_rows
-from emaps_dagster.lakehouse.parquet_insert import commit_files, keys_of, moved
+from emaps_dagster.lakehouse.parquet_insert import FILE_OPTIONS, commit_files, keys_of, moved
 from emaps_dagster.lakehouse.reports import CommitConflictError, Size
 
 _LONGEST_WAIT_SECONDS = 60.0
@@ -116,7 +116,7 @@ class FolderLakehouse(Lakehouse):
         return {f.name: f.dataType.simpleString() for f in StructType.fromJson(json.loads(stored.to_json())).fields}
 
     def _rows(
-        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+        self, table: Table, window: Window, version: int | None, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
         with self._explaining(table):
             return rows_of_files(self._delta(table, version), table, window, months, columns)
@@ -144,16 +144,16 @@ class FolderLakehouse(Lakehouse):
         delta = self._delta(table)
         _add(delta, rows, None if table.append_only else made_from(delta.version()))
 
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:  # noqa: ARG002  # whole months are read here
         target = self._delta(table, version)
         if pc.all(pc.equal(rows["_change"], "inserted")).as_py():
             # Inserts the same rows as a merge, without its scan of the months and its join.
             _add(target, rows.select(table.column_names).cast(_arrow_schema(table)), made_from(version))
             return
         changed = sorted(pc.unique(rows[table.partition]).to_pylist())
-        stored = self._whole(target, table, changed)
-        if stored is not None:
-            merged = merged_rows(stored, rows, table).cast(_arrow_schema(table))
+        whole = self._whole(target, table, changed)
+        if whole is not None:
+            merged = merged_rows(whole, rows, table).cast(_arrow_schema(table))
             self._write(table, merged, version, predicate=f"`{table.partition}` IN ({_literals(changed)})")
             return
         # Literal months prune partitions, so the cost does not grow with the table.
@@ -187,7 +187,8 @@ class FolderLakehouse(Lakehouse):
         folder = Path(self._path(table))
         staged = folder / f"insert-{uuid4().hex}"
         try:
-            rows.select(table.column_names).write.partitionBy(table.partition).parquet(str(staged))
+            write = rows.select(table.column_names).write.options(**FILE_OPTIONS).partitionBy(table.partition)
+            write.parquet(str(staged))
             checked = {path: keys_of(path, table) for path in staged.rglob("*.parquet")}
             # Never deletes the files: a failed commit may have succeeded, and maintenance removes unreferenced files.
             files = {moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}
@@ -264,31 +265,6 @@ def table_lock(folder: Path) -> AbstractContextManager[None]:
     timeout the writer proceeds; the commit detects conflicts.
     """
     return interprocess_lock(folder.with_name(f".{folder.name}.lock"), _LONGEST_WAIT_SECONDS)
-
-
-def rows_of_files(
-    delta: DeltaTable, table: Table, window: Window, months: list[str] | None, columns: tuple[str, ...]
-) -> pa.Table:
-    """Reads the rows of a window with Arrow, which is faster than the planning of an engine.
-
-    Args:
-        delta: the table at a version.
-        table: its contract, silver's or gold's; the stored schema may differ.
-        window: the hours to read.
-        months: the partitions to read; None for all.
-        columns: the columns to read, as far as they are stored; all if empty.
-
-    Raises:
-        LakehouseError: a file is missing or cannot be read.
-    """
-    partitions: Any = [(table.partition, "in", months)] if months else None
-    wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
-    try:
-        stored = dataset(delta, partitions)
-        names = [name for name in columns or stored.schema.names if name in stored.schema.names]
-        return stored.to_table(names, filter=wanted)
-    except (OSError, pa.ArrowException) as error:
-        raise LakehouseError(f"{table.qualified_name} at {delta.table_uri} cannot be read: {error}") from error
 
 
 def _literals(months: Iterable[str]) -> str:

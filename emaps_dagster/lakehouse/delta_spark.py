@@ -64,6 +64,9 @@ class DeltaSparkLakehouse(Lakehouse):
     def version(self, table: Table) -> int | None:
         return self.place.version(self.spark, table)
 
+    def exists(self, table: Table) -> bool:
+        return self.place.exists(self.spark, table)
+
     def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
         self._read.add((table.layer, table.name))
         reader = self.spark.read
@@ -81,7 +84,7 @@ class DeltaSparkLakehouse(Lakehouse):
         return self.place.table_lock(table)
 
     def _rows(
-        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+        self, table: Table, window: Window, version: int | None, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
         rows = self.place.rows(table, window, version, months, columns)
         return super()._rows(table, window, version, months, columns) if rows is None else rows
@@ -100,7 +103,7 @@ class DeltaSparkLakehouse(Lakehouse):
             )
         except Exception:
             # Another writer created it at the same moment; each layer that can detect this raises its own error.
-            if self.version(table) is None:
+            if not self.exists(table):
                 raise
 
     def _add_columns(self, table: Table, columns: list[Column]) -> None:
@@ -127,7 +130,7 @@ class DeltaSparkLakehouse(Lakehouse):
             assert version is not None
             self._commit(table, version, write)
 
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:  # noqa: ARG002  # MERGE reads them
         # Literal months prune partitions, so the cost does not grow with the table.
         literals = ", ".join(f"'{month}'" for month in months)
         same_key = " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
@@ -211,11 +214,13 @@ class DeltaSparkLakehouse(Lakehouse):
             The commits in between.
         """
         user_metadata = f"emaps {uuid4().hex}"
+        before = self._history_from(table, version, or_before=True)
+        self._refuse_commits([commit for commit in before if commit.version > version], version)
         marks = {
             # Delta accepts a transaction of an application only with a higher number than its last accepted one.
             # The number here is the base version, so of two commits from one version only one is accepted.
             "txnAppId": TXN_APP_ID,
-            "txnVersion": str(self._last_change(table, version)),
+            "txnVersion": str(_last_change(before, version)),
             "userMetadata": user_metadata,
         }
         with self._writing, _races():
@@ -225,6 +230,9 @@ class DeltaSparkLakehouse(Lakehouse):
         if ours is None:
             raise CommitConflictError(f"another writer has committed since version {version}, nothing was written")
         return [commit for commit in since if commit.version < ours.version]
+
+    def _refuse_commits(self, since: list[Commit], version: int) -> None:
+        """Raises CommitConflictError for commits since `version` that would not be found by the commit itself."""
 
     def _write_marked(self, write: Callable[[SparkSession, Marks], None], marks: Marks) -> None:
         """Writes with the marks of a commit: as settings, since MERGE takes no options."""
@@ -243,13 +251,6 @@ class DeltaSparkLakehouse(Lakehouse):
                 # A foreign writer committed in between. Our commit is written already: the retry repairs stale rows.
                 raise CommitConflictError(f"version {commit.version} ({commit.operation}) came between")
 
-    def _last_change(self, table: Table, version: int) -> int:
-        """The last version up to this one that may have changed rows; all versions in between have equal rows."""
-        for commit in self._history_from(table, version, or_before=True):
-            if commit.version <= version and not commit.is_maintenance:
-                return commit.version
-        return version
-
     def _history_from(self, table: Table, version: int, *, or_before: bool = False) -> list[Commit]:
         """The commits from a version on, newest first; `or_before` extends back to the last that may change rows."""
         limit = 10
@@ -259,6 +260,11 @@ class DeltaSparkLakehouse(Lakehouse):
             if reached or len(commits) < limit:
                 return commits
             limit *= 10
+
+
+def _last_change(commits: list[Commit], version: int) -> int:
+    """The last version up to this one that may have changed rows; all versions in between have equal rows."""
+    return next((one.version for one in commits if one.version <= version and not one.is_maintenance), version)
 
 
 def hours_of(window: Window) -> str:

@@ -13,9 +13,15 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow import fs
+
+from emaps_dagster.contracts.errors import LakehouseError
+from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.contracts.windows import Window
 
 
 def files_of(table: DeltaTable) -> fs.FileSystem:
@@ -27,3 +33,28 @@ def files_of(table: DeltaTable) -> fs.FileSystem:
 def dataset(table: DeltaTable, predicate: Any = None) -> ds.Dataset:
     """Dataset of the files that a predicate does not exclude; see deltalake's `file_pruning_predicate`."""
     return table.to_pyarrow_dataset(file_pruning_predicate=predicate, filesystem=files_of(table))
+
+
+def rows_of_files(
+    delta: DeltaTable, table: Table, window: Window, months: list[str] | None, columns: tuple[str, ...]
+) -> pa.Table:
+    """Reads the rows of a window with Arrow, which is faster than the planning of an engine.
+
+    Args:
+        delta: the table at a version.
+        table: its contract, silver's or gold's; the stored schema may differ.
+        window: the hours to read.
+        months: the partitions to read; None for all.
+        columns: the columns to read, as far as they are stored; all if empty.
+
+    Raises:
+        LakehouseError: a file is missing or cannot be read.
+    """
+    partitions: Any = [(table.partition, "in", months)] if months else None
+    wanted = (pc.field("datetime") >= window.start) & (pc.field("datetime") < window.end)
+    try:
+        stored = dataset(delta, partitions)
+        names = [name for name in columns or stored.schema.names if name in stored.schema.names]
+        return stored.to_table(names, filter=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise LakehouseError(f"{table.qualified_name} at {delta.table_uri} cannot be read: {error}") from error

@@ -21,7 +21,8 @@ from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.lakehouse.damage import open_table, refuse_if_torn
-from emaps_dagster.lakehouse.delta_rs import explaining_folders, rows_of_files, table_lock
+from emaps_dagster.lakehouse.delta_rs import explaining_folders, table_lock
+from emaps_dagster.lakehouse.local_files import rows_of_files
 
 
 class TableLocations(ABC):
@@ -39,6 +40,10 @@ class TableLocations(ABC):
     def version(self, spark: SparkSession, table: Table) -> int | None:
         """The table's latest version, None when it does not exist."""
 
+    def exists(self, spark: SparkSession, table: Table) -> bool:
+        """Whether the table exists."""
+        return self.version(spark, table) is not None
+
     @abstractmethod
     def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
         """The latest commits, newest first."""
@@ -47,11 +52,14 @@ class TableLocations(ABC):
         self,
         table: Table,  # noqa: ARG002  # of subclasses
         window: Window,  # noqa: ARG002
-        version: int,  # noqa: ARG002
+        version: int | None,  # noqa: ARG002
         months: list[str] | None,  # noqa: ARG002
         columns: tuple[str, ...],  # noqa: ARG002
     ) -> pa.Table | None:
-        """The stored rows of the window, in these months or all; None where only Spark can read them."""
+        """The stored rows of the window, in these months or all; None where only Spark can read them.
+
+        `version` None is the latest.
+        """
         return None
 
     def prepare(self, spark: SparkSession, table: Table) -> None:  # noqa: B027  # folders need nothing
@@ -105,7 +113,7 @@ class LocalFolders(TableLocations):
         return [commit_of(version, path.read_text()) for version, path in files]
 
     def rows(
-        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+        self, table: Table, window: Window, version: int | None, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table | None:
         try:
             with self.explaining(table):
@@ -144,9 +152,10 @@ class UnityCatalog(TableLocations):
         return ".".join(self._parts(table))
 
     def version(self, spark: SparkSession, table: Table) -> int | None:
-        if not spark.catalog.tableExists(self.name(table)):
-            return None
-        return self.history(spark, table, 1)[0].version
+        return self.history(spark, table, 1)[0].version if self.exists(spark, table) else None
+
+    def exists(self, spark: SparkSession, table: Table) -> bool:
+        return bool(spark.catalog.tableExists(self.name(table)))
 
     def history(self, spark: SparkSession, table: Table, limit: int) -> list[Commit]:
         rows = spark.sql(f"DESCRIBE HISTORY {self.name(table)} LIMIT {limit}").collect()

@@ -29,7 +29,7 @@ class TableMerges(TableStorage):
     """Idempotent writes of silver and gold."""
 
     # Most values that a merge holds at once: 8 bytes each, in the engine, in this process, and while writing the file.
-    _cells = 25_000_000
+    _cells = 30_000_000
 
     def merge(
         self,
@@ -72,10 +72,11 @@ class TableMerges(TableStorage):
             if not stored.num_rows:
                 inserted = self._insert(table, window.months(), compute(window), version)
                 return _report(all_inserted(inserted), retries=number)
-            compared = _compare(self._computed(compute(window), table), conform(stored, table), table)
+            stored = conform(stored, table)
+            compared = _compare(self._computed(compute(window), table), stored, table)
             changed = compared.filter(pc.field("_change") != "unchanged")
             if changed.num_rows:
-                self._merge(table, window.months(), changed, version)
+                self._merge(table, window.months(), changed, version, stored)
             return _report(compared, retries=number)
 
         return self._retry_on_conflict(table, f"the merge of {window}", attempt)
@@ -101,9 +102,9 @@ class TableMerges(TableStorage):
         """
         if table.append_only:
             raise LakehouseError(f"{table.qualified_name} cannot be rebuilt: all else is rebuilt from it.")
-        if not dry_run and self.version(table) is None:
+        if not dry_run and not self.exists(table):
             self._create(table)
-        if self.version(table) is not None and self.schema_differences(table):
+        if self.exists(table) and self.schema_differences(table):
             return self._retry_on_conflict(
                 table, "the rebuild", lambda number: self._rebuild_whole(table, window, compute, dry_run, number)
             )

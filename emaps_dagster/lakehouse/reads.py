@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import MIX_DATA, TRUSTED, WITHDRAWN_RESPONSES
 from emaps_dagster.contracts.windows import Window
+from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.storage import TableStorage
 from emaps_dagster.transforms.timestamps import in_hours, instant
 
@@ -50,7 +51,7 @@ class TableReads(TableStorage):
 
         Without the table no plan reads it, so that power-breakdown alone costs what it did.
         """
-        if self.version(MIX_DATA) is None:
+        if not self.exists(MIX_DATA):
             return None
         return self.scan_responses(MIX_DATA, window, longest=longest)
 
@@ -65,7 +66,7 @@ class TableReads(TableStorage):
         if self._left_out is not None and self._left_out.num_rows:
             rows = self._without(table, rows, self.spark.createDataFrame(self._left_out))
         # The table exists only after a withdrawal; without it no plan needs the join.
-        if self.version(WITHDRAWN_RESPONSES) is None:
+        if not self.exists(WITHDRAWN_RESPONSES):
             return rows
         withdrawn = self.scan(WITHDRAWN_RESPONSES)
         if months:
@@ -96,7 +97,8 @@ class TableReads(TableStorage):
         Raises:
             LakehouseError: files of the table are missing or cannot be read.
         """
-        rows = self._stored(table, window, self.version(table), window.months(), columns)
+        stored = self._rows(table, window, None, window.months(), columns) if self.exists(table) else pa.table({})
+        rows = conform(stored, table)
         return rows.select(list(columns)) if columns else rows
 
     def zones(self, rows: DataFrame) -> int:

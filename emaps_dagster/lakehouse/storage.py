@@ -48,6 +48,10 @@ class TableStorage(ABC):
     def version(self, table: Table) -> int | None:
         """The table's latest version, None when it does not exist."""
 
+    def exists(self, table: Table) -> bool:
+        """Whether the table exists; in a catalog cheaper than its version, which is read from its history."""
+        return self.version(table) is not None
+
     @abstractmethod
     def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
         """The whole table, at a version or the latest."""
@@ -77,8 +81,10 @@ class TableStorage(ABC):
         """Commits rows. Raises CommitConflictError when a retry may succeed."""
 
     @abstractmethod
-    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+    def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:
         """Commits rows with `_change` inserted or updated, computed from `version`.
+
+        `stored` are the rows of that version in these months, over a window that has all hours of `rows`.
 
         Raises CommitConflictError, having written nothing, when those months changed since.
         """
@@ -90,7 +96,7 @@ class TableStorage(ABC):
         """
         computed = self._computed(rows, table)
         if computed.num_rows:
-            self._merge(table, months, all_inserted(computed), version)
+            self._merge(table, months, all_inserted(computed), version, conform(pa.table({}), table))
         return computed
 
     @abstractmethod
@@ -142,29 +148,23 @@ class TableStorage(ABC):
 
     def size(self, table: Table) -> Size | None:
         """Files and bytes of the latest version; None when the table does not exist."""
-        return None if self.version(table) is None else self._size(table)
+        return self._size(table) if self.exists(table) else None
 
     def _computed(self, rows: DataFrame, table: Table) -> pa.Table:
         """Computes rows to write, in the contract's columns and types; raises if they have others."""
         return self.collect(rows.select(table.column_names)).cast(arrow_schema(table))
 
-    def _stored(
-        self,
-        table: Table,
-        window: Window,
-        version: int | None,
-        months: list[str] | None = None,
-        columns: tuple[str, ...] = (),
-    ) -> pa.Table:
-        """The stored rows of the window in the contract's columns; without `months`, rows of a wrong partition too."""
-        if version is None:
-            return conform(pa.table({}), table)
-        return conform(self._rows(table, window, version, months, columns), table)
+    def _stored(self, table: Table, window: Window, version: int | None) -> pa.Table:
+        """The stored rows of the window in the contract's columns, of any partition; none without a version."""
+        return conform(pa.table({}) if version is None else self._rows(table, window, version, None, ()), table)
 
     def _rows(
-        self, table: Table, window: Window, version: int, months: list[str] | None, columns: tuple[str, ...]
+        self, table: Table, window: Window, version: int | None, months: list[str] | None, columns: tuple[str, ...]
     ) -> pa.Table:
-        """The stored rows of the window, in these months or all, with the engine's types; all columns by default."""
+        """The stored rows of the window, in these months or all, with the engine's types; all columns by default.
+
+        `version` None is the latest.
+        """
         rows = self.scan(table, version=version).where(in_hours(window.start, window.end))
         if months:
             rows = rows.where(F.col(table.partition).isin(months))

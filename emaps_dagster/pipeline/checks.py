@@ -56,7 +56,7 @@ def evaluate_hours(context: CheckContext, table: Table, checks: list[Check]) -> 
 def evaluate_table(context: CheckContext, table: Table, check: Check) -> Outcome:
     """Evaluate a check of the table as a whole."""
     try:
-        exists = context.lakehouse.version(table) is not None
+        exists = context.lakehouse.exists(table)
         if check.reads is Reads.TYPES:
             return check.evaluate(context.lakehouse.types(table) if exists else None, table)
         return check.evaluate(_latest_hours(context, table) if exists else dict.fromkeys(context.zones), context.now)
@@ -86,7 +86,7 @@ def _collect(context: CheckContext, table: Table, part: Window) -> tuple[pa.Tabl
     """The table's rows of a month, and the evidence that its checks compare them with, each read once."""
 
     def responses(of: Table) -> pa.Table:
-        if context.lakehouse.version(of) is None:
+        if not context.lakehouse.exists(of):
             return conform(pa.table({}), of)
         return conform(context.lakehouse.collect(context.lakehouse.scan_responses(of, part, longest=LONGEST_BODY)), of)
 
@@ -104,6 +104,6 @@ def _collect(context: CheckContext, table: Table, part: Window) -> tuple[pa.Tabl
     rows = context.lakehouse.read_arrow(table, part)
     if table == ENERGY_DATA:
         power, carbon = responses(POWER_DATA), responses(CARBON_DATA)
-        mix = responses(MIX_DATA) if context.lakehouse.version(MIX_DATA) is not None else None
+        mix = responses(MIX_DATA) if context.lakehouse.exists(MIX_DATA) else None
         return rows, SilverEvidence(part, context.run, context.zones, context.now, rows, power, carbon, mix)
     return rows, GoldEvidence(part, context.zones, rows, context.lakehouse.read_arrow(ENERGY_DATA, gold_context(part)))

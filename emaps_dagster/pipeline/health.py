@@ -84,7 +84,7 @@ def _rows(lakehouse: Lakehouse, table: Table, window: Window, *columns: str) -> 
 
 def _ingested_since(lakehouse: Lakehouse, table: Table, since: datetime, *columns: str) -> Iterator[dict[str, Any]]:
     # All months: a backfill of last year is ingested, and costs calls, today.
-    if lakehouse.version(table) is not None:
+    if lakehouse.exists(table):
         rows = lakehouse.scan(table).where(F.col("ingested_at") >= instant(since))
         if table in RESPONSE_TABLES:
             rows = lakehouse.without_withdrawn(table, rows)
@@ -95,7 +95,7 @@ def _of_bodies(
     lakehouse: Lakehouse, window: Window, read: Callable[..., DataFrame], *columns: str
 ) -> Iterator[dict[str, Any]]:
     """The rows that a transform computes from both feeds' bodies."""
-    if lakehouse.version(POWER_DATA) is not None and lakehouse.version(CARBON_DATA) is not None:
+    if lakehouse.exists(POWER_DATA) and lakehouse.exists(CARBON_DATA):
         power, carbon = (lakehouse.scan_responses(of, window, longest=LONGEST_BODY) for of in (POWER_DATA, CARBON_DATA))
         mix = lakehouse.scan_mix(window, longest=LONGEST_BODY)
         rows = read(power, carbon, window.start, window.end, mix=mix)

@@ -16,7 +16,7 @@ def tables_of(zones: tuple[str, ...]) -> tuple[Table, ...]:
 
 def maintain_table(lakehouse: Lakehouse, table: Table, retain: timedelta) -> dict[str, int | float] | None:
     """Maintain a table and return the figures; None when there is no table yet."""
-    if lakehouse.version(table) is None:
+    if not lakehouse.exists(table):
         return None
     began = time.monotonic()
     report: MaintenanceReport = lakehouse.maintain(table, retain=retain)

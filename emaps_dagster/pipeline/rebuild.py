@@ -36,7 +36,7 @@ def hours_to_rebuild(lakehouse: Lakehouse, zones: tuple[str, ...], start: str = 
 def rebuild_silver(lakehouse: Lakehouse, hours: Window, *, dry_run: bool = False) -> RebuildReport:
     """Rebuild silver from bronze for the hours, and for the 23 before them that gold's features read."""
     for bronze in (POWER_DATA, CARBON_DATA):
-        if lakehouse.version(bronze) is None:
+        if not lakehouse.exists(bronze):
             raise LakehouseError(
                 f"{bronze.qualified_name} does not exist at {lakehouse.location(bronze)}: there is nothing to rebuild "
                 "from. Check EMAPS_WAREHOUSE, or restore bronze; nothing was changed."
@@ -52,7 +52,7 @@ def rebuild_gold(
     """Rebuild gold from silver as `rebuild_silver` of the same hours leaves it, also in a dry run."""
     silver = rebuilt_silver(hours)
     # After a change of the contract silver is rebuilt over all hours or not at all: no row is kept.
-    is_kept = lakehouse.version(ENERGY_DATA) is not None and not lakehouse.schema_differences(ENERGY_DATA)
+    is_kept = lakehouse.exists(ENERGY_DATA) and not lakehouse.schema_differences(ENERGY_DATA)
 
     def compute(part: Window) -> DataFrame:
         context = gold_context(part)
@@ -70,13 +70,13 @@ def _held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
     """The span from the first to the last hour that bronze, silver or gold holds."""
     bounds: list[datetime] = []
     for bronze in RESPONSE_TABLES:
-        if lakehouse.version(bronze) is not None:
+        if lakehouse.exists(bronze):
             row = lakehouse.collect(lakehouse.scan(bronze).agg(F.min("window_start"), F.max("window_end"))).to_pylist()[
                 0
             ]
             bounds += [moment.astimezone(timezone.utc) for moment in row.values() if moment is not None]
     for table in (ENERGY_DATA, ml_features(zones)):
-        span = lakehouse.span(table) if lakehouse.version(table) is not None else None
+        span = lakehouse.span(table) if lakehouse.exists(table) else None
         bounds += [span.start, span.end] if span else []
     if not bounds:
         raise LakehouseError("No table holds an hour yet: there is nothing to rebuild. Materialize some hours first.")

@@ -123,10 +123,10 @@ def select(lakehouse: Lakehouse, selection: Selection, now: datetime, reason: st
     fresh: list[DataFrame] = []
     before: list[dict[str, Any]] = []
     for table in RESPONSE_TABLES:
-        if lakehouse.version(table) is not None:
+        if lakehouse.exists(table):
             rows = lakehouse.without_withdrawn(table, lakehouse.scan(table).where(selection.condition(instant(now))))
             fresh.append(rows.withColumn("bronze_table", F.lit(table.name)).select(*_COLUMNS).distinct())
-    if lakehouse.version(WITHDRAWN_RESPONSES) is not None:
+    if lakehouse.exists(WITHDRAWN_RESPONSES):
         # Compared with the time of withdrawal, not with now: a repeated launch selects the same responses.
         withdrawn = lakehouse.scan(WITHDRAWN_RESPONSES).where(selection.condition(F.col("withdrawn_at")))
         before = lakehouse.collect(withdrawn.select(*_COLUMNS).distinct()).to_pylist()

@@ -8,16 +8,16 @@ hours pass in arrays, those of many in columns (carriers.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, ml_features, rolling_column
 from emaps_dagster.contracts.windows import HOUR, LOOKBACK
-from emaps_dagster.contracts.zones import ZONES, neighbours_of, zone_column
+from emaps_dagster.contracts.zones import neighbours_of, zone_column
 from emaps_dagster.transforms.carriers import Apart, Carrier, InArray
+from emaps_dagster.transforms.time_features import local_time, time_features, with_local_time
 from emaps_dagster.transforms.timestamps import in_hours, instant
 from emaps_dagster.transforms.wanted import OWN_COLUMNS
 
@@ -26,42 +26,11 @@ from emaps_dagster.transforms.wanted import OWN_COLUMNS
 # leaves room for 24 values of 10^9, the largest that bronze admits, and for their count in the last five bits.
 _MICRO = 1_000_000
 _DIRECTIONS = ("import", "export")
-# Steps of the 24-hour sum. Six sums of four hours give the same sum, to the last bit, with ten copies of each row
-# instead of 24, but need one more step in the plan, which does not pay off for few hours.
-_SHORT, _LONG = (24,), (4, 24)
+# Steps of the 24-hour sum of many hours: six sums of four hours give the same sum, to the last bit, with ten copies of
+# each row instead of 24.
+_STEPS = (4, 24)
 _MANY = timedelta(days=31)
 _KEY = ["zone", "datetime"]
-
-
-def _time_zone() -> Column:
-    """The IANA time zone of the row's zone; null for a zone that `zones.py` does not list."""
-    known = [F.lit(text) for zone in ZONES.values() for text in (zone.key, zone.time_zone)]
-    return F.element_at(F.create_map(*known), F.col("zone"))
-
-
-@lru_cache(maxsize=256)
-def _holidays(country: str | None, years: range) -> list[date] | None:
-    """National public holidays of the years; None when those of the country are unknown."""
-    import holidays
-
-    if country is None:
-        return None
-    try:
-        return sorted(holidays.country_holidays(country, years=years))
-    except NotImplementedError:
-        return None
-
-
-def _is_holiday(start: datetime, end: datetime) -> Column:
-    # Local dates extend a day beyond the UTC window at both ends.
-    years = range((start - timedelta(days=1)).year, (end + timedelta(days=1)).year + 1)
-    result = F.lit(None).cast("boolean")
-    for zone in ZONES.values():
-        days = _holidays(zone.country, years)
-        if days is not None:
-            is_listed = F.to_date("_local").isin(days)
-            result = F.when(F.col("zone") == F.lit(zone.key), is_listed).otherwise(result)
-    return result
 
 
 def values(silver: DataFrame, zone_keys: tuple[str, ...], *more: str) -> DataFrame:
@@ -119,43 +88,17 @@ def _count(total: Column) -> Column:
     return total.bitwiseAND(F.lit(31).cast("bigint"))
 
 
-def with_time_features(rows: DataFrame, start: datetime, end: datetime) -> DataFrame:
-    """Adds the time features of `datetime` and `zone`; all hours lie in [start, end)."""
-    features = _time_features(start, end).items()
-    return _with_local_time(rows).select("*", *(column.alias(name) for name, column in features))
-
-
-def _with_local_time(rows: DataFrame) -> DataFrame:
-    return rows.select("*", _local_time())
-
-
-def _local_time() -> Column:
-    return F.from_utc_timestamp("datetime", _time_zone()).alias("_local")
-
-
-def _time_features(start: datetime, end: datetime) -> dict[str, Column]:
-    return {
-        "hour": F.hour("datetime"),
-        "day_of_week": F.dayofweek("datetime"),
-        "month": F.month("datetime"),
-        "local_hour": F.hour("_local"),
-        "local_day_of_week": F.dayofweek("_local"),
-        "is_weekend": F.dayofweek("_local").isin(1, 7),
-        "is_holiday": _is_holiday(start, end),
-    }
-
-
 def _row_features(start: datetime, end: datetime) -> dict[str, Column]:
     """The columns that are computed from others of their row, by name.
 
     The contract names the inputs of each (`Column.inputs`); rows as known are computed with these inputs alone.
     """
-    return {**_time_features(start, end), "year_month": F.date_format("datetime", "yyyy-MM")}
+    return {**time_features(start, end), "year_month": F.date_format("datetime", "yyyy-MM")}
 
 
 def with_row_features(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
     """Selects these columns of gold from the values, lags and means of [start, end), and computes the rest of them."""
-    return _completed(_with_local_time(rows), columns, start, end)
+    return _completed(with_local_time(rows), columns, start, end)
 
 
 def _completed(rows: DataFrame, columns: Collection[str], start: datetime, end: datetime) -> DataFrame:
@@ -182,10 +125,8 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     observed = values(silver.where(in_context), zone_keys).select(
         *_KEY, *carrier.carried(map(F.col, names), "value"), *OWN_COLUMNS
     )
-    rows = observed.where(F.col("datetime") >= instant(start))
-    rows = _beside(rows, _hour_before(observed, carrier), "lag")
-    day = _last_24_hours(observed, carrier, _LONG if is_many else _SHORT)
-    rows = _with_means(_beside(rows, day, "day"), carrier)
+    gather = _by_joins if is_many else _in_one_pass
+    rows = _with_means(gather(observed, carrier, start), carrier)
     groups: dict[str, Callable[[str], str]] = {
         "value": str,
         "lag": lag_column,
@@ -194,7 +135,7 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     }
     unpacked = rows.select(
         *_KEY,
-        _local_time(),
+        local_time(),
         *OWN_COLUMNS,
         "hours_observed_24h",
         "hours_estimated_24h",
@@ -205,6 +146,45 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
         ),
     )
     return _completed(unpacked, ml_features(zone_keys).column_names, start, end)
+
+
+def _in_one_pass(observed: DataFrame, carrier: Carrier, start: datetime) -> DataFrame:
+    """Values, lags and sums of each hour from `start` on: every row is copied to its 24 hours, then grouped.
+
+    For few hours: one read and no join are the shortest plan.
+    """
+    copies = observed.select(
+        *_KEY, *carrier.columns("value"), *OWN_COLUMNS, *_summed(carrier), F.posexplode(_served(24, 1))
+    ).withColumnsRenamed({"pos": "_later", "col": "_hour"})
+
+    def at(later: int, *names: str) -> list[Column]:
+        return [F.first(F.when(F.col("_later") == later, F.col(name)), ignorenulls=True) for name in names]
+
+    return (
+        copies.where(F.col("_hour") >= instant(start))
+        .groupBy(F.col("zone"), F.col("_hour").alias("datetime"))
+        .agg(
+            F.min("_later").alias("_nearest"),
+            *(
+                column.alias(name)
+                for later, group, names in (
+                    (0, "value", carrier.columns("value")),
+                    (1, "lag", carrier.columns("value")),
+                )
+                for column, name in zip(at(later, *names), carrier.columns(group), strict=True)
+            ),
+            *(column.alias(name) for column, name in zip(at(0, *OWN_COLUMNS), OWN_COLUMNS, strict=True)),
+            *_totals(carrier),
+        )
+        .where("_nearest = 0")
+    )
+
+
+def _by_joins(observed: DataFrame, carrier: Carrier, start: datetime) -> DataFrame:
+    """Values, lags and sums of each hour from `start` on: fewer copies of each row, for many hours."""
+    rows = observed.where(F.col("datetime") >= instant(start))
+    rows = _beside(rows, _hour_before(observed, carrier), "lag")
+    return _beside(rows, _last_24_hours(observed, carrier), "day")
 
 
 def _beside(rows: DataFrame, other: DataFrame, name: str) -> DataFrame:
@@ -219,16 +199,11 @@ def _hour_before(observed: DataFrame, carrier: Carrier) -> DataFrame:
     return observed.select("zone", following.alias("datetime"), *carrier.carried(carrier.values("value"), "lag"))
 
 
-def _last_24_hours(observed: DataFrame, carrier: Carrier, steps: tuple[int, ...]) -> DataFrame:
+def _last_24_hours(observed: DataFrame, carrier: Carrier) -> DataFrame:
     """Packed sums of each hour over itself and the 23 hours before."""
-    sums = observed.select(
-        *_KEY,
-        *carrier.mapped("value", pack_fixed_point, "sum"),
-        F.lit(1).cast("bigint").alias("_observed"),
-        is_estimated().cast("bigint").alias("_estimated"),
-    )
+    sums = observed.select(*_KEY, *_summed(carrier))
     every = 1
-    for hours in steps:
+    for hours in _STEPS:
         sums = _sums(sums, carrier, hours=hours, every=every)
         every = hours
     return sums
@@ -247,10 +222,28 @@ def _with_means(rows: DataFrame, carrier: Carrier) -> DataFrame:
 
 def _sums(rows: DataFrame, carrier: Carrier, *, hours: int, every: int) -> DataFrame:
     """Sums for each hour over its own row and earlier ones, `every` hours apart, within `hours` hours."""
+    served = F.explode(_served(hours, every)).alias("datetime")
+    spread = rows.select("zone", served, *carrier.columns("sum"), "_observed", "_estimated")
+    return spread.groupBy(*map(F.col, _KEY)).agg(*_totals(carrier))
+
+
+def _served(hours: int, every: int) -> Column:
+    """The hours, `every` hours apart, whose last `hours` hours hold `datetime`."""
     last = F.col("datetime") + F.lit((hours - every) * HOUR)
-    served = F.explode(F.sequence("datetime", last, F.expr(f"INTERVAL {every} HOUR")))
-    spread = rows.select("zone", served.alias("datetime"), *carrier.columns("sum"), "_observed", "_estimated")
-    return spread.groupBy(*map(F.col, _KEY)).agg(
+    return F.sequence("datetime", last, F.expr(f"INTERVAL {every} HOUR"))
+
+
+def _summed(carrier: Carrier) -> list[Column]:
+    """What a row adds to the sums of the hours that it serves."""
+    return [
+        *carrier.mapped("value", pack_fixed_point, "sum"),
+        F.lit(1).cast("bigint").alias("_observed"),
+        is_estimated().cast("bigint").alias("_estimated"),
+    ]
+
+
+def _totals(carrier: Carrier) -> list[Column]:
+    return [
         *carrier.carried(map(F.sum, carrier.values("sum")), "sum"),
         *(F.sum(name).alias(name) for name in ("_observed", "_estimated")),
-    )
+    ]

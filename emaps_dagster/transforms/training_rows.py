@@ -29,11 +29,12 @@ from emaps_dagster.contracts.forecast_plan import (
     week_hours,
 )
 from emaps_dagster.contracts.windows import HOUR
-from emaps_dagster.transforms.gold import is_estimated, values, with_time_features
+from emaps_dagster.transforms.gold import is_estimated, values
 from emaps_dagster.transforms.issued_records import latest_of_issues, seen_at_issues
 from emaps_dagster.transforms.silver import (
     energy_data,
 )
+from emaps_dagster.transforms.time_features import with_time_features
 
 _MICRO = 1_000_000
 _KEY = ("zone", "issued_at")

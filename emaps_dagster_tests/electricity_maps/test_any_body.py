@@ -14,7 +14,7 @@ from emaps_dagster.contracts.zones import CARBON, FEEDS, POWER, Feed
 from emaps_dagster.electricity_maps.client import admit
 from emaps_dagster_tests.support.bodies import UTC, is_admitted, response_of
 from emaps_dagster_tests.support.body_readings import python_reading, silver
-from emaps_dagster_tests.support.long_runs import LONG
+from harness.long_runs import LONG
 
 
 def anything(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:

@@ -31,8 +31,8 @@ from emaps_dagster.lakehouse import spark_sessions as engine
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.pipeline.rebuild import rebuild_gold
 from emaps_dagster.simulator.provider import Provider
-from emaps_dagster_tests.support.long_runs import LONG
 from harness.history_builder import Past
+from harness.long_runs import LONG
 
 # The whole proof: EMAPS_TEST_AS_OF_PAIRS=200 .venv/bin/python -m pytest
 # emaps_dagster_tests/features/test_features.py -s

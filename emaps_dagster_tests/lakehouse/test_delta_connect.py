@@ -22,7 +22,7 @@ from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.lakehouse.delta_connect import DeltaConnectLakehouse, catalog_lakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
 from emaps_dagster.lakehouse.reports import CommitConflictError, HourChange, MergeReport
-from emaps_dagster_tests.lakehouse.test_delta_spark import MONTH, TWO, changed, values
+from emaps_dagster_tests.lakehouse.test_delta_spark import TWO, changed, commit_merge, values
 from emaps_dagster_tests.lakehouse.test_lakehouse import DAY, READINGS, T0, answering, rows_of
 from emaps_dagster_tests.support.serverless import connect_to, drop_tables
 from harness.databricks_emulator.workspace import Workspace
@@ -43,7 +43,7 @@ def table(spark: SparkSession) -> Iterator[DeltaConnectLakehouse]:
     lakehouse = catalog_lakehouse(spark, None)
     assert isinstance(lakehouse, DeltaConnectLakehouse)
     lakehouse.create(READINGS)
-    lakehouse._merge(READINGS, MONTH, changed(2, 1.0, "inserted"), 0)
+    commit_merge(lakehouse, changed(2, 1.0, "inserted"), 0)
     yield lakehouse
     drop_tables(spark)
 
@@ -81,16 +81,16 @@ def test_a_merge_updates_inserts_and_keeps_what_did_not_change(
 
 def test_a_key_that_is_stored_twice_is_updated_twice_as_by_merge(table: DeltaConnectLakehouse) -> None:
     table._append(READINGS, changed(2, 3.0, "inserted"))
-    table._merge(READINGS, MONTH, changed(2, -1.0, "updated"), 2)
+    commit_merge(table, changed(2, -1.0, "updated"), 2)
     assert values(table) == [(2, -1.0), (2, -1.0)]
 
 
 def merges(lakehouse: DeltaSparkLakehouse, version: int) -> None:
-    lakehouse._merge(READINGS, MONTH, changed(2, -1.0, "updated"), version)
+    commit_merge(lakehouse, changed(2, -1.0, "updated"), version)
 
 
 def inserts(lakehouse: DeltaSparkLakehouse, version: int) -> None:
-    lakehouse._merge(READINGS, MONTH, changed(3, -1.0, "inserted"), version)
+    commit_merge(lakehouse, changed(3, -1.0, "inserted"), version)
 
 
 def replaces(lakehouse: DeltaSparkLakehouse, version: int) -> None:
@@ -112,20 +112,20 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # There and back: the row is again as the loser read it, and only the versions tell that it is stale.
-    table._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
-    table._merge(READINGS, MONTH, changed(2, 1.0, "updated"), 2)
+    commit_merge(table, changed(2, 5.0, "updated"), 1)
+    commit_merge(table, changed(2, 1.0, "updated"), 2)
     if not looks_first:
         # The other writer commits after the look at the history.
-        monkeypatch.setattr(DeltaConnectLakehouse, "_commit", DeltaSparkLakehouse._commit)
+        monkeypatch.setattr(DeltaConnectLakehouse, "_refuse_commits", DeltaSparkLakehouse._refuse_commits)
     with pytest.raises(CommitConflictError, match="since version 1, nothing was written"):
         commit(table, 1)
     assert (table.version(READINGS), values(table)) == (3, [(2, 1.0)])
 
 
 def test_compaction_in_between_is_no_lost_race(table: DeltaConnectLakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+    commit_merge(table, changed(3, 2.0, "inserted"), 1)
     table._compact(READINGS)
-    table._merge(READINGS, MONTH, changed(3, 4.0, "updated"), 2)
+    commit_merge(table, changed(3, 4.0, "updated"), 2)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
 
 
@@ -205,7 +205,7 @@ def test_rows_beyond_the_limit_of_a_local_relation_go_in_parts_by_one_commit(
     monkeypatch.setattr(DeltaConnectLakehouse, "_largest_relation_bytes", 200)
     monkeypatch.setattr(DeltaSparkLakehouse, "_frame", counted)
     rows = pa.concat_tables([changed(number, float(number), "inserted") for number in range(3, 15)])
-    table._merge(READINGS, MONTH, rows, 1)
+    commit_merge(table, rows, 1)
     assert len(sent) > 2
     assert max(sent) <= 200
     assert table.version(READINGS) == 2
@@ -213,7 +213,7 @@ def test_rows_beyond_the_limit_of_a_local_relation_go_in_parts_by_one_commit(
 
 
 def test_maintenance_keeps_a_week_and_refuses_less_by_a_sentence(table: DeltaConnectLakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+    commit_merge(table, changed(3, 2.0, "inserted"), 1)
     with pytest.raises(LakehouseError) as caught:
         table.maintain(READINGS, retain=timedelta(days=6))
     assert str(caught.value) == (

@@ -20,7 +20,7 @@ from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse
-from emaps_dagster.lakehouse.locations import LocalFolders, UnityCatalog
+from emaps_dagster.lakehouse.locations import Commit, LocalFolders, UnityCatalog
 from emaps_dagster.lakehouse.reports import CommitConflictError, HourChange, MergeReport
 from emaps_dagster_tests.support.builders import frame
 from emaps_dagster_tests.support.readings import DAY, READINGS, T0, answering, rows_of
@@ -43,8 +43,14 @@ def changed(number: int, value: float, change: str) -> pa.Table:
     return conform(pa.Table.from_pylist([row]), READINGS).append_column("_change", pa.array([change]))
 
 
+def commit_merge(lakehouse: Lakehouse, rows: pa.Table, version: int) -> None:
+    """Commit rows of `changed`, computed from the version."""
+    stored = conform(lakehouse._rows(READINGS, DAY, version, MONTH, ()), READINGS)
+    lakehouse._merge(READINGS, MONTH, rows, version, stored)
+
+
 def merges(lakehouse: Lakehouse, version: int) -> None:
-    lakehouse._merge(READINGS, MONTH, changed(2, -1.0, "updated"), version)
+    commit_merge(lakehouse, changed(2, -1.0, "updated"), version)
 
 
 def replaces(lakehouse: Lakehouse, version: int) -> None:
@@ -86,8 +92,8 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
 ) -> None:
     # There and back: the row is again as the loser read it, and only the versions tell that it is stale.
     winner: Lakehouse = table if other == "spark" else delta_rs
-    winner._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
-    winner._merge(READINGS, MONTH, changed(2, 1.0, "updated"), 2)
+    commit_merge(winner, changed(2, 5.0, "updated"), 1)
+    commit_merge(winner, changed(2, 1.0, "updated"), 2)
     with pytest.raises(CommitConflictError, match="since version 1, nothing was written"):
         commit(table, 1)
     assert (table.version(READINGS), values(table)) == (3, [(2, 1.0)])
@@ -97,16 +103,16 @@ def test_what_was_made_from_a_version_that_is_not_the_latest_is_refused_and_writ
 
 @pytest.mark.long("by the lock and the guard of the tests around it")
 def test_delta_rs_refuses_what_was_made_before_a_commit_of_spark(table: Lakehouse, delta_rs: FolderLakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(2, 5.0, "updated"), 1)
+    commit_merge(table, changed(2, 5.0, "updated"), 1)
     with pytest.raises(CommitConflictError):
         merges(delta_rs, 1)
     assert values(table) == [(2, 5.0)]
 
 
 def test_a_row_that_another_inserted_first_is_not_inserted_again(table: Lakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+    commit_merge(table, changed(3, 2.0, "inserted"), 1)
     with pytest.raises(CommitConflictError):
-        table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+        commit_merge(table, changed(3, 2.0, "inserted"), 1)
     assert values(table) == [(2, 1.0), (3, 2.0)]
 
 
@@ -127,13 +133,13 @@ def test_what_a_stranger_changed_meanwhile_is_computed_again_and_healed(table: L
 
 @pytest.mark.long("by the lock and the guard of the tests around it")
 def test_compaction_in_between_is_no_lost_race_and_hides_none(table: Lakehouse) -> None:
-    table._merge(READINGS, MONTH, changed(3, 2.0, "inserted"), 1)
+    commit_merge(table, changed(3, 2.0, "inserted"), 1)
     table._compact(READINGS)
     # One writer has read version 2, before the compaction, another version 3, after it: of the same rows.
-    table._merge(READINGS, MONTH, changed(3, 4.0, "updated"), 2)
+    commit_merge(table, changed(3, 4.0, "updated"), 2)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
     with pytest.raises(CommitConflictError, match="since version 3, nothing was written"):
-        table._merge(READINGS, MONTH, changed(3, 5.0, "updated"), 3)
+        commit_merge(table, changed(3, 5.0, "updated"), 3)
     assert (table.version(READINGS), values(table)) == (4, [(2, 1.0), (3, 4.0)])
 
 
@@ -190,6 +196,26 @@ def test_a_catalog_has_tables_of_the_contract_by_name(catalog: DeltaSparkLakehou
         "delta.appendOnly": "false",
         "delta.dataSkippingStatsColumns": "zone,datetime",
     }
+
+
+def test_the_history_of_a_catalogs_table_is_read_for_its_version_and_for_a_commit_alone(
+    catalog: DeltaSparkLakehouse, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    history = UnityCatalog.history
+
+    def recorded(place: UnityCatalog, session: SparkSession, table: Table, limit: int) -> list[Commit]:
+        limits.append(limit)
+        return history(place, session, table, limit)
+
+    monkeypatch.setattr(UnityCatalog, "history", recorded)
+    catalog.create(READINGS)
+    assert catalog.exists(READINGS)
+    assert catalog.read_arrow(READINGS, DAY).num_rows == 0
+    assert limits == []
+    catalog.merge(READINGS, DAY, answering(rows_of(spark, (2, 1.0))))
+    # The version, the commits up to it, and the own one.
+    assert limits == [1, 10, 10]
 
 
 @pytest.mark.parametrize("catalog", ["spark_catalog"], indirect=True)

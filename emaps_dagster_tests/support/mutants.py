@@ -30,9 +30,10 @@ MUTANTS = (
     Mutant(
         "row-based lag",
         "transforms.gold:features",
-        "_hour_before(observed, carrier)",
-        'observed.select(*_KEY, *(F.expr(f"lag({value}) OVER (PARTITION BY zone ORDER BY datetime)").alias(lag) '
-        'for value, lag in zip(carrier.columns("value"), carrier.columns("lag"), strict=True)))',
+        "gather(observed, carrier, start)",
+        'gather(observed, carrier, start).drop(*carrier.columns("lag")).join(observed.select('
+        '*_KEY, *(F.expr(f"lag({value}) OVER (PARTITION BY zone ORDER BY datetime)").alias(lag) '
+        'for value, lag in zip(carrier.columns("value"), carrier.columns("lag"), strict=True))), _KEY, "left")',
     ),
     Mutant(
         "nulls filled with 0",
@@ -56,9 +57,10 @@ MUTANTS = (
     Mutant(
         "mean by a float sum",
         "transforms.gold:features",
-        '_with_means(_beside(rows, day, "day"), carrier)',
-        '_beside(rows, observed.select("*", F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), '
-        'F.expr("INTERVAL 1 HOUR"))).alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
+        "_with_means(gather(observed, carrier, start), carrier)",
+        '_beside(gather(observed, carrier, start), observed.select("*", '
+        'F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), F.expr("INTERVAL 1 HOUR")))'
+        '.alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         '*carrier.carried(map(F.avg, carrier.values("value")), "mean"), '
         '*carrier.carried((F.count(value).cast("int") for value in carrier.values("value")), "count"), '
         'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '

@@ -354,8 +354,8 @@ def _watch(lakehouse: Any, before: Callable[[Table, int], None] | None) -> None:
         tell(table)
         return insert(table, months, rows, version)
 
-    def told_merge(table: Table, months: list[str], rows: pa.Table, version: int) -> None:
+    def told_merge(table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:
         tell(table)
-        merge(table, months, rows, version)
+        merge(table, months, rows, version, stored)
 
     lakehouse._append, lakehouse._insert, lakehouse._merge = told_append, told_insert, told_merge

@@ -36,11 +36,11 @@ from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 from emaps_dagster.simulator.server import Simulator
 from emaps_dagster_tests.support.launched_jobs import checks_shown, run_job
-from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.serverless import WHY_NOT, connect_to, drop_tables
 from harness.databricks_emulator import image
 from harness.databricks_emulator.runs import Run
 from harness.databricks_emulator.workspace import LACKING, Workspace
+from harness.long_runs import LONG
 
 pytestmark = [pytest.mark.skipif(LACKING is not None, reason=str(LACKING)), pytest.mark.timeout(900)]
 

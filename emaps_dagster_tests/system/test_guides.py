@@ -148,6 +148,7 @@ def test_every_name_that_a_guide_places_in_a_file_is_there(page: Page) -> None:
     file, name = r"`([\w/]+\.py)`", r"`(_?\w+)`"
     pairs = re.findall(rf"{file}, (?:function |class )?{name}", page.prose)
     pairs += [(path, name) for name, path in re.findall(rf"{name} (?:of|in) (?:the file )?{file}", page.prose)]
+    pairs += re.findall(rf"{file}:? add (?:`[^`]+`|an entry) to `(_?\w+)", page.prose)
     pairs += [(path, text) for path, text in re.findall(rf"{file},? the text `([^`]+)` becomes", page.prose)]
     missing = []
     for path, quoted in pairs:

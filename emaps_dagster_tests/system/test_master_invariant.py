@@ -30,9 +30,9 @@ from pyspark.sql import SparkSession
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window, floor_hour
 from emaps_dagster.contracts.zones import MODE_KEYS
-from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.mutants import MUTANTS, Mutant, planted
 from emaps_dagster_tests.support.pipeline_harness import BASE, KilledError, World
+from harness.long_runs import LONG
 
 OPERATIONS = int(os.environ.get("EMAPS_TEST_OPERATIONS", "0"))
 SEED = int(os.environ.get("EMAPS_TEST_SEED", "1"))

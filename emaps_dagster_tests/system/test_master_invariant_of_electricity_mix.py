@@ -22,10 +22,10 @@ from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ENERGY_DATA
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.pipeline import ingest
-from emaps_dagster_tests.support.long_runs import LONG
 from emaps_dagster_tests.support.mutants import Mutant, planted
 from emaps_dagster_tests.support.pipeline_harness import BASE, KilledError, World, stored_rows
 from emaps_dagster_tests.system.test_master_invariant import OPERATIONS, SEED, Machine, machine_settings
+from harness.long_runs import LONG
 
 SIGNAL = st.sampled_from([signal.name for signal in MIX_SIGNALS])
 

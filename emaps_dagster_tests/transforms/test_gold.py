@@ -178,40 +178,6 @@ def test_a_neighbours_flow_has_its_own_columns(spark: SparkSession) -> None:
         assert (second["lag_import_IT_SO_1h"], second["rolling_avg_import_IT_SO_24h"]) == (value, value)
 
 
-def test_time_features_are_utc_and_local_ones_are_of_athens(spark: SparkSession) -> None:
-    names = ("hour", "day_of_week", "month", "local_hour", "local_day_of_week", "is_weekend", "is_holiday")
-    expected = {
-        # hour, day_of_week (1 = Sunday), month, local hour, local day, weekend, holiday
-        utc(2024, 2, 29, 12): (12, 5, 2, 14, 5, False, False),
-        utc(2024, 3, 31, 0): (0, 1, 3, 2, 1, True, False),  # the last hour of winter time
-        utc(2024, 3, 31, 1): (1, 1, 3, 4, 1, True, False),  # 03:00 does not exist that day
-        utc(2024, 5, 3, 20): (20, 6, 5, 23, 6, False, True),  # Good Friday of the Orthodox calendar
-        utc(2024, 5, 3, 21): (21, 6, 5, 0, 7, True, False),  # already Saturday in Athens
-        utc(2024, 5, 5, 20): (20, 1, 5, 23, 1, True, False),  # Easter Sunday, no listed holiday of its own
-        utc(2024, 5, 5, 21): (21, 1, 5, 0, 2, False, True),  # Easter Monday has begun in Athens
-        utc(2024, 10, 27, 0): (0, 1, 10, 3, 1, True, False),
-        utc(2024, 10, 27, 1): (1, 1, 10, 3, 1, True, False),  # 03:00 comes twice
-        utc(2024, 12, 31, 22): (22, 3, 12, 0, 4, False, True),  # New Year in Athens
-    }
-    rows = silver(spark, [{"datetime": hour} for hour in expected])
-    found = as_rows(features(rows, GR, min(expected), max(expected) + HOUR))
-    assert {row["datetime"]: tuple(row[name] for name in names) for row in found} == expected
-
-
-@OF_NO_ENGINE
-def test_a_lone_last_hour_of_a_year_is_a_holiday_of_the_next(spark: SparkSession) -> None:
-    hour = utc(2024, 12, 31, 22)
-    (row,) = as_rows(features(silver(spark, [{"datetime": hour}]), GR, hour, hour + HOUR))
-    assert (row["local_hour"], row["is_holiday"]) == (0, True)
-
-
-@OF_NO_ENGINE
-def test_a_zone_without_known_facts_keeps_utc_features_and_null_local_ones(spark: SparkSession) -> None:
-    (row,) = as_rows(features(silver(spark, [{"datetime": T, "carbon_intensity": 5.0}], "FR"), ("FR",), T, T + HOUR))
-    assert (row["hour"], row["lag_carbon_intensity_1h"], row["rolling_avg_carbon_intensity_24h"]) == (0, None, 5.0)
-    assert [row[name] for name in ("local_hour", "local_day_of_week", "is_weekend", "is_holiday")] == [None] * 4
-
-
 @pytest.mark.jvm_long("test_engines_agree.py compares random histories of both engines")
 def test_zones_do_not_mix(spark: SparkSession) -> None:
     both = series(spark, {0: 1.0, 1: 2.0}).union(silver(spark, [{"datetime": T, "consumption_total": 9.0}], "BG"))

@@ -6,6 +6,7 @@ The submission holds no secret values: all readers of the staging folder can rea
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 from datetime import datetime
 from importlib.metadata import version
@@ -41,6 +42,8 @@ _OF_CLUSTERS_ONLY = ("dagster-databricks", "dagster-pyspark", "databricks-sdk", 
 _ENVIRONMENT_VERSION = "4"
 _ENVIRONMENT = "emaps"
 _RUN_NAME = "emaps_dagster"
+# A third of the time of xz's default, and 20 kB more.
+_PRESET = 3
 _SINGLE_NODE = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"}
 
 
@@ -135,7 +138,7 @@ def package_archive(package: Path = PACKAGE) -> bytes:
     """
     packed = io.BytesIO()
     # One stream for all files: half the size of a zip, and a run's cluster waits for it.
-    with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+    with tarfile.open(fileobj=packed, mode="w") as archive:
         for path in sorted(package.rglob("*.py")):
             relative = path.relative_to(package)
             if relative.parts[0] not in _NOT_ON_CLUSTERS:
@@ -145,7 +148,7 @@ def package_archive(package: Path = PACKAGE) -> bytes:
                 f"There is no definitions.py in {package}: the package cannot be sent to Databricks. Start Dagster "
                 "from an installation that has its source files."
             )
-    return packed.getvalue()
+    return lzma.compress(packed.getvalue(), preset=_PRESET)
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:
