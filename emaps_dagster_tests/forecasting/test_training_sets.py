@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from lightgbm import LGBMRegressor
 from pyspark.sql import SparkSession
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import cross_val_score
 
 from emaps_dagster import features, forecasting
 from emaps_dagster.contracts.errors import (
@@ -88,9 +85,15 @@ def test_inputs_are_numbers_without_columns_of_nothing(warehouse: Path) -> None:
     assert dict(lags) == {1: False, 6: True, 24: True}
 
 
-@pytest.mark.parametrize("model", [LGBMRegressor, HistGradientBoostingRegressor])
-def test_models_take_inputs_and_target_as_they_are(warehouse: Path, trained: TrainingSet, model: Any) -> None:
-    fitted = model(verbose=-1, n_estimators=10) if model is LGBMRegressor else model(max_iter=10)
+@pytest.mark.parametrize("model", ["LGBMRegressor", "HistGradientBoostingRegressor"])
+def test_models_take_inputs_and_target_as_they_are(warehouse: Path, trained: TrainingSet, model: str) -> None:
+    # Imported in the tests that use them: each process that collects would need two seconds for them.
+    from lightgbm import LGBMRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.model_selection import cross_val_score
+
+    light: Any = LGBMRegressor(verbose=-1, n_estimators=10)
+    fitted = light if model == "LGBMRegressor" else HistGradientBoostingRegressor(max_iter=10)
     fitted.fit(trained.X, trained.y)
     at = trained.index.get_level_values("issued_at")[-1].to_pydatetime()
     row = forecasting.latest("GR", like=trained, at=at, warehouse=warehouse)
@@ -100,6 +103,9 @@ def test_models_take_inputs_and_target_as_they_are(warehouse: Path, trained: Tra
 
 
 def test_the_zone_is_a_category_if_requested(warehouse: Path) -> None:
+    from lightgbm import LGBMRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     asked = {**FEW, "zone_category": True, "issue_at": "00:00"}
     both = forecasting.training_set(ZONES, "2024-05-08", "2024-05-11", **asked, warehouse=warehouse)
     assert str(both.X["zone"].dtype) == "category"
