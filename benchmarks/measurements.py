@@ -56,7 +56,7 @@ def _short(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
-def commit() -> str:
+def _commit() -> str:
     """The commit that was measured, and whether the files differ from it; results themselves do not count."""
 
     def git(*arguments: str) -> str:
@@ -67,9 +67,9 @@ def commit() -> str:
         changed = git(
             "status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/*.md", ":!/benchmarks/*.csv"
         )
-        return f"commit {git('rev-parse', '--short=7', 'HEAD')}{' with changes' if changed else ''}"
+        return f"Commit {git('rev-parse', '--short=7', 'HEAD')}{' with changes' if changed else ''}"
     except (OSError, subprocess.CalledProcessError):
-        return "no commit"
+        return "No commit"
 
 
 def machine() -> str:
@@ -77,7 +77,7 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
-        f"{commit().capitalize()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}, "
+        f"{_commit()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, {versions}"
     )
 

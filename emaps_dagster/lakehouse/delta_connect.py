@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +17,6 @@ from pyspark.sql.types import StructType
 
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
 from emaps_dagster.lakehouse.arrow_schema import conform
 from emaps_dagster.lakehouse.delta_spark import DeltaSparkLakehouse, Marks, hours_of
 from emaps_dagster.lakehouse.locations import Commit, UnityCatalog, quoted
@@ -49,11 +47,6 @@ class DeltaConnectLakehouse(DeltaSparkLakehouse):
         parts = [rows.slice(first, size) for first in range(0, rows.num_rows, size)] or [rows]
         frame = super()._frame
         return reduce(DataFrame.union, [frame(session, part, schema) for part in parts])
-
-    def collect(self, rows: DataFrame) -> pa.Table:
-        # toArrow requests the schema first, so the server would analyse every plan twice.
-        collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
-        return in_arrow_memory(cast("pa.Table", collected))
 
     def _merge(self, table: Table, months: list[str], rows: pa.Table, version: int, stored: pa.Table) -> None:
         updated = rows.filter(pc.field("_change") == "updated")

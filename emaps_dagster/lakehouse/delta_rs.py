@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 from uuid import uuid4
 
 import pyarrow as pa
@@ -27,7 +27,6 @@ from emaps_dagster.contracts.errors import DamagedTableError
 from emaps_dagster.contracts.paths import plain_path
 from emaps_dagster.contracts.table_contract import Column, Table
 from emaps_dagster.contracts.windows import HOUR, Window
-from emaps_dagster.lakehouse.arrow_memory import in_arrow_memory
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.damage import explaining, open_table, refuse_if_torn
 from emaps_dagster.lakehouse.delta_commits import (
@@ -104,12 +103,6 @@ class FolderLakehouse(Lakehouse):
         # unless a file holds one value only: with a second zone every read of silver and gold would fail.
         nullable = StructType([StructField(field.name, field.dataType) for field in stored.fields])
         return reader.schema(nullable).load(self._path(table))
-
-    def collect(self, rows: DataFrame) -> pa.Table:
-        with self._explaining(None):
-            # toArrow requests the schema first: the engine would analyse every plan twice, slowly if it is wide.
-            collected, _ = cast("Any", rows)._to_table()  # noqa: SLF001
-        return in_arrow_memory(cast("pa.Table", collected))
 
     def types(self, table: Table, *, version: int | None = None) -> dict[str, str]:
         stored = self._delta(table, version).schema()

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta, timezone
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -59,7 +59,7 @@ class TableStorage(ABC):
     def collect(self, rows: DataFrame) -> pa.Table:
         """Computes the rows as an Arrow table; column types may differ from the contract's, with equal values."""
         with self._explaining(None):
-            return in_arrow_memory(rows.toArrow())
+            return in_arrow_memory(_arrow(rows))
 
     @abstractmethod
     def location(self, table: Table) -> str:
@@ -194,6 +194,14 @@ class TableStorage(ABC):
             f"{table.qualified_name}: other writers won against {what} {_ATTEMPTS} times. Nothing stale was "
             "written; run the partitions again, with a Dagster pool of 1 for this table."
         )
+
+
+def _arrow(rows: DataFrame) -> pa.Table:
+    # `toArrow` of Spark Connect requests the schema first: the engine would analyse every plan twice, slowly if it is
+    # wide. Asks the type: a frame of the JVM looks for a column of that name.
+    if hasattr(type(rows), "_to_table"):
+        return cast("Any", rows)._to_table()[0]  # noqa: SLF001
+    return rows.toArrow()
 
 
 def all_inserted(fresh: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ hours pass in arrays, those of many in columns (carriers.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
@@ -120,12 +120,11 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     """
     names = tuple(column.name for column in key_columns(zone_keys))
     is_many = end - start > _MANY
-    carrier = Apart(names) if is_many else InArray(names)
+    carrier, gather = (Apart(names), _by_joins) if is_many else (InArray(names), _in_one_pass)
     in_context = in_hours(start - LOOKBACK, end)
     observed = values(silver.where(in_context), zone_keys).select(
         *_KEY, *carrier.carried(map(F.col, names), "value"), *OWN_COLUMNS
     )
-    gather = _by_joins if is_many else _in_one_pass
     rows = _with_means(gather(observed, carrier, start), carrier)
     groups: dict[str, Callable[[str], str]] = {
         "value": str,
@@ -153,27 +152,25 @@ def _in_one_pass(observed: DataFrame, carrier: Carrier, start: datetime) -> Data
 
     For few hours: one read and no join are the shortest plan.
     """
+    own, lags = carrier.columns("value"), carrier.columns("lag")
     copies = observed.select(
-        *_KEY, *carrier.columns("value"), *OWN_COLUMNS, *_summed(carrier), F.posexplode(_served(24, 1))
+        *_KEY, *own, *OWN_COLUMNS, *_summed(carrier), F.posexplode(_served(24, 1))
     ).withColumnsRenamed({"pos": "_later", "col": "_hour"})
 
-    def at(later: int, *names: str) -> list[Column]:
-        return [F.first(F.when(F.col("_later") == later, F.col(name)), ignorenulls=True) for name in names]
+    def copied(later: int, names: Iterable[str], results: Iterable[str]) -> list[Column]:
+        return [
+            F.first(F.when(F.col("_later") == later, F.col(name)), ignorenulls=True).alias(result)
+            for name, result in zip(names, results, strict=True)
+        ]
 
     return (
         copies.where(F.col("_hour") >= instant(start))
         .groupBy(F.col("zone"), F.col("_hour").alias("datetime"))
         .agg(
             F.min("_later").alias("_nearest"),
-            *(
-                column.alias(name)
-                for later, group, names in (
-                    (0, "value", carrier.columns("value")),
-                    (1, "lag", carrier.columns("value")),
-                )
-                for column, name in zip(at(later, *names), carrier.columns(group), strict=True)
-            ),
-            *(column.alias(name) for column, name in zip(at(0, *OWN_COLUMNS), OWN_COLUMNS, strict=True)),
+            *copied(0, own, own),
+            *copied(1, own, lags),
+            *copied(0, OWN_COLUMNS, OWN_COLUMNS),
             *_totals(carrier),
         )
         .where("_nearest = 0")

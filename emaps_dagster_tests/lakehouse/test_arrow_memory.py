@@ -59,8 +59,7 @@ def test_what_a_lakehouse_collects_is_such_a_copy(
         copied.append(in_arrow_memory(rows))
         return copied[-1]
 
-    for module in ("delta_rs", "storage"):
-        monkeypatch.setattr(f"emaps_dagster.lakehouse.{module}.in_arrow_memory", copy)
+    monkeypatch.setattr("emaps_dagster.lakehouse.storage.in_arrow_memory", copy)
     lakehouse = open_folders(spark, tmp_path_factory.mktemp("empty"))
     assert lakehouse.collect(spark.range(3)) is copied[-1]
     assert copied[-1].column(0).to_pylist() == [0, 1, 2]
