@@ -106,8 +106,8 @@ def measure(folder: Path, repeats: int) -> Figures:
             "GR", *month, known_at="15min", warehouse=folder
         ),
         "a year, as_of": lambda: features.load("GR", *year, as_of=now, warehouse=folder),
-        "a year, known_at 400d": lambda: features.load(
-            "GR", *year, known_at="400d", warehouse=folder, allow="backfilled"
+        "a year, known_at 420d": lambda: features.load(
+            "GR", *year, known_at="420d", warehouse=folder, allow="backfilled"
         ),
         "a year, as_of, three columns": lambda: features.load("GR", *year, as_of=now, warehouse=folder, columns=_FEW),
         _CACHED: lambda: features.load("GR", *year, as_of=now, warehouse=folder),

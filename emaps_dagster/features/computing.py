@@ -40,8 +40,11 @@ class Computing:
 
     def collect(self, parts: list[Window], columns: list[str] | None) -> Iterator[pa.Table]:
         """The rows of each part, as known, with these columns; without columns, see `first_ingested`."""
-        known = self._known
-        plans = [known.first_ingested(part) if columns is None else known.rows(part, columns) for part in parts]
-        # The engine works on most of a month with one core.
+
+        def collected(part: Window) -> pa.Table:
+            known = self._known
+            return self._lakehouse.collect(known.first_ingested(part) if columns is None else known.rows(part, columns))
+
+        # The engine works on most of a month with one core, and with none while Python builds a plan.
         with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
-            yield from pool.map(self._lakehouse.collect, plans)
+            yield from pool.map(collected, parts)
