@@ -306,7 +306,8 @@ def test_what_ends_a_run_fails_the_step_that_runs_and_keeps_those_before(
         if fault == "run cancelled":
             _wait_for(lambda: len(workspace.runs) > before)
             run = workspace.runs[before]
-            _wait_for(lambda: any(b"silver__energy" in content for content in _event_files(workspace)))
+            # An event of the step itself: those before it name the steps to come.
+            _wait_for(lambda: any(b'"step_key": "silver__energy"' in content for content in _event_files(workspace)))
             WorkspaceClient(host=workspace.host, token=workspace.token).jobs.cancel_run(run.run_id)
 
     if fault == "driver killed":
