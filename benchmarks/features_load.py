@@ -34,7 +34,7 @@ _CACHED = "a year, as_of, from the cache"
 TWO_ZONES = (("GR", "DE"), YEAR.start + timedelta(days=1), YEAR.end)
 _FEW = ["carbon_intensity", "lag_carbon_intensity_1h", "rolling_avg_carbon_intensity_24h"]
 _FIVE = [*_FEW, "production_solar", "production_total"]
-_CALLS: dict[str, dict[str, object]] = {
+CALLS: dict[str, dict[str, object]] = {
     "known_at 15min, all columns": {"known_at": "15min"},
     "known_at 15min, five columns": {"known_at": "15min", "columns": _FIVE},
     "as_of, all columns": {"as_of": YEAR.end + timedelta(days=60)},
@@ -44,7 +44,7 @@ _COLD = """
 import time
 begin = time.perf_counter()
 from emaps_dagster import features
-features.load("GR", "2024-01-01", "2025-01-01", warehouse={!r})
+features.load("GR", {!r}, {!r}, warehouse={!r})
 print(time.perf_counter() - begin)
 """
 
@@ -72,16 +72,16 @@ def build_two_zones(folder: Path) -> None:
 
 
 def call(folder: Path, name: str) -> None:
-    """Makes one call of `_CALLS` and prints what it took."""
+    """Makes one call of `CALLS` and prints what it took."""
     before, began = all_processes(), time.perf_counter()
-    features.load(*TWO_ZONES, warehouse=folder, **_CALLS[name])  # type: ignore[arg-type]
+    features.load(*TWO_ZONES, warehouse=folder, **CALLS[name])  # type: ignore[arg-type]
     seconds, after = time.perf_counter() - began, all_processes()
     print(json.dumps([seconds, after.seconds - before.seconds, after.peak_gigabytes]))
 
 
 def measure_two_zones(folder: Path, repeats: int, taken: Figures) -> None:
     for number in range(repeats):
-        for name in _CALLS:
+        for name in CALLS:
             progress(f"features_load: two zones, {name}, {number + 1} of {repeats}")
             for megabytes, way in ((0, ""), (512, ", from the cache")):
                 command = [sys.executable, "-m", "benchmarks.features_load", "--call", name, "--folder", str(folder)]
@@ -95,7 +95,7 @@ def measure_two_zones(folder: Path, repeats: int, taken: Figures) -> None:
 
 def measure(folder: Path, repeats: int) -> Figures:
     taken = Figures()
-    code = _COLD.format(str(folder))
+    code = _COLD.format(YEAR.start.isoformat(), YEAR.end.isoformat(), str(folder))
     year, month = (YEAR.start, YEAR.end), (YEAR.end - TICKED, YEAR.end)
     now = YEAR.end + timedelta(days=60)
     questions: dict[str, Callable[[], object]] = {
@@ -129,7 +129,7 @@ def measure(folder: Path, repeats: int) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--call", choices=_CALLS, help="one call on --folder, in this process")
+    parser.add_argument("--call", choices=CALLS, help="one call on --folder, in this process")
     parser.add_argument("--folder", type=Path, help="the tables of two zones; made in a temp folder by default")
     options = parser.parse_args()
     if options.call:

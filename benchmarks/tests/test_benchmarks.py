@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from datetime import timedelta
@@ -17,6 +18,7 @@ from benchmarks import (
     dagster_overhead,
     empty_graph,
     exact_numbers,
+    features_load,
     roads,
     scale,
     table_growth,
@@ -62,6 +64,25 @@ def test_a_backfill_fills_every_layer_passes_its_checks_and_reports_time_and_mem
     assert measured["all without checks, backfill"] == (pytest.approx(sum(parts)), "s")
     # The engine is in this process: it cannot be less than it needs by itself, nor more than a small machine has.
     assert 0.1 < measured["peak of memory without checks"][0] <= measured["peak of memory with checks"][0] < 8
+
+
+def test_every_question_of_features_load_has_an_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = features_load.YEAR.start
+    days = Window(begin, begin + timedelta(days=4))
+    monkeypatch.setattr(features_load, "YEAR", days)
+    monkeypatch.setattr(features_load, "TICKED", timedelta(days=2))
+    monkeypatch.setattr(features_load, "TWO_ZONES", (("GR", "DE"), begin + timedelta(days=1), days.end))
+    monkeypatch.setenv("EMAPS_FEATURES_CACHE_MB", "0")
+    features_load.build(tmp_path / "one")
+    assert len(features_load.measure(tmp_path / "one", 1).values) == 9
+    features_load.build_two_zones(tmp_path / "two")
+    for name in features_load.CALLS:
+        features_load.call(tmp_path / "two", name)
+        seconds, cpu_seconds, gigabytes = json.loads(capsys.readouterr().out)
+        assert min(seconds, cpu_seconds) > 0
+        assert 0.1 < gigabytes < 8
 
 
 def test_ours_and_polars_make_the_same_tables_to_the_last_bit_by_backfill_and_by_ticks(tmp_path: Path) -> None:
