@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy import text
 from sqlalchemy.pool import NullPool, QueuePool
@@ -95,6 +96,46 @@ def test_what_the_open_sqlite_event_log_writes_dagsters_own_reads(home: Path) ->
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert type(instance.event_log_storage) is SqliteEventLogStorage
         assert_read(instance, runs)
+
+
+def evaluated(hour: str, *, passed: bool) -> dg.EventLogEntry:
+    evaluation = AssetCheckEvaluation(dg.AssetKey("thing"), "fine", passed=passed, metadata={}, partition=hour)
+    event = dg.DagsterEvent("ASSET_CHECK_EVALUATION", "job", event_specific_data=evaluation, step_key="thing_fine")
+    return dg.EventLogEntry(None, 10, "", "a-run", 1.0, "thing_fine", "job", event)
+
+
+def test_statuses_written_together_are_read_at_once_and_the_last_of_an_hour_counts(home: Path) -> None:
+    check, hours = dg.AssetCheckKey(dg.AssetKey("thing"), "fine"), [f"hour {number}" for number in range(250)]
+    open_sqlite(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        log = instance.event_log_storage
+        for hour in hours:
+            log.store_event(evaluated(hour, passed=False))
+            log.store_event(evaluated(hour, passed=hour != "hour 249"))
+        of_last = log.get_asset_check_execution_history(check, limit=3)
+    as_dagster_comes(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        history = instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)
+        logged = instance.all_logs("a-run")
+    assert [(one.partition, one.status.value) for one in of_last[:2]] == [
+        ("hour 249", "FAILED"),
+        ("hour 248", "SUCCEEDED"),
+    ]
+    # Pages list the latest first, by the ids of the events.
+    assert [one.partition for one in history] == hours[::-1]
+    assert sum(one.status.value == "FAILED" for one in history) == 1
+    # Failures, which a retry needs, whether they were replaced or not.
+    assert len(logged) == len(hours) + 1
+
+
+def test_statuses_are_written_before_the_next_event_of_another_kind(home: Path) -> None:
+    open_sqlite(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance, dg.DagsterInstance.from_config(str(home)) as other:
+        instance.event_log_storage.store_event(evaluated("hour 0", passed=True))
+        start = dg.DagsterEvent("STEP_START", "job", step_key="thing_fine")
+        instance.event_log_storage.store_event(dg.EventLogEntry(None, 10, "", "a-run", 2.0, "thing_fine", "job", start))
+        kinds = [entry.get_dagster_event().event_type_value for entry in other.all_logs("a-run")]
+    assert kinds == ["ASSET_CHECK_EVALUATION", "STEP_START"]
 
 
 def test_another_release_of_dagster_gets_dagsters_own_sqlite(

@@ -286,6 +286,10 @@ def test_the_multiprocess_executor_launches_one_run_a_step(workspace: Workspace,
     assert workspace.staged() == []
 
 
+# In an event of the step itself; events before it name the steps to come.
+OF_SILVER = '"step_key": "silver__energy"'
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -306,12 +310,11 @@ def test_what_ends_a_run_fails_the_step_that_runs_and_keeps_those_before(
         if fault == "run cancelled":
             _wait_for(lambda: len(workspace.runs) > before)
             run = workspace.runs[before]
-            # An event of the step itself: those before it name the steps to come.
-            _wait_for(lambda: any(b'"step_key": "silver__energy"' in content for content in _event_files(workspace)))
+            _wait_for(lambda: any(OF_SILVER.encode() in content for content in _event_files(workspace)))
             WorkspaceClient(host=workspace.host, token=workspace.token).jobs.cancel_run(run.run_id)
 
     if fault == "driver killed":
-        workspace.inject(RunFault("driver_killed", written="silver__energy"))
+        workspace.inject(RunFault("driver_killed", written=OF_SILVER))
     with quick_instance() as instance:
         with _meanwhile(cancel):
             run = _execute(instance, project, workspace, Scenario(HOUR, wrong=HANGS, again=True), "in_process")

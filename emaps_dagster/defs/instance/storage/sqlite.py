@@ -3,15 +3,19 @@
 Dagster opens, syncs and closes two files for each event, and writes a status of an hour three times: to the log of its
 run, to the index and to the executions of its check. This class writes a status to the executions only, where its page
 reads it. The log of a run gets failures, and of planned and passed events the first, which a retry needs; it names the
-hours that were materialized, and the page of the asset has their numbers. Any Dagster reads the files.
+hours that were materialized, and the page of the asset has their numbers. Statuses and materializations that follow
+each other are written together: by the hundred, before the next event of another kind, and before anything is read. Any
+Dagster reads the files.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +41,26 @@ _BUSY_SECONDS = 300
 # A run's file has twenty tables and indexes, nearly all empty, and each takes a page. In the index, three rows of 1 kB
 # would leave a quarter of a 4096-byte page empty.
 _PAGE_OF_A_RUN, _PAGE_OF_THE_INDEX = 512, 8192
+# A transaction for each of these takes longer than its rows.
+_WAITING = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_MATERIALIZATION}
+_TOGETHER = 100
 _EVENTS, _EXECUTIONS = SqlEventLogStorageTable, AssetCheckExecutionsTable
 
 # Built once: SQLAlchemy takes longer to build a statement than to execute it.
 _NEWEST = select(func.max(_EVENTS.c.id))
 _OTHERS = _EVENTS.alias()
+# In one statement with the write: another process may be writing.
+_WITH_NEXT_ID: dict[str, Any] = {column.name: bindparam(column.name) for column in _EVENTS.c} | {
+    "id": select(func.coalesce(func.max(_OTHERS.c.id), 0) + bindparam("events")).scalar_subquery()
+}
 _MOVED = (
     _EVENTS.update()
     .where(_EVENTS.c.id == bindparam("its_id"), _EVENTS.c.run_id == bindparam("its_run_id"))
-    .values(
-        {"id": select(func.max(_OTHERS.c.id) + 1).scalar_subquery()}
-        | {column.name: bindparam(column.name) for column in _EVENTS.c if column.name != "id"}
-    )
+    .values(_WITH_NEXT_ID)
 )
-_OF_THE_CHECK = _EXECUTIONS.delete().where(
-    *(_EXECUTIONS.c[name] == bindparam(f"its_{name}") for name in ("run_id", "asset_key", "check_name"))
-)
+_ADDED = _EVENTS.insert().values(_WITH_NEXT_ID)
+_KEY = ("run_id", "asset_key", "check_name", "partition")
+_OF_THE_CHECK = _EXECUTIONS.delete().where(*(_EXECUTIONS.c[name] == bindparam(f"its_{name}") for name in _KEY[:3]))
 _OF_THE_HOUR = _OF_THE_CHECK.where(_EXECUTIONS.c.partition == bindparam("its_partition"))
 # A check of the whole table was planned for each hour of the run, and is evaluated once.
 _OF_THE_TABLE = _OF_THE_CHECK.where(
@@ -70,6 +78,8 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         # By run, the index row of its checks; and the events that its log has for one hour and needs for no other.
         self._row_of_checks: dict[str, int] = {}
         self._logged: set[tuple[str, ...]] = set()
+        self._waiting: list[dg.EventLogEntry] = []
+        self._writing = threading.RLock()
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -79,6 +89,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
+        self._store_waiting()
         # The lock admits one thread at a time, as in Dagster's class, so threads may share a connection.
         with self._db_lock:
             engine = self._engines.pop(shard, None) or self._open(shard)
@@ -122,6 +133,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         return column_name in self._columns
 
     def dispose(self) -> None:
+        self._store_waiting()
         with self._db_lock:
             for engine in self._engines.values():
                 engine.dispose()
@@ -130,14 +142,15 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         kind = event.dagster_event_type
-        if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.run_id:
-            self._store_evaluation(shortened(event))
+        if kind in _WAITING and event.run_id:
+            with self._writing:
+                self._waiting.append(shortened(event))
+                if len(self._waiting) >= _TOGETHER:
+                    self._store_waiting()
         elif kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
             self._store_planned_evaluation(shortened(event))
         elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
             self._store_planned_materialization(shortened(event))
-        elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.run_id:
-            self._store_materialization(shortened(event))
         else:
             super().store_event(shortened(event))
 
@@ -154,38 +167,53 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             "partition": (inner.partition if inner else None) or None,
         }
 
-    def _store_evaluation(self, event: dg.EventLogEntry) -> None:
-        evaluation = event.get_dagster_event().asset_check_evaluation_data
-        asset_key, name = evaluation.asset_key.to_string(), evaluation.check_name
-        check = {
-            "run_id": event.run_id,
-            "asset_key": asset_key,
-            "check_name": name,
-            "partition": evaluation.partition,
-        }
-        if self._is_first(event.run_id, asset_key, name) or not evaluation.passed:
-            self._log(self._event_to_row(event))
-        row = self._event_to_row(for_a_page(event))
-        target = evaluation.target_materialization_data
-        execution = {
-            **check,
-            "execution_status": (Status.SUCCEEDED if evaluation.passed else Status.FAILED).value,
-            "evaluation_event": row["event"],
-            "evaluation_event_timestamp": row["timestamp"],
-            "materialization_event_storage_id": target.storage_id if target else None,
-        }
+    def _store_waiting(self) -> None:
+        # Who reads waits until another thread has written what it took from the list.
+        with self._writing:
+            waiting, self._waiting = self._waiting, []
+            for (run_id, kind), events in groupby(waiting, lambda event: (event.run_id, event.dagster_event_type)):
+                is_evaluation = kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+                (self._store_evaluations if is_evaluation else self._store_materializations)(run_id, [*events])
+
+    def _store_evaluations(self, run_id: str, events: list[dg.EventLogEntry]) -> None:
+        logged, executions, rows = [], {}, []
+        for event in events:
+            evaluation = event.get_dagster_event().asset_check_evaluation_data
+            asset_key, name, partition = evaluation.asset_key.to_string(), evaluation.check_name, evaluation.partition
+            if self._is_first(run_id, asset_key, name) or not evaluation.passed:
+                logged.append(self._event_to_row(event))
+            target, row = evaluation.target_materialization_data, self._event_to_row(for_a_page(event))
+            rows.append(row)
+            # The last one replaces earlier evaluations of the same run.
+            executions[asset_key, name, partition] = {
+                "run_id": run_id,
+                "asset_key": asset_key,
+                "check_name": name,
+                "partition": partition,
+                "execution_status": (Status.SUCCEEDED if evaluation.passed else Status.FAILED).value,
+                "evaluation_event": row["event"],
+                "evaluation_event_timestamp": row["timestamp"],
+                "evaluation_event_storage_id": len(rows),
+                "materialization_event_storage_id": target.storage_id if target else None,
+            }
+        self._log(run_id, logged)
         with self.index_connection() as index:
-            execution["evaluation_event_storage_id"] = self._count_in(index, row)
-            # Replaces the planned execution, or an earlier evaluation of the same run.
-            index.execute(
-                _OF_THE_HOUR if evaluation.partition else _OF_THE_TABLE, {f"its_{k}": check[k] for k in check}
-            )
-            index.execute(_EXECUTIONS.insert(), execution)
+            before = self._count_in(index, rows[-1], len(rows)) - len(rows)
+            for execution in executions.values():
+                execution["evaluation_event_storage_id"] += before
+            # Planned executions and earlier evaluations of the run are replaced.
+            for delete, of_hour in ((_OF_THE_HOUR, True), (_OF_THE_TABLE, False)):
+                keys = [(run_id, *key) for key in executions if (key[-1] is not None) == of_hour]
+                if keys:
+                    index.execute(
+                        delete, [{f"its_{name}": it for name, it in zip(_KEY, key, strict=True)} for key in keys]
+                    )
+            index.execute(_EXECUTIONS.insert(), [*executions.values()])
 
     def _store_planned_evaluation(self, event: dg.EventLogEntry) -> None:
         planned: Any = event.get_dagster_event().event_specific_data
         row = self._event_to_row(planned_in_short(event))
-        self._log(row)
+        self._log(event.run_id, [row])
         subset = planned.partitions_subset
         common = {
             "asset_key": planned.asset_key.to_string(),
@@ -201,28 +229,37 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             keys = subset.get_partition_keys() if subset else [None]
             index.execute(_EXECUTIONS.insert(), [{**common, "partition": key} for key in keys])
 
-    def _store_materialization(self, event: dg.EventLogEntry) -> None:
-        row = self._event_to_row(event)
-        if row["partition"] and not self._is_first(event.run_id, row["asset_key"], "made"):
-            self._log(self._event_to_row(made_in_short(event)))
-        else:
-            self._log(row)
-        self._index(event)
+    def _store_materializations(self, run_id: str, events: list[dg.EventLogEntry]) -> None:
+        logged = []
+        for event in events:
+            made: Any = event.get_dagster_event()
+            is_short = made.partition and not self._is_first(run_id, made.asset_key.to_string(), "made")
+            logged.append(self._event_to_row(made_in_short(event) if is_short else event))
+        self._log(run_id, logged)
+        self._index(events)
 
     def _store_planned_materialization(self, event: dg.EventLogEntry) -> None:
         row = self._event_to_row(event)
         if self._is_first(event.run_id, row["asset_key"], "planned"):
-            self._log(row)
-        self._index(event)
+            self._log(event.run_id, [row])
+        self._index([event])
 
-    def _index(self, event: dg.EventLogEntry) -> None:
-        """Store the event of an asset in the index, where its page reads it."""
-        step_key = event.get_dagster_event().step_key
-        row = self._event_to_row(for_a_page(event)) | {"step_key": step_key}
+    def _index(self, events: list[dg.EventLogEntry]) -> None:
+        """Store events of assets in the index, where their pages read them."""
+        rows = [
+            self._event_to_row(for_a_page(event)) | {"step_key": event.get_dagster_event().step_key} for event in events
+        ]
         with self.index_connection() as index:
-            inserted: Any = index.execute(_EVENTS.insert(), row).inserted_primary_key
-            self._store_asset_event_tags(index, [event], [inserted[0]])
-            self._store_asset_event(index, event, inserted[0])
+            inserted: Any = index.execute(_EVENTS.insert(), rows[0]).inserted_primary_key
+            if rows[1:]:
+                # No other process writes since the first row, so the ids follow it.
+                index.execute(_EVENTS.insert(), rows[1:])
+            ids = range(inserted[0], inserted[0] + len(rows))
+            self._store_asset_event_tags(index, events, ids)
+            # The row of an asset names its last event.
+            last = {row["asset_key"]: number for number, row in enumerate(rows)}
+            for number in last.values():
+                self._store_asset_event(index, events[number], ids[number])
 
     def _is_first(self, *key: str) -> bool:
         if key in self._logged:
@@ -230,22 +267,23 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         self._logged.add(key)
         return True
 
-    def _log(self, row: dict[str, Any]) -> None:
-        with self.run_connection(row["run_id"]) as log:
-            log.execute(_EVENTS.insert(), row)
+    def _log(self, run_id: str, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            with self.run_connection(run_id) as log:
+                log.execute(_EVENTS.insert(), rows)
 
-    def _count_in(self, index: Connection, row: dict[str, Any]) -> int:
-        """Take the next event id of the index, where a run has one row for all its checks: the latest.
+    def _count_in(self, index: Connection, row: dict[str, Any], events: int = 1) -> int:
+        """Take the next event ids of the index, where a run has one row for all its checks, and return the last.
 
         Dagster reads only the order of these ids from the index, and the events from the executions.
         """
         run_id = row["run_id"]
         mine = {"its_id": self._row_of_checks.get(run_id, -1), "its_run_id": run_id}
-        if not index.execute(_MOVED, {**row, **mine}).rowcount:
-            index.execute(_EVENTS.insert(), row)
-        event_id = int(index.execute(_NEWEST).scalar_one())
-        self._row_of_checks[run_id] = event_id
-        return event_id
+        if not index.execute(_MOVED, {**row, **mine, "events": events}).rowcount:
+            index.execute(_ADDED, {**row, "events": events})
+        last = int(index.execute(_NEWEST).scalar_one())
+        self._row_of_checks[run_id] = last
+        return last
 
 
 def _create_database(file: Path, page_bytes: int) -> None:
