@@ -22,6 +22,7 @@ from benchmarks import (
     roads,
     scale,
     table_growth,
+    tick_profile,
 )
 from benchmarks.__main__ import MEASURES
 from benchmarks.measurements import Figures, machine
@@ -214,3 +215,7 @@ def test_exact_numbers_are_timed_beside_the_engines_own_parser_on_equal_rows() -
     seconds = {name: values[0] for name, values in taken.values.items()}
     assert seconds["silver, exact to the engine's"] == seconds["silver, exact"] / seconds["silver, the engine's"]
     assert {unit for name, unit in taken.units.items() if "CPU of gold" in name} == {"s", "times"}
+
+
+def test_every_part_of_the_project_that_is_timed_exists() -> None:
+    assert all(callable(getattr(owner, name, None)) for owner, name, _ in tick_profile.parts_of_the_project())
