@@ -58,8 +58,8 @@ def parts_of_the_project() -> list[tuple[Any, str, str]]:
         (silver, "merge_silver", "silver"),
         (gold, "merge_gold", "gold"),
         (merged, "numbers_of", "numbers of the hour for Dagster's pages"),
-        (checks, "judge_hours", "checks"),
-        (checks, "judge_table", "checks"),
+        (checks, "evaluate_hours", "checks"),
+        (checks, "evaluate_table", "checks"),
     ]
 
 
