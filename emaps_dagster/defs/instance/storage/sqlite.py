@@ -42,7 +42,7 @@ _BUSY_SECONDS = 300
 # would leave a quarter of a 4096-byte page empty.
 _PAGE_OF_A_RUN, _PAGE_OF_THE_INDEX = 512, 8192
 # A transaction for each of these takes longer than its rows.
-_WAITING = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_MATERIALIZATION}
+_KEPT_BACK = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_MATERIALIZATION}
 _TOGETHER = 100
 _EVENTS, _EXECUTIONS = SqlEventLogStorageTable, AssetCheckExecutionsTable
 
@@ -142,7 +142,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         kind = event.dagster_event_type
-        if kind in _WAITING and event.run_id:
+        if kind in _KEPT_BACK and event.run_id:
             with self._writing:
                 self._waiting.append(shortened(event))
                 if len(self._waiting) >= _TOGETHER:
@@ -173,7 +173,8 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             waiting, self._waiting = self._waiting, []
             for (run_id, kind), events in groupby(waiting, lambda event: (event.run_id, event.dagster_event_type)):
                 is_evaluation = kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION
-                (self._store_evaluations if is_evaluation else self._store_materializations)(run_id, [*events])
+                store = self._store_evaluations if is_evaluation else self._store_materializations
+                store(run_id, [*events])
 
     def _store_evaluations(self, run_id: str, events: list[dg.EventLogEntry]) -> None:
         logged, executions, rows = [], {}, []
@@ -202,12 +203,14 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             for execution in executions.values():
                 execution["evaluation_event_storage_id"] += before
             # Planned executions and earlier evaluations of the run are replaced.
-            for delete, of_hour in ((_OF_THE_HOUR, True), (_OF_THE_TABLE, False)):
-                keys = [(run_id, *key) for key in executions if (key[-1] is not None) == of_hour]
-                if keys:
-                    index.execute(
-                        delete, [{f"its_{name}": it for name, it in zip(_KEY, key, strict=True)} for key in keys]
-                    )
+            for delete, of_hours in ((_OF_THE_HOUR, True), (_OF_THE_TABLE, False)):
+                replaced = [
+                    {f"its_{name}": execution[name] for name in _KEY}
+                    for execution in executions.values()
+                    if bool(execution["partition"]) == of_hours
+                ]
+                if replaced:
+                    index.execute(delete, replaced)
             index.execute(_EXECUTIONS.insert(), [*executions.values()])
 
     def _store_planned_evaluation(self, event: dg.EventLogEntry) -> None:
@@ -257,8 +260,7 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
             ids = range(inserted[0], inserted[0] + len(rows))
             self._store_asset_event_tags(index, events, ids)
             # The row of an asset names its last event.
-            last = {row["asset_key"]: number for number, row in enumerate(rows)}
-            for number in last.values():
+            for number in {row["asset_key"]: number for number, row in enumerate(rows)}.values():
                 self._store_asset_event(index, events[number], ids[number])
 
     def _is_first(self, *key: str) -> bool:
@@ -281,9 +283,8 @@ class OpenSqliteEventLog(SqliteEventLogStorage):
         mine = {"its_id": self._row_of_checks.get(run_id, -1), "its_run_id": run_id}
         if not index.execute(_MOVED, {**row, **mine, "events": events}).rowcount:
             index.execute(_ADDED, {**row, "events": events})
-        last = int(index.execute(_NEWEST).scalar_one())
-        self._row_of_checks[run_id] = last
-        return last
+        self._row_of_checks[run_id] = int(index.execute(_NEWEST).scalar_one())
+        return self._row_of_checks[run_id]
 
 
 def _create_database(file: Path, page_bytes: int) -> None:
