@@ -80,8 +80,13 @@ def load(
     frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get)
     # The count columns of flows depend on the zones; no other column has this prefix.
     counts = [name for name in map(str, frame) if name in _COUNTS or name.startswith("rolling_count_")]
-    frame = frame.astype(dict.fromkeys(counts, "int32"))
-    return frame.drop(columns="zone").set_index("datetime") if isinstance(zone, str) else frame.set_index([*KEY])
+    # In place: a copy of all columns would be the peak of memory.
+    for name in counts:
+        frame[name] = frame[name].to_numpy("int32")
+    if isinstance(zone, str):
+        del frame["zone"]
+    frame.set_index("datetime" if isinstance(zone, str) else [*KEY], inplace=True)
+    return frame
 
 
 def load_polars(

@@ -1,4 +1,4 @@
-"""Computes months of a features.load query from bronze, as they were known, on the embedded engine."""
+"""Computes parts of a features.load query from bronze, as they were known, on the embedded engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emaps_dagster.features.responses import KnownRows
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
 
-# Months that are computed at the same time; each takes memory.
+# Parts that are computed at the same time; each takes memory.
 _AT_ONCE = 2
 
 
@@ -45,6 +45,6 @@ class Computing:
             known = self._known
             return self._lakehouse.collect(known.first_ingested(part) if columns is None else known.rows(part, columns))
 
-        # The engine works on most of a month with one core, and with none while Python builds a plan.
+        # The engine works on most of a part with one core, and with none while Python builds a plan.
         with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
             yield from pool.map(collected, parts)

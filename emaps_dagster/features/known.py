@@ -1,16 +1,18 @@
 """The rows of a features.load query as they were known, and the errors that say why there are none.
 
-A month at a time: from the cache if bronze holds the same responses as then (cache.py), else computed (computing.py).
+Months are taken from the cache if bronze holds the same responses as then (cache.py), else computed (computing.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from emaps_dagster.contracts.api_limits import LONGEST_BODY
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
@@ -21,11 +23,14 @@ from emaps_dagster.contracts.windows import Window, gold_context
 from emaps_dagster.features.bronze_state import BronzeState
 from emaps_dagster.features.cache import Cache, cache_of
 from emaps_dagster.features.coverage import FirstIngested, missing_of, needs_first_ingested, refuse_partial
-from emaps_dagster.features.reading import absent_zones, in_order, open_delta, plain, rows_where
+from emaps_dagster.features.reading import UTC, absent_zones, in_order, open_delta, plain, rows_where
 from emaps_dagster.features.unknown import WHEN_AND_WHICH, refuse_absent, zones_of_columns
 
 if TYPE_CHECKING:
     from emaps_dagster.features.computing import Computing
+
+# A plan for each month costs more CPU, one for many months more memory.
+_MONTHS_OF_A_PLAN = 2
 
 
 def known_rows(query: FeatureQuery, folder: Path) -> pa.Table:
@@ -83,15 +88,22 @@ class _Past:
                 self._cache.put(self._key(self._bronze, part, question), rows)
 
     def _parts(self, question: tuple[object, ...], columns: list[str] | None) -> pa.Table:
-        # A month at a time bounds the memory of a long window.
         months = self._query.window.by_month()
         found = {part: self._cached(part, question) for part in months}
-        lacking = [part for part, rows in found.items() if rows is None]
-        if lacking:
-            for part, rows in zip(lacking, self._engine().collect(lacking, columns), strict=True):
-                found[part] = plain(rows)
-                self._computed.append((part, question, found[part]))
+        for part, rows in self._compute([part for part, rows in found.items() if rows is None], columns):
+            found[part] = rows
+            self._computed.append((part, question, rows))
         return pa.concat_tables(found[part] for part in months)
+
+    def _compute(self, months: list[Window], columns: list[str] | None) -> Iterator[tuple[Window, pa.Table]]:
+        runs = _adjacent(months)
+        if not runs:
+            return
+        spans = [Window(run[0].start, run[-1].end) for run in runs]
+        for run, rows in zip(runs, self._engine().collect(spans, columns), strict=True):
+            of_run = plain(rows)
+            for part in run:
+                yield part, of_run.filter(_within(part))
 
     def _engine(self) -> Computing:
         if self._computing is None:
@@ -113,6 +125,22 @@ class _Past:
 
     def _key(self, bronze: BronzeState, part: Window, question: tuple[object, ...]) -> str:
         return self._cache.key(bronze.of(_months_read(part)), self._query.zones, str(part), *question)
+
+
+def _adjacent(months: list[Window]) -> list[list[Window]]:
+    """Months in runs without a gap, which one plan each computes."""
+    runs: list[list[Window]] = []
+    for month in months:
+        if runs and runs[-1][-1].end == month.start and len(runs[-1]) < _MONTHS_OF_A_PLAN:
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    return runs
+
+
+def _within(part: Window) -> pc.Expression:
+    start, end = (pa.scalar(moment, UTC) for moment in (part.start, part.end))
+    return (pc.field("datetime") >= start) & (pc.field("datetime") < end)
 
 
 def _months_read(part: Window) -> list[str]:

@@ -19,9 +19,8 @@ from emaps_dagster.transforms.timestamps import in_hours
 # A body that can be split: one array and no other bracket, not even in a string, its records compact objects that begin
 # with their zone. In a valid body _BETWEEN is then between two records and nowhere else: inside a string its first
 # quote would end the string, and `zone` cannot follow.
-_SPLITTABLE = (
-    r'^\{"zone":"[A-Za-z0-9-]+","(history|data)":\[\{"zone":"[^\[\]]*\}\](,"temporalGranularity":"[a-z0-9_]*")?\}$'
-)
+_OPENING = r'^\{"zone":"[A-Za-z0-9-]+","(history|data)":\[\{"zone":"'
+_LAST, _CLOSING = "}", r'^(,"temporalGranularity":"[a-z0-9_]*")?\}$'
 _BEGIN, _BETWEEN, _END = '[{"zone":"', r'\},\{"zone":"', "}]"
 # What makes a body of one record of its text.
 _BEFORE, _AFTER = '{"history":[{"zone":"', "}]}"
@@ -50,6 +49,23 @@ def last_ingestion() -> Column:
     )
 
 
+def is_splittable(body: Column) -> Column:
+    """Whether a body is one array of compact records, without any other bracket; a search for these is cheap."""
+
+    # A pattern for the whole body would cost as much as all else until the records are parsed.
+    def occurs_once(bracket: str) -> Column:
+        outside = (F.octet_length(F.substring_index(body, bracket, side)) for side in (1, -1))
+        return sum(outside, F.lit(1)) == F.octet_length(body)
+
+    return (
+        body.rlike(_OPENING)
+        & occurs_once("[")
+        & occurs_once("]")
+        & F.substring_index(body, "]", 1).endswith(_LAST)
+        & F.substring_index(body, "]", -1).rlike(_CLOSING)
+    )
+
+
 def distinct_records(
     bronze: DataFrame, fields: FeedFields, start: datetime, end: datetime, ingested: Column
 ) -> DataFrame:
@@ -69,7 +85,7 @@ def distinct_records(
     body = F.coalesce("trusted_json", "raw_json")
     # The cast: Sail's split does not take the type of substring_index.
     listed = F.substring_index(F.substring_index(body, _BEGIN, -1), _END, 1).cast("string")
-    texts = F.when(body.rlike(_SPLITTABLE), F.split(listed, _BETWEEN)).otherwise(F.array(body))
+    texts = F.when(is_splittable(body), F.split(listed, _BETWEEN)).otherwise(F.array(body))
     # The text of a record begins with the key of its zone, a body does not.
     is_record = F.substring("text", 1, 1).rlike("[A-Za-z0-9-]")
     text = F.when(is_record, F.concat(F.lit(_BEFORE), "text", F.lit(_AFTER))).otherwise(F.col("text"))

@@ -111,6 +111,31 @@ def test_a_restored_folder_that_counts_the_same_versions_is_another_one(past: Pa
     assert not load(restored).equals(revised)
 
 
+def test_months_of_one_plan_are_cached_each_by_itself(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = DAY + timedelta(days=1)
+    past.tick(*(turn + number * HOUR + MINUTES for number in range(-2, 3)))
+
+    def of(start: datetime, end: datetime) -> pa.Table:
+        return features.load_arrow("GR", start, end, **QUESTION, allow="missing", warehouse=past.lakehouse.warehouse)
+
+    whole = of(turn - 3 * HOUR, turn + 2 * HOUR)
+    assert whole.num_rows == 5
+    files = sorted(folder_of(past).glob("*.arrow"))
+    assert len(files) == 2
+    with monkeypatch.context() as patched:
+        without_engine(patched)
+        april, may = of(turn - 3 * HOUR, turn), of(turn, turn + 2 * HOUR)
+    assert pa.concat_tables([april, may]).equals(whole)
+    for file in files:
+        file.unlink()
+        assert of(turn - 3 * HOUR, turn + 2 * HOUR).equals(whole)
+    # Months on both sides of a cached one are two plans; what lies between them is not computed again.
+    shutil.rmtree(folder_of(past))
+    of(turn, turn + timedelta(days=31))
+    june = turn + timedelta(days=33)
+    assert of(turn - 3 * HOUR, june).slice(0, 5).equals(whole)
+
+
 def test_other_months_of_bronze_leave_the_answer_in_the_cache(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(past)
     past.tick(DAY + timedelta(days=40))
