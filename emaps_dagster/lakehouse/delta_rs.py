@@ -180,8 +180,7 @@ class FolderLakehouse(Lakehouse):
         folder = Path(self._path(table))
         staged = folder / f"insert-{uuid4().hex}"
         try:
-            write = rows.select(table.column_names).write.options(**FILE_OPTIONS).partitionBy(table.partition)
-            write.parquet(str(staged))
+            rows.write.options(**FILE_OPTIONS).partitionBy(table.partition).parquet(str(staged))
             checked = {path: keys_of(path, table) for path in staged.rglob("*.parquet")}
             # Never deletes the files: a failed commit may have succeeded, and maintenance removes unreferenced files.
             files = {moved(path, folder / path.relative_to(staged)): keys for path, keys in checked.items()}

@@ -152,7 +152,8 @@ class TableStorage(ABC):
 
     def _computed(self, rows: DataFrame, table: Table) -> pa.Table:
         """Computes rows to write, in the contract's columns and types; raises if they have others."""
-        return self.collect(rows.select(table.column_names)).cast(arrow_schema(table))
+        # Selected here: one more step of the plan costs an engine time for each column.
+        return self.collect(rows).select(table.column_names).cast(arrow_schema(table))
 
     def _stored(self, table: Table, window: Window, version: int | None) -> pa.Table:
         """The stored rows of the window in the contract's columns, of any partition; none without a version."""

@@ -125,26 +125,26 @@ def features(silver: DataFrame, zone_keys: tuple[str, ...], start: datetime, end
     observed = values(silver.where(in_context), zone_keys).select(
         *_KEY, *carrier.carried(map(F.col, names), "value"), *OWN_COLUMNS
     )
-    rows = _with_means(gather(observed, carrier, start), carrier)
-    groups: dict[str, Callable[[str], str]] = {
-        "value": str,
-        "lag": lag_column,
-        "mean": rolling_column,
-        "count": count_column,
+    rows, of_sums = carrier.unpacked(gather(observed, carrier, start), "sum", {"mean": unpack_mean, "count": values_in})
+    groups: dict[Callable[[str], str], list[Column]] = {
+        str: carrier.values("value"),
+        lag_column: carrier.values("lag"),
+        rolling_column: of_sums["mean"],
+        count_column: of_sums["count"],
     }
-    unpacked = rows.select(
+    named = rows.select(
         *_KEY,
         local_time(),
         *OWN_COLUMNS,
-        "hours_observed_24h",
-        "hours_estimated_24h",
+        F.col("_observed").cast("int").alias("hours_observed_24h"),
+        F.col("_estimated").cast("int").alias("hours_estimated_24h"),
         *(
             value.alias(column(name))
-            for group, column in groups.items()
-            for name, value in zip(names, carrier.values(group), strict=True)
+            for column, of_names in groups.items()
+            for name, value in zip(names, of_names, strict=True)
         ),
     )
-    return _completed(unpacked, ml_features(zone_keys).column_names, start, end)
+    return _completed(named, ml_features(zone_keys).column_names, start, end)
 
 
 def _in_one_pass(observed: DataFrame, carrier: Carrier, start: datetime) -> DataFrame:
@@ -204,17 +204,6 @@ def _last_24_hours(observed: DataFrame, carrier: Carrier) -> DataFrame:
         sums = _sums(sums, carrier, hours=hours, every=every)
         every = hours
     return sums
-
-
-def _with_means(rows: DataFrame, carrier: Carrier) -> DataFrame:
-    """Adds means and counts to rows with their sums: after the join, which so carries one group instead of two."""
-    return rows.select(
-        "*",
-        *carrier.mapped("sum", unpack_mean, "mean"),
-        *carrier.mapped("sum", values_in, "count"),
-        F.col("_observed").cast("int").alias("hours_observed_24h"),
-        F.col("_estimated").cast("int").alias("hours_estimated_24h"),
-    )
 
 
 def _sums(rows: DataFrame, carrier: Carrier, *, hours: int, every: int) -> DataFrame:

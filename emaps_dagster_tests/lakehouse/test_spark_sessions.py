@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,26 @@ def test_a_session_may_ask_nothing_for_longer_than_the_api_is_slow(idle: str, al
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.split() == ([idle] if idle else ["86400"]) + ["3"] * alive
     assert ("is not running" in done.stderr) != alive
+
+
+@pytest.mark.parametrize("chosen", ["", "1"])
+def test_the_engine_takes_memory_in_small_pages_unless_told_otherwise(chosen: str) -> None:
+    program = (
+        "from emaps_dagster.lakehouse.spark_sessions import embedded_session\n"
+        "with embedded_session() as spark:\n"
+        "    print(spark.range(3).count())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "MIMALLOC_"))}
+    # The allocator prints its options when it is loaded: that of the engine is the last.
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "MIMALLOC_VERBOSE": "1",
+        **({"MIMALLOC_ALLOW_THP": chosen} if chosen else {}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100, check=True
+    )
+    assert re.findall(r"option 'allow_thp': (\d)", done.stdout + done.stderr)[-1] == (chosen or "0")
 
 
 def test_a_query_gives_nothing_to_the_threads_that_any_forgotten_session_stops(embedded: SparkSession) -> None:

@@ -57,20 +57,19 @@ MUTANTS = (
     Mutant(
         "mean by a float sum",
         "transforms.gold:features",
-        "_with_means(gather(observed, carrier, start), carrier)",
+        'carrier.unpacked(gather(observed, carrier, start), "sum", {"mean": unpack_mean, "count": values_in})',
         '_beside(gather(observed, carrier, start), observed.select("*", '
         'F.explode(F.sequence("datetime", F.col("datetime") + F.lit(LOOKBACK), F.expr("INTERVAL 1 HOUR")))'
         '.alias("_hour")).groupBy("zone", F.col("_hour").alias("datetime")).agg('
         '*carrier.carried(map(F.avg, carrier.values("value")), "mean"), '
-        '*carrier.carried((F.count(value).cast("int") for value in carrier.values("value")), "count"), '
-        'F.count(F.lit(1)).cast("int").alias("hours_observed_24h"), '
-        'F.count(F.when(is_estimated(), True)).cast("int").alias("hours_estimated_24h")), "day")',
+        '*carrier.carried((F.count(value).cast("int") for value in carrier.values("value")), "count")), "float"), '
+        '{group: carrier.values(group) for group in ("mean", "count")}',
     ),
     Mutant(
         "hours counted as the values of a mean",
-        "transforms.gold:_with_means",
-        '*carrier.mapped("sum", values_in, "count")',
-        '*carrier.carried([F.col("_observed").cast("int")] * len(carrier.names), "count")',
+        "transforms.gold:features",
+        'count_column: of_sums["count"]',
+        'count_column: [F.col("_observed").cast("int")] * len(names)',
     ),
     Mutant(
         "a quarantined record let through",
