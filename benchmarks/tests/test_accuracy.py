@@ -136,7 +136,7 @@ def test_what_was_tried_is_judged_before_the_test(
     monkeypatch.setattr(accuracy, "TRIED", {name: accuracy.TRIED[name] for name in tried})
     found = accuracy.validated(warehouse, {"CISO": dacf.hours_of(table[0], "CISO")}, PERIODS)
     endings = [month + relative for month in ("", ", with the month") for relative in accuracy.BASES]
-    assert list(found.index) == ["naive 24 h", *(name + ending for name in tried for ending in endings)]
+    assert list(found.index) == ["naive 24 h", *(name + ending for name in tried for ending in endings), "chosen"]
     assert found["CISO"].between(0, 20, inclusive="neither").all()
 
 
@@ -185,4 +185,19 @@ def test_the_forecast_is_the_mean_of_the_models(table: tuple[Path, object], ware
     rows = accuracy.rows_of(warehouse, "CISO", hours, PERIODS.validation, PERIODS.test)
     both = accuracy.DayAhead()
     alone = [accuracy.DayAhead(bases=(base,)).fitted(rows.X, rows.y)(rows.X) for base in both.bases]
-    assert (both.fitted(rows.X, rows.y)(rows.X) == (alone[0] + alone[1]) / 2).all()
+    assert both.fitted(rows.X, rows.y)(rows.X) == pytest.approx((alone[0] + alone[1]) / 2, rel=1e-12)
+    # Three seeds are not one model that sees every feature.
+    first = accuracy.DayAhead(seeds=1).fitted(rows.X, rows.y)(rows.X)
+    assert (both.fitted(rows.X, rows.y)(rows.X) != first).any()
+
+
+def test_trends_are_of_the_hours_before_the_issue(table: tuple[Path, object], warehouse: Path) -> None:
+    hours = dacf.hours_of(table[0], "CISO")
+    rows = accuracy.rows_of(warehouse, "CISO", hours, PERIODS.test, PERIODS.end)
+    inputs = accuracy.DayAhead().inputs(rows.X)
+    intensity = {hour.start: hour.intensity for hour in hours}
+    for (_, issued_at, _), trend in inputs["trend_3h"].items():
+        midnight = issued_at.to_pydatetime().replace(minute=0)
+        last = [intensity[midnight - timedelta(hours=back)] for back in (1, 2, 3)]
+        assert trend == pytest.approx(sum(last) / sum(intensity[midnight - timedelta(hours=24 + n)] for n in (1, 2, 3)))
+    assert "trend_3h" not in accuracy.DayAhead(trends=False).inputs(rows.X)
