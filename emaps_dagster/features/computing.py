@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,12 +12,10 @@ from emaps_dagster.contracts.feature_query import FeatureQuery
 from emaps_dagster.contracts.tables import MIX_DATA
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.features.bronze_state import filled_months
+from emaps_dagster.features.parts import two_at_a_time
 from emaps_dagster.features.responses import KnownRows
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
 from emaps_dagster.lakehouse.spark_sessions import embedded_session
-
-# Parts that are computed at the same time; each takes memory.
-_AT_ONCE = 2
 
 
 class Computing:
@@ -45,6 +41,4 @@ class Computing:
             known = self._known
             return self._lakehouse.collect(known.first_ingested(part) if columns is None else known.rows(part, columns))
 
-        # The engine works on most of a part with one core, and with none while Python builds a plan.
-        with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
-            yield from pool.map(collected, parts)
+        yield from two_at_a_time(collected, parts)

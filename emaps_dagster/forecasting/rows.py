@@ -15,6 +15,7 @@ from emaps_dagster.contracts.forecast_plan import ForecastPlan
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, RESPONSE_TABLES
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.features.parts import two_at_a_time
 from emaps_dagster.features.reading import plain
 from emaps_dagster.features.responses import responses_of
 from emaps_dagster.lakehouse.base import Lakehouse
@@ -38,8 +39,12 @@ def rows_of(lakehouse: Lakehouse, plan: ForecastPlan, issues: Iterable[Issue], *
     by_month: dict[tuple[int, int], list[Issue]] = defaultdict(list)
     for zone, at in issues:
         by_month[at.year, at.month].append((zone, at))
-    # A month at a time bounds the memory of a long range.
-    parts = [_month(lakehouse, plan, sorted(by_month[month]), final=final) for month in sorted(by_month)]
+
+    def of(month: tuple[int, int]) -> pa.Table:
+        return _month(lakehouse, plan, sorted(by_month[month]), final=final)
+
+    # By months: the memory of a long range is bounded.
+    parts = list(two_at_a_time(of, sorted(by_month)))
     # Slices of sorted months: sorting the whole would copy it.
     return pa.concat_tables([_of_zone(part, zone) for zone in sorted(plan.zones) for part in parts])
 
