@@ -101,8 +101,7 @@ def refuse_without_target(request: Request, rows: pa.Table, lacking: pa.ChunkedA
         offers.append("leave these rows out with on_unknown='drop'")
     raise PartialFeaturesError(
         f"{without.num_rows:,} of {rows.num_rows:,} rows have no target: there is no value of the target hours "
-        f"{format_by_zone(hours)}.{_held(request, hours)}"
-        + _sentence(offers or _other_range(request, hours, final=False))
+        f"{format_by_zone(hours)}.{_held(request, hours)}" + _sentence(offers or _other_range(request, final=False))
     )
 
 
@@ -118,21 +117,20 @@ def refuse_without_rows(request: Request, zones: Sequence[str], known: pa.Table,
     Raises:
         NoFeaturesError: there is such a zone.
     """
-    for zone in zones:
-        known, unknown = (rows.filter(pc.equal(rows["zone"], zone)) for rows in (known, unknown))
-        final = request.on_unknown == "final"
-        if known.num_rows:
-            raise NoFeaturesError(
-                f"Zone {zone} has no row {request}: there is no value of the target hours in {request.target_hours}."
-                + _held(request, [zone])
-                + _sentence(_other_range(request, [zone], final=final))
-            )
-        statuses = _statuses(request, issues_of(unknown))
-        why = "bronze holds no record of their origins" if final else "nothing was known in time"
+    if not zones:
+        return
+    zone, final = zones[0], request.on_unknown == "final"
+    if pc.any(pc.equal(known["zone"], zone)).as_py():
         raise NoFeaturesError(
-            f"Zone {zone} has no row {request}: {why}."
-            + _remedies(request, [zone], known, unknown, statuses, dropped=True)
+            f"Zone {zone} has no row {request}: there is no value of the target hours in {request.target_hours}."
+            + _held(request, [zone])
+            + _sentence(_other_range(request, final=final))
         )
+    why = "bronze holds no record of their origins" if final else "nothing was known in time"
+    raise NoFeaturesError(
+        f"Zone {zone} has no row {request}: {why}."
+        + _remedies(request, [zone], known, unknown, _statuses(request, issues_of(unknown)), dropped=True)
+    )
 
 
 def _statuses(request: Request, issues: Sequence[Issue]) -> Statuses:
@@ -154,26 +152,27 @@ def _remedies(
     dropped: bool = False,
 ) -> str:
     """The range that the tables hold, and what gives rows; `dropped`: the rows that were not known are left out."""
-    plan, asked, of_final = request.plan, list(zones), request.on_unknown == "final"
+    plan, of_final = request.plan, request.on_unknown == "final"
     have_target = known.filter(pc.invert(lacks_target(known, plan)))
-    offers = _other_range(request, asked, final=of_final)
+    offers = _other_range(request, final=of_final)
     if not dropped and _has_every_zone(request, have_target):
         offers.append("leave these rows out with on_unknown='drop'")
-    if not of_final and _final_has_every_zone(request, asked, have_target, unknown, statuses):
+    if not of_final and _final_has_every_zone(request, have_target, unknown, statuses):
         offers.append("compute them from the final values with on_unknown='final', which adds the column known_in_time")
     age = _oldest_age(unknown, plan)
-    if not dropped and age is not None and age <= OLDEST_HOURS:
+    complete = have_target.num_rows == known.num_rows and not pc.any(lacks_target(unknown, plan)).as_py()
+    if not dropped and complete and age is not None and age <= OLDEST_HOURS:
         offers.append(f"accept older records with max_age='{age}h'")
     coverage = " forecasting.coverage shows what was known of each hour."
-    return _held(request, asked) + (_sentence(offers) or coverage)
+    return _held(request, zones) + (_sentence(offers) or coverage)
 
 
-def _other_range(request: Request, zones: Iterable[str], *, final: bool) -> list[str]:
+def _other_range(request: Request, *, final: bool) -> list[str]:
     """The remedy to give the issue times that have rows, unless the given ones lie within them."""
     usable = usable_issue_times(
         request.lakehouse,
         request.plan,
-        zones,
+        request.plan.zones,
         max_age=request.max_age,
         target_as_of=request.target_as_of,
         final=final,
@@ -203,13 +202,7 @@ def _has_every_zone(request: Request, rows: pa.Table) -> bool:
     return set(pc.unique(rows["zone"]).to_pylist()) == set(request.plan.zones)
 
 
-def _final_has_every_zone(
-    request: Request,
-    zones: Iterable[str],
-    known: pa.Table,
-    unknown: pa.Table,
-    statuses: Statuses,
-) -> bool:
+def _final_has_every_zone(request: Request, known: pa.Table, unknown: pa.Table, statuses: Statuses) -> bool:
     """Whether each zone has a row with a target if those not known in time are computed from all responses."""
     there = set(pc.unique(known["zone"]).to_pylist())
     ages = range(request.max_age // HOUR + 1)
@@ -218,7 +211,7 @@ def _final_has_every_zone(
         hours = [(zone, origin_of(at) - age * HOUR) for age in ages]
         if all(any(of_feed[hour] != MISSING for hour in hours) for of_feed in statuses.values()):
             there.add(zone)
-    return set(zones) <= there
+    return there == set(request.plan.zones)
 
 
 def _oldest_age(rows: pa.Table, plan: ForecastPlan) -> int | None:

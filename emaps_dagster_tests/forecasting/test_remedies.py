@@ -108,6 +108,20 @@ def test_a_window_whose_targets_are_all_to_come_is_answered_with_the_last_range(
     assert len(forecasting.training_set("GR", start, end, **{**FEW, **asked})) > 24
 
 
+def test_a_window_that_ends_tomorrow_offers_no_older_records(past: History) -> None:
+    asked: dict[str, Any] = {"warehouse": past.as_it_came}
+    message = refusal(PartialFeaturesError, "2026-03-18", "2026-03-21", **asked)
+    assert "were not known in time" in message
+    # Their targets are to come.
+    assert "max_age='" not in message
+    _, end = range_of(message)
+    assert len(forecasting.training_set("GR", "2026-03-18", end, **FEW, **asked)) == 34 * 3
+    for choice in ("drop", "final"):
+        assert f"on_unknown='{choice}'" in message
+        rows = forecasting.training_set("GR", "2026-03-18", "2026-03-21", **FEW, **asked, on_unknown=choice)
+        assert len(rows) > 34 * 3
+
+
 @pytest.mark.parametrize(("on_unknown", "error"), [("raise", BackfilledFeaturesError), ("drop", NoFeaturesError)])
 def test_a_backfilled_window_can_be_final_and_nothing_else(
     past: History, on_unknown: str, error: type[FeaturesError]

@@ -267,6 +267,9 @@ def test_a_session_of_ones_own_reads_the_same_whatever_its_time_zone(warehouse: 
         theirs = forecasting.latest("GR", **asked, session=session)
         assert session.conf.get("spark.sql.session.timeZone") == "Europe/Athens"
         days = forecasting.calendar("GR", "2024-05-04", "2024-05-05", session=session)
+        # Where the tables are in a session, no command of the checkout fills them.
+        with pytest.raises(StaleFeaturesError, match=r"Run the pipeline's job `hourly` for \[.*max_age='5h'"):
+            forecasting.latest("GR", **{**asked, "at": LAST + 5 * HOUR}, session=session)
     finally:
         session.stop()
     pd.testing.assert_frame_equal(theirs, ours, check_exact=True)
