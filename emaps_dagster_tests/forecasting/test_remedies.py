@@ -24,6 +24,7 @@ from emaps_dagster.contracts.errors import (
     StaleFeaturesError,
 )
 from emaps_dagster.contracts.windows import HOUR, utc_now
+from emaps_dagster.features.commands import how_to_make_again
 from emaps_dagster.simulator.server import Simulator
 
 NOW = datetime(2026, 3, 20, 10, 5, tzinfo=timezone.utc)
@@ -186,16 +187,17 @@ def test_the_tables_of_a_demo_are_made_again(tmp_path: Path) -> None:
 
 
 def test_the_tables_of_make_demo_are_made_again_by_its_command(tmp_path: Path) -> None:
-    from emaps_dagster.features.commands import how_to_make_again
-
     folder = DemoFolder(tmp_path / "my demo")
     with folder.claimed():
         pass
     command = how_to_make_again(folder.warehouse)
     assert command is not None
-    done = in_checkout(tmp_path, f"{command} --help")
-    assert done.returncode == 0, done.stderr
-    assert command.endswith(f"--folder '{folder.root}'")
+    done = in_checkout(tmp_path, command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(forecasting.latest("GR", **FEW, warehouse=folder.warehouse)) == 3
+    with pytest.raises(StaleFeaturesError) as refused:
+        forecasting.latest("GR", **FEW, at=utc_now() + 5 * HOUR, warehouse=folder.warehouse)
+    assert f"make it again: `{command}`" in str(refused.value)
     assert how_to_make_again(tmp_path / "other" / "warehouse") is None
 
 
