@@ -12,6 +12,7 @@ def markdown(zone_keys: tuple[str, ...]) -> str:
         "",
         "Made from `emaps_dagster/contracts/tables.py` by `make docs`. Times are UTC; power is the mean of the hour.",
         "Null (not reported), 0 and an absent key are three different things; nothing is filled with 0.",
+        "The API may name a neighbour in one direction only: while power flows out, the import from there can be null.",
     ]
     for table in all_tables(zone_keys):
         lines += [

@@ -99,6 +99,15 @@ def _allowed(allow: str | Collection[str]) -> frozenset[str]:
     return names
 
 
+def other_zone(zone: str, held: Iterable[str]) -> str:
+    """What to request instead of a zone that the tables do not hold, as a sentence after theirs."""
+    keys = sorted(held)
+    near = get_close_matches(zone.upper().replace("_", "-"), keys, n=1, cutoff=0.8)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f"{' Request one of these.' if keys else ''} docs/how-to/add-a-zone.md adds a zone to the pipeline."
+
+
 def hours_between(start: date | str | None, end: date | str | None) -> Window:
     """The hours [start, end), each an aware datetime, ISO 8601 with a zone, or a day (its midnight UTC).
 

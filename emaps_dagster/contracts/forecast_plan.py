@@ -28,6 +28,7 @@ DEFAULT_LAGS = (1, 2, 3, 24, 48, 168)
 DEFAULT_MEANS = (24, 168)
 DEFAULT_HORIZONS = range(1, 25)
 DEFAULT_TARGETS = ("carbon_intensity",)
+_DEFAULTS = {"horizons": list(DEFAULT_HORIZONS), "lags": list(DEFAULT_LAGS), "means": list(DEFAULT_MEANS)}
 
 # Calendar of the target hour, as gold has it of its own hour: column, meaning, and the fact of the zone it needs.
 CALENDAR = (
@@ -208,6 +209,8 @@ def _known(names: Iterable[str], offered: tuple[str, ...], what: str) -> tuple[s
 
 
 def _hours(values: Iterable[int], name: str, longest: int, *, may_be_empty: bool = False) -> tuple[int, ...]:
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise FeaturesError(f"{name} is {values!r}; give a list of hours, as is the default: {_DEFAULTS[name]}.")
     hours = list(values)
     # A bool is an int; numpy's integers are integral.
     wrong = [hour for hour in hours if isinstance(hour, bool) or not isinstance(hour, Integral)]

@@ -17,6 +17,9 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _IMPOSSIBLE = re.compile(r"[\[\]^|\\\x00-\x1f]")
 _PLAIN = re.compile(r"^[A-Za-z0-9_./-]+$")
 
+# The file that marks a folder which a demo has made.
+DEMO_MARK = ".made-by-emaps-demo"
+
 
 def expanded(folder: str | Path) -> Path:
     """The folder with `~` replaced by the home of its user; `./~name`, given as text, is a folder of that name.

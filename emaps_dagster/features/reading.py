@@ -16,12 +16,13 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
-from emaps_dagster.contracts.feature_query import KEY, FeatureQuery
+from emaps_dagster.contracts.feature_query import KEY, FeatureQuery, other_zone
 from emaps_dagster.contracts.paths import expanded, plain_path, why_impossible
 from emaps_dagster.contracts.settings import read_settings
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
+from emaps_dagster.features.commands import how_to_fill
 from emaps_dagster.features.coverage import missing_of, refuse_missing_of_gold
 from emaps_dagster.lakehouse.damage import open_table
 
@@ -81,7 +82,9 @@ def _held(gold: DeltaTable) -> dict[str, tuple[datetime, datetime]]:
 
 
 def _raise_no_zone(zone: str, spans: dict[str, tuple[datetime, datetime]], folder: Path) -> NoReturn:
-    raise NoFeaturesError(f"gold.ml_features at {folder} holds no zone {zone}; it holds {listed(spans)}.")
+    raise NoFeaturesError(
+        f"gold.ml_features at {folder} holds no zone {zone}; it holds {listed(spans)}.{other_zone(zone, spans)}"
+    )
 
 
 def _stored(query: FeatureQuery, folder: Path) -> pa.Table:
@@ -120,7 +123,7 @@ def open_delta(folder: Path, table: Table) -> DeltaTable:
     except TableNotFoundError:
         raise NoFeaturesError(
             f"There is no {table.qualified_name} at {folder / table.layer / table.name}. Give the folder of the "
-            "pipeline's tables as warehouse= or EMAPS_WAREHOUSE, or run the pipeline first."
+            "pipeline's tables as warehouse= or EMAPS_WAREHOUSE, " + how_to_fill(folder)
         ) from None
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
-from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, FeatureQuery
+from emaps_dagster.contracts.feature_query import BACKFILLED, KEY, MISSING, FeatureQuery, other_zone
 from emaps_dagster.contracts.tables import CARBON_DATA, POWER_DATA, ml_features
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.features.coverage import (
@@ -56,6 +56,7 @@ def held(lakehouse: Lakehouse, zones: tuple[str, ...]) -> Window:
         if zone not in spans:
             raise NoFeaturesError(
                 f"gold.ml_features at {lakehouse.location(GOLD)} holds no zone {zone}; it holds {listed(spans)}."
+                + other_zone(zone, spans)
             )
     return Window(min(spans[zone][0] for zone in zones), max(spans[zone][1] for zone in zones) + HOUR)
 

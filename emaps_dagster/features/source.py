@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
 from emaps_dagster.contracts.table_contract import Table
+from emaps_dagster.features.commands import how_to_fill
 from emaps_dagster.features.reading import warehouse_folder
 from emaps_dagster.lakehouse.base import Lakehouse
 from emaps_dagster.lakehouse.delta_rs import FolderLakehouse
@@ -44,14 +45,14 @@ class Source:
             folder = self._folder()
             if folder.exists():
                 with embedded_session() as spark:
-                    yield _with_tables(FolderLakehouse(spark, folder), tables)
+                    yield _with_tables(FolderLakehouse(spark, folder), tables, folder)
                 return
             raise NoFeaturesError(
                 f"There is no folder {folder}. Give the folder of the pipeline's tables as warehouse= or "
-                "EMAPS_WAREHOUSE, or run the pipeline first."
+                "EMAPS_WAREHOUSE, " + how_to_fill(folder)
             )
         with in_utc(self.session):
-            yield _with_tables(self._of_session(self.session), tables)
+            yield _with_tables(self._of_session(self.session), tables, None)
 
     def _of_session(self, session: SparkSession) -> Lakehouse:
         from emaps_dagster.lakehouse.delta_connect import catalog_lakehouse
@@ -81,12 +82,12 @@ def in_utc(session: SparkSession) -> Iterator[SparkSession]:
             session.conf.set(name, before)
 
 
-def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table]) -> Lakehouse:
+def _with_tables(lakehouse: Lakehouse, tables: Iterable[Table], folder: Path | None) -> Lakehouse:
     for table in tables:
         if not lakehouse.exists(table):
             raise NoFeaturesError(
                 f"There is no {table.qualified_name} at {lakehouse.location(table)}. Give the place of the pipeline's "
-                "tables, which is a folder as warehouse= or EMAPS_WAREHOUSE, or a catalog of the session; or run the "
-                "pipeline first."
+                "tables, which is a folder as warehouse= or EMAPS_WAREHOUSE, or a catalog of the session; "
+                + (how_to_fill(folder) if folder else "or run the pipeline's job `hourly`.")
             )
     return lakehouse

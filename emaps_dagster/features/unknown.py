@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emaps_dagster.contracts.errors import FeaturesError, NoFeaturesError
-from emaps_dagster.contracts.feature_query import FeatureQuery
+from emaps_dagster.contracts.feature_query import FeatureQuery, other_zone
 from emaps_dagster.contracts.tables import ml_features
 from emaps_dagster.contracts.windows import Window
 from emaps_dagster.contracts.zones import ZONES, zone_column
@@ -70,7 +70,9 @@ def _why_unknown(
 ) -> str:
     ingested = spans_of(responses, "ingested_at", "ingested_at")
     if zone not in ingested:
-        return f"Bronze at {place} holds no response of zone {zone}; it holds {listed(ingested)}."
+        return f"Bronze at {place} holds no response of zone {zone}; it holds {listed(ingested)}." + other_zone(
+            zone, ingested
+        )
     of_zone = responses.filter(pc.field("zone") == zone)
     if query.as_of is not None:
         then = f"{query.as_of:%Y-%m-%dT%H:%M:%SZ}"

@@ -31,9 +31,11 @@ from emaps_dagster.features.source import Source, in_utc
 from emaps_dagster.forecasting.issue_splits import splits
 from emaps_dagster.forecasting.issue_times import issue_times
 from emaps_dagster.forecasting.known_hours import check_on_unknown, coverage_of
+from emaps_dagster.forecasting.refusals import Request
+from emaps_dagster.forecasting.rows import refuse_absent_zones
 from emaps_dagster.forecasting.scoring import baselines, score
 from emaps_dagster.forecasting.selection import select_rows
-from emaps_dagster.forecasting.serving import DEFAULT_MAX_AGE, age_of, latest
+from emaps_dagster.forecasting.serving import DEFAULT_MAX_AGE, age_of, latest, target_time
 from emaps_dagster.forecasting.training_sets import (
     KNOWN_IN_TIME,
     TrainingSet,
@@ -58,6 +60,7 @@ __all__ = [
     "latest",
     "score",
     "splits",
+    "target_time",
     "training_set",
 ]
 
@@ -124,7 +127,7 @@ def training_set(
     moments = issue_times(start, end, every=issue_every, at=issue_at, delay=delay)
     as_of = None if target_as_of is None else moment_of(target_as_of, "target_as_of")
     with Source(warehouse, session, catalog).open(POWER_DATA, CARBON_DATA, ENERGY_DATA) as lakehouse:
-        rows = select_rows(lakehouse, plan, moments, on_unknown=on_unknown, max_age=oldest, target_as_of=as_of)
+        rows = select_rows(Request(lakehouse, plan, moments, on_unknown, oldest, as_of))
     index = index_of(rows)
     left_out = all_null(rows, plan.features)
     features = [feature for feature in plan.features if feature.name not in left_out]
@@ -210,9 +213,10 @@ def coverage(
 
     Raises:
         FeaturesError: an argument is invalid.
-        NoFeaturesError: a table does not exist.
+        NoFeaturesError: a table does not exist, or bronze holds no response of a zone.
     """
     plan = forecast_plan(zones, columns=(), targets=(), horizons=1, lags=(), means=())
     window, delay = hours_between(start, end), delay_of(known_at)
     with Source(warehouse, session, catalog).open(POWER_DATA, CARBON_DATA) as lakehouse:
+        refuse_absent_zones(lakehouse, plan.zones)
         return coverage_of(lakehouse, plan.zones, window, delay)

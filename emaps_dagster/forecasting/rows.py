@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.errors import NoFeaturesError
+from emaps_dagster.contracts.feature_query import other_zone
 from emaps_dagster.contracts.forecast_plan import ForecastPlan
 from emaps_dagster.contracts.table_contract import Table
 from emaps_dagster.contracts.tables import ENERGY_DATA, POWER_DATA, RESPONSE_TABLES
@@ -98,7 +99,9 @@ def refuse_absent_zones(lakehouse: Lakehouse, zones: Iterable[str]) -> None:
         if zone not in held:
             where = lakehouse.location(POWER_DATA)
             listed = ", ".join(held) or "none at all"
-            raise NoFeaturesError(f"Bronze ({where}) holds no response of zone {zone}; it holds {listed}.")
+            raise NoFeaturesError(
+                f"Bronze ({where}) holds no response of zone {zone}; it holds {listed}." + other_zone(zone, held)
+            )
 
 
 def _zones(lakehouse: Lakehouse, table: Table) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ def test_a_row_for_each_zone_issue_time_and_horizon(trained: TrainingSet) -> Non
     # Issued at 00:15, the origin is 23:00 and the target of horizon 1 is the running hour.
     assert list(trained.target_time[:3]) == [pd.Timestamp(f"2024-05-08 {h:02}:00", tz="UTC") for h in (0, 5, 23)]
     assert trained.known_in_time.all()
+    pd.testing.assert_series_equal(forecasting.target_time(trained.X), trained.target_time)
+    with pytest.raises(FeaturesError, match=r"give rows of forecasting\.latest, or X of a training set"):
+        forecasting.target_time(trained.X.reset_index("zone"))
 
 
 def test_targets_are_the_final_values_of_the_target_hours(trained: TrainingSet, warehouse: Path) -> None:
@@ -181,7 +185,8 @@ def test_rows_unknown_in_time_are_an_error_left_out_or_final(warehouse: Path) ->
     at_noon = pd.Timestamp("2024-05-06 12:15", tz="UTC")
     stored = features.load("GR", "2024-05-06T11:00Z", "2024-05-06T12:00Z", warehouse=warehouse)
     assert list(final.X["value_carbon_intensity"][:, at_noon]) == list(stored["carbon_intensity"]) * 3
-    longer = forecasting.training_set("GR", "2024-05-06", "2024-05-07", **asked, max_age="12h")
+    (age,) = re.findall(r"accept older records with max_age='(\d+h)'", str(refused.value))
+    longer = forecasting.training_set("GR", "2024-05-06", "2024-05-07", **asked, max_age=age)
     assert len(longer) == 72
 
 
@@ -202,6 +207,11 @@ def test_rows_without_a_target_are_an_error_or_left_out(warehouse: Path) -> None
         forecasting.training_set("GR", "2024-05-10", "2024-05-11", **asked)
     left = forecasting.training_set("GR", "2024-05-10", "2024-05-11", **asked, on_unknown="drop")
     assert list(left.index.get_level_values("horizon")) == [1, 6]
+
+
+def test_coverage_of_a_zone_that_is_not_held_is_refused(warehouse: Path) -> None:
+    with pytest.raises(NoFeaturesError, match="holds no response of zone DE; it holds BG, GR"):
+        forecasting.coverage(["GR", "DE"], "2024-05-04", "2024-05-05", warehouse=warehouse)
 
 
 def test_coverage_says_how_each_hour_became_known(warehouse: Path) -> None:
@@ -240,7 +250,9 @@ def test_serving_refuses_what_is_too_old(warehouse: Path, trained: TrainingSet) 
     later = LAST + 5 * HOUR + timedelta(minutes=15)
     with pytest.raises(StaleFeaturesError, match=r"zone GR has as the last power record that of 5 h before") as refused:
         forecasting.latest("GR", like=trained, at=later, warehouse=warehouse)
-    assert "`emaps hours 2024-05-11T00:00Z 2024-05-11T05:00Z`" in str(refused.value)
+    assert f"`EMAPS_WAREHOUSE={warehouse} .venv/bin/emaps hours 2024-05-11T00:00Z 2024-05-11T05:00Z`" in str(
+        refused.value
+    )
     rows = forecasting.latest("GR", like=trained, at=later, max_age="5h", warehouse=warehouse)
     assert set(rows["age_carbon_intensity_h"]) == {5.0}
     with pytest.raises(StaleFeaturesError, match="no power record of the week before"):
@@ -255,6 +267,9 @@ def test_a_session_of_ones_own_reads_the_same_whatever_its_time_zone(warehouse: 
         theirs = forecasting.latest("GR", **asked, session=session)
         assert session.conf.get("spark.sql.session.timeZone") == "Europe/Athens"
         days = forecasting.calendar("GR", "2024-05-04", "2024-05-05", session=session)
+        # Where the tables are in a session, no command of the checkout fills them.
+        with pytest.raises(StaleFeaturesError, match=r"Run the pipeline's job `hourly` for \[.*max_age='5h'"):
+            forecasting.latest("GR", **{**asked, "at": LAST + 5 * HOUR}, session=session)
     finally:
         session.stop()
     pd.testing.assert_frame_equal(theirs, ours, check_exact=True)
@@ -276,6 +291,7 @@ def test_a_session_of_ones_own_reads_the_same_whatever_its_time_zone(warehouse: 
         ({"horizons": []}, "horizons is"),
         ({"horizons": [1.5]}, "horizons is"),
         ({"lags": [-1]}, "lags is"),
+        ({"lags": 72}, r"lags is 72; give a list of hours, as is the default: \[1, 2, 3, 24, 48, 168\]"),
         ({"means": [9000]}, "means is"),
         ({"known_at": "soon"}, "known_at is 'soon'"),
         ({"issue_every": "90min"}, "issue_every is '90min'"),

@@ -55,6 +55,8 @@ def test_the_demo_ends_well_and_says_what_it_did(demo: DemoRun) -> None:
     assert demo.code == 0, demo.output
     assert "All right" in demo.output
     assert "✗" not in demo.output
+    # No heading is cut.
+    assert "…" not in demo.output
     # Nine or more checks on each of 24 hours.
     passed = re.search(r"Checks of the backfill: ([\d,]+) passed, 0 failed", demo.output)
     assert passed

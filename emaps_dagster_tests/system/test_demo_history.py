@@ -28,6 +28,9 @@ def test_issue_times_have_their_lags_and_targets(history: History) -> None:
     assert len(rows) == 4 * 24 * 24
     assert rows.X["lag_carbon_intensity_168h"].notna().all()
     assert rows.known_in_time.all()
+    assert str(history.as_it_came) in str(history)
+    assert str(history.fetched_later) in str(history)
+    assert "[2026-03-15T00:00Z, 2026-03-19T00:00Z)" in str(history)
 
 
 @pytest.mark.parametrize(("which", "status"), [("as_it_came", "known"), ("fetched_later", "backfilled")])

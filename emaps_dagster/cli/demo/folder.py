@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 
 from emaps_dagster.cli import home
 from emaps_dagster.contracts.errors import EmapsError
+from emaps_dagster.contracts.paths import DEMO_MARK
 from emaps_dagster.contracts.signals import PowerSignal
 
 _PRESENT = "DEMO_PRESENT"
-_MARK = ".made-by-emaps-demo"
 _LOCK = ".in-use.lock"
 _MADE = ("warehouse", "fetched_later", "dagster_home", "gold.png", "demo.log", "dev.log", "demo.env")
 
@@ -63,7 +63,7 @@ class DemoFolder:
         Raises:
             FolderError: another process uses the folder, or it holds other files than a demo's.
         """
-        mark = self.root / _MARK
+        mark = self.root / DEMO_MARK
         if self.root.exists() and not mark.exists() and any(self.root.iterdir()):
             raise FolderError(f"{self.root} was not made by the demo and is not empty: name another with --folder.")
         self.root.mkdir(parents=True, exist_ok=True)

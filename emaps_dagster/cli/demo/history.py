@@ -53,6 +53,12 @@ class History:
     start: datetime
     end: datetime
 
+    def __str__(self) -> str:
+        return (
+            f"As hourly runs filled them: {self.as_it_came}\nFetched at the end only: {self.fetched_later}\n"
+            f"Issue times of zone {ZONE}: [{self.start:%Y-%m-%dT%H:%MZ}, {self.end:%Y-%m-%dT%H:%MZ})"
+        )
+
 
 class _RememberingProvider(Provider):
     """Computes the values of a record once: 24 hourly bodies hold the same hour. Nothing is planted in it."""

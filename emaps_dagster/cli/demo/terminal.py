@@ -68,10 +68,11 @@ def summary(console: Console, folder: DemoFolder, result: DemoResult, seconds: f
 def _changes(result: DemoResult) -> Grid:
     grid = Grid(title="What the tick changed in silver.energy_data: old → new", title_justify="left")
     grid.add_column("hour, UTC", no_wrap=True)
-    grid.add_column("why", no_wrap=True)
+    # Values wrap before their arrow, so that no heading is cut on a narrow terminal.
+    grid.add_column("why")
     for heading in _SHOWN_CHANGES.values():
-        grid.add_column(heading, justify="right", no_wrap=True)
-    grid.add_column("columns\nchanged", justify="right")
+        grid.add_column(heading, justify="right")
+    grid.add_column("columns\nchanged", justify="right", no_wrap=True)
     for hour, columns in result.silver_changes.items():
         values = (_change(columns.get(name)) for name in _SHOWN_CHANGES)
         grid.add_row(_time(hour), _why(hour, columns, result.times), *values, str(len(columns)))
