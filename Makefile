@@ -55,6 +55,10 @@ docs: setup ## docs/tables.md and the generated pages of docs/reference
 	$(BIN)/python -m emaps_dagster.cli.tables_doc > docs/tables.md
 	for page in settings checks commands forecasting metadata; do $(BIN)/python -m emaps_dagster.cli.reference_doc $$page > docs/reference/$$page.md || exit 1; done
 
+holidays: setup ## emaps_dagster/transforms/stored_holidays.py, after an update of the package holidays or a new country
+	$(BIN)/python -m emaps_dagster.cli.holidays_module > .stored_holidays
+	mv .stored_holidays emaps_dagster/transforms/stored_holidays.py
+
 screenshots: setup ## docs/images/ui/*.png, the pictures of docs/ui.md, from a demo of its own; needs Chromium
 	@$(BIN)/python -m emaps_dagster_tests.support.screenshots
 

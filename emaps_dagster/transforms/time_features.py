@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from emaps_dagster.contracts.zones import ZONES
+from emaps_dagster.transforms.public_holidays import public_holidays
 
 
 def _time_zone() -> Column:
@@ -17,25 +17,12 @@ def _time_zone() -> Column:
     return F.element_at(F.create_map(*known), F.col("zone"))
 
 
-@lru_cache(maxsize=256)
-def _holidays(country: str | None, years: range) -> list[date] | None:
-    """National public holidays of the years; None when those of the country are unknown."""
-    import holidays
-
-    if country is None:
-        return None
-    try:
-        return sorted(holidays.country_holidays(country, years=years))
-    except NotImplementedError:
-        return None
-
-
 def _is_holiday(start: datetime, end: datetime) -> Column:
     # Local dates extend a day beyond the UTC window at both ends.
     first, last = (start - timedelta(days=1)).date(), (end + timedelta(days=1)).date()
     result = F.lit(None).cast("boolean")
     for zone in ZONES.values():
-        listed = _holidays(zone.country, range(first.year, last.year + 1))
+        listed = public_holidays(zone.country, range(first.year, last.year + 1))
         if listed is not None:
             # A plan costs an engine time for each literal: the days of the window only.
             days = [day for day in listed if first <= day <= last]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -14,12 +14,12 @@ import pyarrow as pa
 from emaps_dagster.contracts.tables import count_column, key_columns, lag_column, rolling_column
 from emaps_dagster.contracts.windows import HOUR, Window
 from emaps_dagster.contracts.zones import neighbours_of, zone_column, zone_facts
+from emaps_dagster.transforms.public_holidays import public_holidays
 from emaps_dagster.transforms.quality.outcome import Finding, Outcome, differing
 from emaps_dagster.transforms.quality.silver_evidence import Key, differences, rows_of
 
 if TYPE_CHECKING:
     # Imported lazily: it costs every start of Dagster a second, and only a check needs it.
-    import holidays
     import numpy as np
     import pandas as pd
 
@@ -154,7 +154,7 @@ def time_features(zone_key: str, hour: datetime) -> dict[str, Any]:
     """UTC and local time columns of an hour by Python's calendar; local columns are null for an unknown time zone."""
     zone = zone_facts(zone_key)
     local = hour.astimezone(ZoneInfo(zone.time_zone)) if zone.time_zone else None
-    days = _holidays(zone.country) if zone.country and local else None
+    days = public_holidays(zone.country, range(local.year, local.year + 1)) if local else None
     return {
         "hour": hour.hour,
         "day_of_week": hour.isoweekday() % 7 + 1,
@@ -165,16 +165,6 @@ def time_features(zone_key: str, hour: datetime) -> dict[str, Any]:
         "is_holiday": local.date() in days if local and days is not None else None,
         "year_month": f"{hour:%Y-%m}",
     }
-
-
-@cache
-def _holidays(country: str) -> holidays.HolidayBase | None:
-    import holidays
-
-    try:
-        return holidays.country_holidays(country)
-    except NotImplementedError:
-        return None
 
 
 def _judge_derived(
