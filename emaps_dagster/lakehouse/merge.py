@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import datetime, timezone
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -188,12 +190,14 @@ def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
 
 
 def _report(compared: pa.Table, retries: int) -> MergeReport:
-    counted = compared.group_by(["datetime", "_change"]).aggregate([([], "count_all")])
+    kinds = [field.name for field in fields(HourChange)]
+    flags = {kind: pc.equal(compared["_change"], kind).cast(pa.int64()) for kind in kinds}
+    by_hour = pa.table({"datetime": compared["datetime"], **flags}).group_by("datetime")
+    counted = by_hour.aggregate([(kind, "sum") for kind in kinds]).sort_by("datetime")
     # Drops the time zone, for which Arrow would create an object per value.
     moments = counted["datetime"].cast(pa.timestamp("us")).to_pylist()
-    hours: dict[datetime, dict[str, int]] = {}
-    for moment, change, rows in zip(
-        moments, counted["_change"].to_pylist(), counted["count_all"].to_pylist(), strict=True
-    ):
-        hours.setdefault(moment.replace(tzinfo=timezone.utc), {})[change] = rows
-    return MergeReport({hour: HourChange(**counts) for hour, counts in sorted(hours.items())}, retries)
+    counts = zip(*(counted[f"{kind}_sum"].to_pylist() for kind in kinds), strict=True)
+    # Most hours changed alike, and share one object.
+    changes = map(cache(lambda numbers: HourChange(*numbers)), counts)
+    hours = (moment.replace(tzinfo=timezone.utc) for moment in moments)
+    return MergeReport(dict(zip(hours, changes, strict=True)), retries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,7 @@ FILE_OPTIONS = {"compression": "snappy", "dictionary_enabled": "false"}
 def keys_of(path: Path, table: Table) -> pa.Table:
     """Reads the keys of a file's rows; raises unless it has the contract's columns and no forbidden null."""
     with pq.ParquetFile(path) as file:
-        stored = from_arrow_schema(file.schema_arrow)
-        types = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
-        differences = column_differences(types, table)
+        differences = [*_schema_differences(file.schema_arrow, table)]
         required = {column.name for column in table.columns if not column.nullable}
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
@@ -41,6 +40,14 @@ def keys_of(path: Path, table: Table) -> pa.Table:
                 f"{'; '.join(differences)}. Nothing was written."
             )
         return file.read(columns=list(table.key))
+
+
+# The files of one write have one schema.
+@lru_cache(maxsize=8)
+def _schema_differences(schema: pa.Schema, table: Table) -> tuple[str, ...]:
+    stored = from_arrow_schema(schema)
+    types = {field.name: field.dataType.simpleString() for field in stored.fields} | {table.partition: "string"}
+    return tuple(column_differences(types, table))
 
 
 def moved(path: Path, target: Path) -> Path:
