@@ -50,13 +50,14 @@ def hours_of_usual_body(body: str, feed: Feed, zone: str) -> list[datetime] | No
         return None
     rows = envelope["history"] if "history" in envelope else envelope["data"]
     # Of a key that stands twice in one object the parser keeps one: such a text has more keys than its objects.
-    if len(envelope) + sum(map(_keys, rows)) != most_keys(encoded):
+    if len(envelope) + _keys(rows, BREAKDOWNS if feed == POWER else ()) != most_keys(encoded):
         return None
     return [datetime.fromisoformat(f"{row['datetime'][:-1]}+00:00") for row in rows]
 
 
-def _keys(row: dict[str, Any]) -> int:
-    return len(row) + sum(len(row[name]) for name in BREAKDOWNS if row.get(name))
+def _keys(rows: list[dict[str, Any]], breakdowns: tuple[str, ...]) -> int:
+    parts = (row.get(name) for name in breakdowns for row in rows)
+    return sum(map(len, rows)) + sum(map(len, filter(None, parts)))
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,8 @@ from emaps_dagster.lakehouse.storage import TableStorage, all_inserted
 
 # Assumed where the caller gives no number of zones.
 _ZONES = 50
+# As much memory as so many numbers.
+_VALUES_OF_A_MAP = 8
 
 
 class TableMerges(TableStorage):
@@ -55,7 +57,7 @@ class TableMerges(TableStorage):
             WriteConflictError: other writers won every attempt; nothing stale was written.
         """
         # Parts bound the memory of a long backfill, and finished parts stay; each costs a plan and a commit.
-        room = self._cells / len(table.columns) * HOUR
+        room = self._cells / _width(table) * HOUR
         longest = room / _ZONES
         if window.duration > longest:
             longest = room / max(1, zones())
@@ -169,6 +171,11 @@ class TableMerges(TableStorage):
             f'{{start: "{hours.start:%Y-%m-%dT%H:%MZ}", end: "{hours.end:%Y-%m-%dT%H:%MZ}"}} '
             "(docs/operations.md, Rebuild)"
         )
+
+
+def _width(table: Table) -> int:
+    """Values of a row; a map of neighbours holds several."""
+    return sum(_VALUES_OF_A_MAP if column.type.startswith("map") else 1 for column in table.columns)
 
 
 def _compare(fresh: pa.Table, stored: pa.Table, table: Table) -> pa.Table:
